@@ -1,0 +1,161 @@
+// The bytes of a region.  This header is a contract: docs/format.md describes
+// every field, and any change of layout needs a new version there and here.
+//
+//   super block -> nodes (by name)
+//                  node -> link list -> objects
+//                          object -> link list -> pages
+//
+// All integers are little-endian.  Every field that changes while a region is
+// in use is an aligned 8-byte word, because a word is what Publish and
+// Transaction store.  A pointer is an *entry* (below) or zero.
+#ifndef PKRAM_FORMAT_H_
+#define PKRAM_FORMAT_H_
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "pkram/types.h"
+
+namespace pkram::format {
+
+static_assert(std::endian::native == std::endian::little,
+              "the format is little-endian and is mapped as it stands");
+
+inline constexpr uint64_t kMagic = 0x31736d61726b7021;  // "!pkrams1"
+inline constexpr uint32_t kVersion = 1;
+
+// Incompatible features: an unknown bit forbids to open.  Read-only-compatible
+// ones: an unknown bit forbids to write.  Compatible ones forbid nothing.
+inline constexpr uint64_t kKnownIncompat = 0;
+inline constexpr uint64_t kKnownReadOnlyCompat = 0;
+
+// --- Entry: one word that points at a page or says that there is none. --------
+//
+//   63            12 11      5 4     0
+//   | pfn           | flags   | order |
+//
+// Zero is "unused": at the end of a link no entry follows.  A hole carries the
+// flag kHole; what stands in its pfn bits is the list owner's (the inode table
+// keeps a slot's next generation there).
+inline constexpr uint64_t kOrderBits = 5;
+inline constexpr uint64_t kOrderMask = (1u << kOrderBits) - 1;
+inline constexpr uint64_t kFlagsMask = 0x7f;
+inline constexpr uint64_t kHole = 1;
+inline constexpr uint64_t kMaxOrder = 18;  // 1 GiB
+
+constexpr uint64_t MakeEntry(Pfn pfn, uint64_t flags = 0, uint64_t order = 0) {
+  return pfn.value() << 12 | flags << kOrderBits | order;
+}
+constexpr uint64_t MakeHole(uint64_t payload = 0) { return MakeEntry(Pfn(payload), kHole); }
+constexpr Pfn EntryPfn(uint64_t entry) { return Pfn(entry >> 12); }
+constexpr uint64_t EntryFlags(uint64_t entry) { return entry >> kOrderBits & kFlagsMask; }
+constexpr uint64_t EntryOrder(uint64_t entry) { return entry & kOrderMask; }
+constexpr bool IsHole(uint64_t entry) { return (EntryFlags(entry) & kHole) != 0; }
+constexpr bool IsPage(uint64_t entry) { return entry != 0 && !IsHole(entry); }
+
+// --- Link: one page of entries.  The layout is the kernel series'. ------------
+inline constexpr uint64_t kLinkEntries = 510;
+
+struct Link {
+  uint64_t next;   // entry: the next link of the list, or 0
+  uint64_t index;  // index of the first entry
+  uint64_t entry[kLinkEntries];
+};
+static_assert(sizeof(Link) == kPageSize);
+static_assert(offsetof(Link, entry) == 16);
+
+// --- Super block: page 0. -----------------------------------------------------
+struct SuperBlock {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t page_size;  // kPageSize
+  uint64_t incompat;
+  uint64_t ro_compat;
+  uint64_t compat;
+  uint8_t uuid[16];
+  uint64_t page_count;     // size of the region in pages, as it may grow
+  uint64_t journal_first;  // pfn of the first journal page
+  uint64_t journal_slots;  // one page each
+  uint64_t created;        // seconds since 1970
+  uint64_t checksum;       // CRC-32C of the bytes before this field
+  // Below: words that change while the region is in use.
+  uint64_t nodes;        // entry: first node, or 0
+  uint64_t mount_epoch;  // raised at each open for writing; lookup counts refer to it
+  uint8_t reserved[kPageSize - 112];
+};
+static_assert(sizeof(SuperBlock) == kPageSize);
+static_assert(offsetof(SuperBlock, page_count) == 56);
+static_assert(offsetof(SuperBlock, checksum) == 88);
+static_assert(offsetof(SuperBlock, nodes) == 96);
+static_assert(std::has_unique_object_representations_v<SuperBlock>);
+
+// --- Journal slot: one page. --------------------------------------------------
+// A slot is free when `commit` is 0, and committed when it is
+// (CRC-32C of store[0..count) << 32 | count).
+struct JournalStore {
+  uint64_t offset;  // of a word in the region, in bytes, a multiple of 8
+  uint64_t value;
+};
+inline constexpr uint64_t kSlotStores = 255;
+
+struct JournalSlot {
+  uint64_t commit;
+  uint64_t reserved;
+  JournalStore store[kSlotStores];
+};
+static_assert(sizeof(JournalSlot) == kPageSize);
+static_assert(offsetof(JournalSlot, store) == 16);
+
+// --- Seal: one word, (CRC-32C << 32 | kSealed), or 0. -------------------------
+inline constexpr uint64_t kSealed = 1;
+
+// --- Node: one page; a named list of objects. ---------------------------------
+inline constexpr uint64_t kNameBytes = 256;  // with the NUL
+inline constexpr uint64_t kNodeClientWords = 16;
+
+enum NodeState : uint64_t {
+  kSaving = 1,  // a stream being written; dropped at the next open
+  kSaved = 2,   // a finished stream
+  kLive = 3,    // a live list, owned by a client such as pkramfs
+};
+
+struct Node {
+  uint64_t next;     // entry: next node, or 0
+  uint64_t state;    // NodeState
+  uint64_t objects;  // entry: first link of the list of objects, or 0
+  uint64_t seal;     // of this page (but for next and seal) and the list's links
+  uint64_t client[kNodeClientWords];
+  char name[kNameBytes];  // NUL-terminated, NUL-padded
+  uint8_t reserved[kPageSize - 32 - 8 * kNodeClientWords - kNameBytes];
+};
+static_assert(sizeof(Node) == kPageSize);
+static_assert(offsetof(Node, client) == 32);
+static_assert(offsetof(Node, name) == 160);
+static_assert(std::has_unique_object_representations_v<Node>);
+
+// --- Object: one page; a list of pages and a stream of bytes. -----------------
+struct ObjectHeader {
+  uint64_t pages;          // entry: first link of the page list, or 0
+  uint64_t bytes;          // entry: first link of the byte stream, or 0
+  uint64_t bytes_len;      // length of the byte stream
+  uint64_t allocated_end;  // live lists: page indexes at or beyond are garbage
+  uint64_t seal;           // of this page (but for seal and lookups), links and client pages
+  uint64_t lookups;        // (mount epoch << 32 | count): volatile, outside every checksum
+  uint64_t client_bytes;   // how much of `client` means something
+  uint64_t reserved;
+};
+static_assert(sizeof(ObjectHeader) == 64);
+
+inline constexpr uint64_t kObjectClientBytes = kPageSize - sizeof(ObjectHeader);
+
+struct Object {
+  ObjectHeader header;
+  uint8_t client[kObjectClientBytes];
+};
+static_assert(sizeof(Object) == kPageSize);
+
+}  // namespace pkram::format
+
+#endif  // PKRAM_FORMAT_H_
