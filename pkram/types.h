@@ -38,7 +38,7 @@ class Pfn {
 };
 
 // A run of consecutive pages.
-struct Run {
+struct PageRun {
   Pfn first;
   uint64_t count = 0;
 };

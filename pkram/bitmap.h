@@ -1,0 +1,79 @@
+// A bitmap whose untouched parts cost no memory: a region may be sized for
+// terabytes and hold little.
+#ifndef PKRAM_BITMAP_H_
+#define PKRAM_BITMAP_H_
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+namespace pkram {
+
+class Bitmap {
+ public:
+  static constexpr uint64_t kNone = ~uint64_t{0};
+
+  explicit Bitmap(uint64_t bits)
+      : bits_(bits), words_(static_cast<uint64_t*>(std::calloc(bits / 64 + 1, 8))) {
+    if (words_ == nullptr) throw std::bad_alloc();
+  }
+
+  uint64_t size() const { return bits_; }
+  bool Test(uint64_t i) const { return words_[i / 64] >> (i % 64) & 1; }
+  void Set(uint64_t i) { words_[i / 64] |= uint64_t{1} << (i % 64); }
+  void Clear(uint64_t i) { words_[i / 64] &= ~(uint64_t{1} << (i % 64)); }
+  void Assign(uint64_t i, bool value) { value ? Set(i) : Clear(i); }
+
+  // Sets the bit and says whether it was clear.
+  bool Claim(uint64_t i) {
+    const uint64_t mask = uint64_t{1} << (i % 64);
+    uint64_t& word = words_[i / 64];
+    const bool was_clear = (word & mask) == 0;
+    word |= mask;
+    return was_clear;
+  }
+
+  // The first set (clear) bit in [from, to), or kNone.
+  uint64_t FindSet(uint64_t from, uint64_t to) const { return Find(from, to, 0); }
+  uint64_t FindClear(uint64_t from, uint64_t to) const { return Find(from, to, ~uint64_t{0}); }
+
+  // The last set bit below `to`, or kNone.
+  uint64_t FindLastSet(uint64_t to) const {
+    while (to > 0) {
+      const uint64_t w = (to - 1) / 64;
+      const uint64_t keep = to - w * 64;
+      const uint64_t word =
+          keep == 64 ? words_[w] : words_[w] & ((uint64_t{1} << keep) - 1);
+      if (word != 0) return w * 64 + 63 - static_cast<uint64_t>(std::countl_zero(word));
+      to = w * 64;
+    }
+    return kNone;
+  }
+
+ private:
+  uint64_t Find(uint64_t from, uint64_t to, uint64_t flip) const {
+    while (from < to) {
+      const uint64_t w = from / 64;
+      const uint64_t word = (words_[w] ^ flip) >> (from % 64) << (from % 64);
+      if (word != 0) {
+        const uint64_t at = w * 64 + static_cast<uint64_t>(std::countr_zero(word));
+        return at < to ? at : kNone;
+      }
+      from = (w + 1) * 64;
+    }
+    return kNone;
+  }
+
+  struct Free {
+    void operator()(uint64_t* p) const { std::free(p); }
+  };
+  uint64_t bits_;
+  std::unique_ptr<uint64_t[], Free> words_;
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_BITMAP_H_

@@ -1,0 +1,137 @@
+#include "pkram/page_map.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace pkram {
+
+PageMap::PageMap(uint64_t pages)
+    : pages_(pages),
+      clusters_((pages + kClusterPages - 1) / kClusterPages),
+      free_pages_(pages),
+      used_(pages),
+      in_use_(clusters_),
+      kind_(clusters_),
+      available_{Bitmap(clusters_), Bitmap(clusters_), Bitmap(clusters_)} {}
+
+uint64_t PageMap::ClusterEnd(uint64_t cluster) const {
+  return std::min(pages_, (cluster + 1) * kClusterPages);
+}
+
+bool PageMap::Claim(Pfn pfn, Purpose purpose) {
+  if (!used_.Claim(pfn.value())) return false;
+  const uint64_t cluster = pfn.value() / kClusterPages;
+  ++in_use_[cluster];
+  // Metadata wins a mixed cluster: what is free there stays close to it.
+  if (kind_[cluster] != kMetadataKind) kind_[cluster] = KindOf(purpose);
+  --free_pages_;
+  return true;
+}
+
+void PageMap::FinishClaims() {
+  for (uint64_t cluster = 0; cluster < clusters_; ++cluster) Reindex(cluster);
+}
+
+// Puts a cluster on the list where Allocate looks for it.
+void PageMap::Reindex(uint64_t cluster) {
+  const uint64_t size = ClusterEnd(cluster) - cluster * kClusterPages;
+  if (in_use_[cluster] == 0) kind_[cluster] = kEmpty;
+  for (int kind = kEmpty; kind <= kDataKind; ++kind) {
+    const bool here = kind_[cluster] == kind && in_use_[cluster] < size;
+    available_[kind].Assign(cluster, here);
+    if (here) lowest_[kind] = std::min(lowest_[kind], cluster);
+  }
+}
+
+void PageMap::Take(PageRun run, Kind kind) {
+  for (uint64_t i = 0; i < run.count; ++i) used_.Set(run.first.value() + i);
+  free_pages_ -= run.count;
+  for (uint64_t at = run.first.value(), end = at + run.count; at < end;) {
+    const uint64_t cluster = at / kClusterPages;
+    const uint64_t next = std::min(end, ClusterEnd(cluster));
+    in_use_[cluster] = static_cast<uint16_t>(in_use_[cluster] + (next - at));
+    if (kind_[cluster] == kEmpty) kind_[cluster] = kind;
+    Reindex(cluster);
+    at = next;
+  }
+}
+
+// The longest free run of the cluster, or the first one that is long enough.
+PageRun PageMap::TakeFromCluster(uint64_t cluster, Kind kind, uint64_t want) {
+  const uint64_t end = ClusterEnd(cluster);
+  PageRun best;
+  for (uint64_t at = cluster * kClusterPages; at < end && best.count < want;) {
+    const uint64_t first = used_.FindClear(at, end);
+    if (first == Bitmap::kNone) break;
+    const uint64_t stop = std::min(used_.FindSet(first, end), end);
+    if (stop - first > best.count) best = {Pfn(first), stop - first};
+    at = stop;
+  }
+  best.count = std::min(best.count, want);
+  assert(best.count > 0);
+  Take(best, kind);
+  return best;
+}
+
+PageRun PageMap::TakeFreshClusters(Kind kind, uint64_t want) {
+  const uint64_t first = available_[kEmpty].FindSet(lowest_[kEmpty], clusters_);
+  lowest_[kEmpty] = std::min(first, clusters_);
+  if (first == Bitmap::kNone) return {};
+  // Neighbouring empty clusters make a longer run.
+  uint64_t last = first + 1;
+  while ((last - first) * kClusterPages < want && last < clusters_ &&
+         available_[kEmpty].Test(last)) {
+    ++last;
+  }
+  const uint64_t start = first * kClusterPages;
+  const PageRun run{Pfn(start), std::min(want, ClusterEnd(last - 1) - start)};
+  Take(run, kind);
+  return run;
+}
+
+PageRun PageMap::Allocate(Purpose purpose, uint64_t want, Pfn goal) {
+  if (want == 0 || free_pages_ == 0) return {};
+  const Kind kind = KindOf(purpose);
+  if (goal && goal.value() < pages_ && !used_.Test(goal.value())) {
+    const uint64_t limit = std::min(pages_, goal.value() + want);
+    const uint64_t stop = std::min(used_.FindSet(goal.value(), limit), limit);
+    const PageRun run{goal, stop - goal.value()};
+    Take(run, kind);
+    return run;
+  }
+  // A long run is worth a cluster of its own; short ones fill the gaps first.
+  constexpr uint64_t kLong = 16;
+  if (want >= kLong) {
+    if (PageRun run = TakeFreshClusters(kind, want); run.count > 0) return run;
+  }
+  const Kind other = kind == kDataKind ? kMetadataKind : kDataKind;
+  for (const Kind from : {kind, kEmpty, other}) {
+    const uint64_t cluster = available_[from].FindSet(lowest_[from], clusters_);
+    lowest_[from] = std::min(cluster, clusters_);
+    if (cluster != Bitmap::kNone) return TakeFromCluster(cluster, kind, want);
+  }
+  return {};
+}
+
+void PageMap::Release(PageRun run) {
+  for (uint64_t i = 0; i < run.count; ++i) {
+    assert(used_.Test(run.first.value() + i));
+    used_.Clear(run.first.value() + i);
+  }
+  free_pages_ += run.count;
+  for (uint64_t at = run.first.value(), end = at + run.count; at < end;) {
+    const uint64_t cluster = at / kClusterPages;
+    const uint64_t next = std::min(end, ClusterEnd(cluster));
+    in_use_[cluster] = static_cast<uint16_t>(in_use_[cluster] - (next - at));
+    Reindex(cluster);
+    at = next;
+  }
+}
+
+PageRun PageMap::NextFree(Pfn from) const {
+  const uint64_t first = used_.FindClear(from.value(), pages_);
+  if (first == Bitmap::kNone) return {};
+  return {Pfn(first), std::min(used_.FindSet(first, pages_), pages_) - first};
+}
+
+}  // namespace pkram

@@ -1,0 +1,75 @@
+// Which pages of a region are in use: volatile, derived at open from what is
+// reachable, and the allocator of free ones.
+//
+// Pages are handed out by purpose.  Metadata comes from clusters (2 MiB) of its
+// own, so that a later walk touches memory sequentially; data comes in runs as
+// long as can be had.  When one kind has no cluster left, it takes from the
+// other's: purpose is a preference, never a reason to fail.
+//
+// Not thread-safe: Space (space.h) puts the lock around it.
+#ifndef PKRAM_PAGE_MAP_H_
+#define PKRAM_PAGE_MAP_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "pkram/bitmap.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+enum class Purpose { kMetadata, kData };
+
+class PageMap {
+ public:
+  // All of [0, pages) free; FinishClaims comes before the first Allocate.
+  explicit PageMap(uint64_t pages);
+
+  uint64_t pages() const { return pages_; }
+  uint64_t free_pages() const { return free_pages_; }
+  bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }
+
+  // Derivation at open.  Marks one page and says whether it was free before;
+  // after the last Claim, FinishClaims makes Allocate possible.
+  bool Claim(Pfn pfn, Purpose purpose);
+  void FinishClaims();
+
+  // A run of 1 to `want` pages (count 0 when nothing is free), at `goal` if
+  // that page is free: passing the page behind the last one extends its run.
+  PageRun Allocate(Purpose purpose, uint64_t want, Pfn goal = Pfn());
+
+  // REQUIRES: every page of `run` is in use.
+  void Release(PageRun run);
+
+  // One past the last page in use.
+  uint64_t end() const { return used_.FindLastSet(pages_) + 1; }
+
+  // The first run of free pages at or behind `from`; count 0 when none is.
+  PageRun NextFree(Pfn from) const;
+
+ private:
+  // What a cluster holds; an empty one belongs to no kind.
+  enum Kind : uint8_t { kEmpty, kMetadataKind, kDataKind };
+  static Kind KindOf(Purpose p) { return p == Purpose::kMetadata ? kMetadataKind : kDataKind; }
+
+  uint64_t ClusterEnd(uint64_t cluster) const;
+  void Take(PageRun run, Kind kind);
+  void Reindex(uint64_t cluster);
+  PageRun TakeFromCluster(uint64_t cluster, Kind kind, uint64_t want);
+  PageRun TakeFreshClusters(Kind kind, uint64_t want);
+
+  const uint64_t pages_;
+  const uint64_t clusters_;
+  uint64_t free_pages_;
+  Bitmap used_;
+  std::vector<uint16_t> in_use_;  // pages in use, per cluster
+  std::vector<uint8_t> kind_;     // Kind, per cluster
+  // Clusters with at least one free page, by kind; and where to start looking.
+  Bitmap available_[3];
+  uint64_t lowest_[3] = {0, 0, 0};
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_PAGE_MAP_H_
