@@ -45,8 +45,7 @@ class Bitmap {
     while (to > 0) {
       const uint64_t w = (to - 1) / 64;
       const uint64_t keep = to - w * 64;
-      const uint64_t word =
-          keep == 64 ? words_[w] : words_[w] & ((uint64_t{1} << keep) - 1);
+      const uint64_t word = keep == 64 ? words_[w] : words_[w] & ((uint64_t{1} << keep) - 1);
       if (word != 0) return w * 64 + 63 - static_cast<uint64_t>(std::countl_zero(word));
       to = w * 64;
     }

@@ -43,9 +43,7 @@ struct PageRun {
   uint64_t count = 0;
 };
 
-constexpr uint64_t PagesFor(uint64_t bytes) {
-  return bytes / kPageSize + (bytes % kPageSize != 0);
-}
+constexpr uint64_t PagesFor(uint64_t bytes) { return bytes / kPageSize + (bytes % kPageSize != 0); }
 
 }  // namespace pkram
 

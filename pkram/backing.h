@@ -1,0 +1,80 @@
+// What a region lives in.  Everything above sees pages through this interface,
+// so that a kind of backing (a file here; a character device may join) changes
+// nothing above it.
+#ifndef PKRAM_BACKING_H_
+#define PKRAM_BACKING_H_
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+// Thread-safe, but for the lock calls.
+class Backing {
+ public:
+  virtual ~Backing() = default;
+  Backing(const Backing&) = delete;
+  Backing& operator=(const Backing&) = delete;
+
+  // What to call it in a message: its path, or "fd N".
+  const std::string& name() const { return name_; }
+  virtual int fd() const = 0;
+
+  // Bytes that exist now.  A file grows past it; a device would not.
+  virtual absl::StatusOr<uint64_t> Size() const = 0;
+
+  // One user at a time: exclusive for writers, shared for readers.  Held until
+  // destruction.  UNAVAILABLE, naming the holder's pid, when it is taken.
+  virtual absl::Status Lock(bool exclusive) = 0;
+
+  // Maps the first `pages` pages; pages that do not exist yet may be mapped but
+  // not touched.  The caller unmaps.
+  virtual absl::StatusOr<std::byte*> Map(uint64_t pages, bool writable) = 0;
+
+  // Makes pages exist, so that no store to them through a mapping can fail.
+  // RESOURCE_EXHAUSTED when there is no space; some of them may exist then.
+  // What they hold is unspecified.
+  virtual absl::Status Reserve(PageRun run) = 0;
+
+  // Fills pages that nothing reaches, cheaper than by storing to a mapping:
+  // the bytes of `iov` go to `offset` and on.  RESOURCE_EXHAUSTED as above.
+  virtual absl::Status Fill(uint64_t offset, absl::Span<iovec> iov) = 0;
+
+  // Gives the memory of pages back to the system, as far as the backing can.
+  // Best effort: a page that is not given back costs memory, nothing else.
+  virtual void GiveBack(PageRun run) = 0;
+
+  // The same for everything behind the first `pages` pages.
+  virtual void ShrinkTo(uint64_t pages) = 0;
+
+ protected:
+  explicit Backing(std::string name) : name_(std::move(name)) {}
+
+ private:
+  const std::string name_;
+};
+
+enum class OpenFor { kReading, kWriting, kCreating };
+
+// A file on tmpfs or any filesystem.  kCreating makes one, mode 0600, when none
+// is there, and accepts one that is; NOT_FOUND, PERMISSION_DENIED or
+// FAILED_PRECONDITION (not a regular file) with the path in the message.
+absl::StatusOr<std::unique_ptr<Backing>> OpenFileBacking(const std::string& path, OpenFor mode);
+
+// An open descriptor of a regular file or a memfd; duplicated, not taken over.
+absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd);
+
+// The pid that holds a flock on the open file `fd`, or 0 when it is not known.
+int LockHolder(int fd);
+
+}  // namespace pkram
+
+#endif  // PKRAM_BACKING_H_

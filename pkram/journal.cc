@@ -1,0 +1,123 @@
+#include "pkram/journal.h"
+
+#include <cassert>
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+#include "pkram/checksum.h"
+
+namespace pkram {
+namespace {
+
+uint64_t CommitWord(const format::JournalStore* stores, size_t count) {
+  return uint64_t{Crc32c(stores, count * sizeof(*stores))} << 32 | count;
+}
+
+}  // namespace
+
+Journal::Journal(Mapping* mapping, Pfn first, uint64_t slots)
+    : mapping_(mapping), first_(first), slots_(slots) {
+  for (uint64_t i = slots; i > 0; --i) free_.push_back(i - 1);
+}
+
+void Journal::StoreWord(uint64_t* word, uint64_t value) {
+  std::atomic_ref<uint64_t>(*word).store(value, std::memory_order_release);
+  if (hook_) hook_();
+}
+
+void Journal::Publish(const uint64_t* word, uint64_t value) {
+  StoreWord(mapping_->Writable(word), value);
+  // What this made unreachable may be used again only after the store.
+  std::atomic_thread_fence(std::memory_order_release);
+}
+
+uint64_t Journal::AcquireSlot() {
+  MutexLock lock(&mu_);
+  if (free_.empty()) waits_.fetch_add(1, std::memory_order_relaxed);
+  while (free_.empty()) freed_.Wait(&mu_);
+  const uint64_t slot = free_.back();
+  free_.pop_back();
+  return slot;
+}
+
+void Journal::ReleaseSlot(uint64_t slot) {
+  {
+    MutexLock lock(&mu_);
+    free_.push_back(slot);
+  }
+  freed_.NotifyOne();
+}
+
+void Journal::Execute(const format::JournalStore* stores, size_t count) {
+  const uint64_t index = AcquireSlot();
+  auto* slot = mapping_->WritableAt<format::JournalSlot>(first_ + index);
+  for (size_t i = 0; i < count; ++i) slot->store[i] = stores[i];
+  StoreWord(&slot->commit, CommitWord(stores, count));
+  std::atomic_thread_fence(std::memory_order_release);
+  for (size_t i = 0; i < count; ++i) {
+    auto* word = reinterpret_cast<const uint64_t*>(mapping_->base() + stores[i].offset);
+    StoreWord(mapping_->Writable(word), stores[i].value);
+  }
+  std::atomic_thread_fence(std::memory_order_release);
+  StoreWord(&slot->commit, 0);
+  std::atomic_thread_fence(std::memory_order_release);
+  ReleaseSlot(index);
+}
+
+absl::Status Journal::ReadSlot(const format::JournalSlot& slot, uint64_t region_bytes,
+                               std::vector<format::JournalStore>* stores) {
+  stores->clear();
+  const uint64_t commit = slot.commit;
+  if (commit == 0) return absl::OkStatus();
+  const uint64_t count = commit & 0xffffffff;
+  if (count == 0 || count > format::kSlotStores) {
+    return absl::DataLossError(
+        absl::StrCat("a journal slot says that it holds ", count, " stores"));
+  }
+  if (CommitWord(slot.store, count) != commit) {
+    return absl::DataLossError("a committed journal slot has a wrong checksum");
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t offset = slot.store[i].offset;
+    if (offset % 8 != 0 || offset >= region_bytes) {
+      return absl::DataLossError(absl::StrCat("a journal slot stores to offset ", offset));
+    }
+    stores->push_back(slot.store[i]);
+  }
+  return absl::OkStatus();
+}
+
+void Journal::Replay() {
+  for (uint64_t i = 0; i < slots_; ++i) {
+    auto* slot = mapping_->WritableAt<format::JournalSlot>(first_ + i);
+    const uint64_t count = slot->commit & 0xffffffff;
+    for (uint64_t k = 0; k < count; ++k) {
+      auto* word = reinterpret_cast<const uint64_t*>(mapping_->base() + slot->store[k].offset);
+      StoreWord(mapping_->Writable(word), slot->store[k].value);
+    }
+    std::atomic_thread_fence(std::memory_order_release);
+    if (count != 0) StoreWord(&slot->commit, 0);
+  }
+}
+
+void Transaction::Store(const uint64_t* word, uint64_t value) {
+  const uint64_t offset = journal_->mapping_->OffsetOf(word);
+  assert(offset % 8 == 0 && offset < journal_->mapping_->pages() * kPageSize);
+  for (format::JournalStore& s : stores_) {
+    if (s.offset == offset) {
+      s.value = value;
+      return;
+    }
+  }
+  // A longer list would be a fault of the program: every operation is made of a
+  // constant number of words.
+  if (stores_.size() == format::kSlotStores) std::abort();
+  stores_.push_back({offset, value});
+}
+
+void Transaction::Commit() {
+  if (!stores_.empty()) journal_->Execute(stores_.data(), stores_.size());
+  stores_.clear();
+}
+
+}  // namespace pkram

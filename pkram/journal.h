@@ -1,0 +1,94 @@
+// The two ways to change reachable metadata, and there is no third.
+//
+//   Publish      one word.  Fill fresh pages that nothing reaches, then make
+//                them reachable with one release store.
+//   Transaction  several words, all or none, through a redo log slot:
+//
+//     Transaction t(&journal);
+//     t.Store(&directory_slot->word, entry);
+//     t.Store(&inode->nlink, n);
+//     t.Commit();                 // cannot fail
+//
+// REQUIRES, of both: the caller holds the locks that cover the words, from
+// before the call until after it.  So no two committed slots share a word, and
+// the order of replay cannot matter.
+#ifndef PKRAM_JOURNAL_H_
+#define PKRAM_JOURNAL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "pkram/format.h"
+#include "pkram/mapping.h"
+#include "pkram/mutex.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+// A word that other threads may read while it is stored to.
+inline uint64_t LoadWord(const uint64_t* word) {
+  return std::atomic_ref<uint64_t>(*const_cast<uint64_t*>(word)).load(std::memory_order_acquire);
+}
+
+class Journal {
+ public:
+  // `mapping` must outlive the journal.
+  Journal(Mapping* mapping, Pfn first, uint64_t slots);
+
+  void Publish(const uint64_t* word, uint64_t value);
+
+  // Called after every store that Publish and Transaction make, with the stores
+  // in the order a successor would see them.  For tests; set before use.
+  void set_store_hook(std::function<void()> hook) { hook_ = std::move(hook); }
+
+  // Times that a transaction had to wait for a slot.
+  uint64_t waits() const { return waits_.load(std::memory_order_relaxed); }
+
+  // Replays committed slots into the region; done by open when all is sound.
+  void Replay();
+
+  // Reads one slot: its stores (empty when it is free), or DATA_LOSS saying what
+  // is wrong with it.
+  static absl::Status ReadSlot(const format::JournalSlot& slot, uint64_t region_bytes,
+                               std::vector<format::JournalStore>* stores);
+
+ private:
+  friend class Transaction;
+
+  uint64_t AcquireSlot();
+  void ReleaseSlot(uint64_t slot);
+  void StoreWord(uint64_t* word, uint64_t value);
+  void Execute(const format::JournalStore* stores, size_t count);
+
+  Mapping* const mapping_;
+  const Pfn first_;
+  const uint64_t slots_;
+  std::function<void()> hook_;
+  std::atomic<uint64_t> waits_{0};
+  Mutex mu_;
+  CondVar freed_;
+  std::vector<uint64_t> free_ ABSL_GUARDED_BY(mu_);
+};
+
+class Transaction {
+ public:
+  explicit Transaction(Journal* journal) : journal_(journal) {}
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
+
+  // A second store to a word replaces the first.  At most kSlotStores words.
+  void Store(const uint64_t* word, uint64_t value);
+  void Commit();
+
+ private:
+  Journal* const journal_;
+  absl::InlinedVector<format::JournalStore, 24> stores_;
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_JOURNAL_H_

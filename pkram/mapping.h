@@ -1,0 +1,64 @@
+// The region's memory as this process sees it.
+//
+// Metadata is read through `base()`.  The only code that stores to it turns a
+// pointer into a writable one here: Publish, Transaction, and those who fill
+// pages that nothing reaches or a file's data.  With `guard`, base() is mapped
+// read-only and a second mapping takes the stores, so that a stray store faults:
+// that is how the tests run.
+#ifndef PKRAM_MAPPING_H_
+#define PKRAM_MAPPING_H_
+
+#include <cstddef>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "pkram/backing.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+class Mapping {
+ public:
+  enum class Access { kReadOnly, kWritable, kGuarded };
+
+  static absl::StatusOr<std::unique_ptr<Mapping>> Create(Backing* backing, uint64_t pages,
+                                                         Access access);
+  ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  uint64_t pages() const { return pages_; }
+  const std::byte* base() const { return base_; }
+
+  template <typename T = std::byte>
+  const T* At(Pfn pfn) const {
+    return reinterpret_cast<const T*>(base_ + pfn.offset());
+  }
+  // The page that a pointer into the mapping lies in.
+  Pfn PfnOf(const void* at) const { return Pfn(OffsetOf(at) >> kPageShift); }
+  uint64_t OffsetOf(const void* at) const {
+    return static_cast<uint64_t>(static_cast<const std::byte*>(at) - base_);
+  }
+
+  // REQUIRES: not kReadOnly.
+  template <typename T>
+  T* Writable(const T* at) const {
+    return reinterpret_cast<T*>(writable_ + OffsetOf(at));
+  }
+  template <typename T = std::byte>
+  T* WritableAt(Pfn pfn) const {
+    return reinterpret_cast<T*>(writable_ + pfn.offset());
+  }
+
+ private:
+  Mapping(std::byte* base, std::byte* writable, uint64_t pages)
+      : base_(base), writable_(writable), pages_(pages) {}
+
+  std::byte* const base_;
+  std::byte* const writable_;  // base_, a second mapping, or nullptr
+  const uint64_t pages_;
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_MAPPING_H_

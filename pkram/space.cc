@@ -1,0 +1,205 @@
+#include "pkram/space.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace pkram {
+namespace {
+
+// Metadata pages made to exist by one call.
+constexpr uint64_t kReserveBatch = 16;
+
+uint64_t Total(const std::vector<PageRun>& runs) {
+  uint64_t n = 0;
+  for (const PageRun& run : runs) n += run.count;
+  return n;
+}
+
+// Sorted, and neighbours joined: one call gives back what one file held.
+void Coalesce(std::vector<PageRun>* runs) {
+  std::sort(runs->begin(), runs->end(),
+            [](const PageRun& a, const PageRun& b) { return a.first < b.first; });
+  size_t out = 0;
+  for (size_t i = 1; i < runs->size(); ++i) {
+    PageRun& last = (*runs)[out];
+    const PageRun& run = (*runs)[i];
+    if (last.first + last.count == run.first) {
+      last.count += run.count;
+    } else {
+      (*runs)[++out] = run;
+    }
+  }
+  if (!runs->empty()) runs->resize(out + 1);
+}
+
+}  // namespace
+
+Space::Space(Backing* backing, Mapping* mapping, PageMap map)
+    : backing_(backing),
+      mapping_(mapping),
+      reserve_(ReserveFor(map.pages())),
+      map_(std::move(map)),
+      exists_(mapping->pages()) {
+  MutexLock lock(&mu_);
+  high_water_ = map_.end();
+}
+
+absl::Status Space::Full() const { return absl::ResourceExhaustedError("the region is full"); }
+
+// Allocates, waiting for limbo if that is where the free pages are.  Pins are
+// held by readers that take no lock, so waiting under locks cannot deadlock.
+PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
+  const uint64_t keep = urgency == Urgency::kMakesSpace ? 0 : reserve_;
+  const auto deadline = std::chrono::steady_clock::now() + patience_;
+  MutexLock lock(&mu_);
+  while (map_.free_pages() <= keep) {
+    if (limbo_.empty() && burying_ == 0) return {};
+    if (!freed_.WaitUntil(&mu_, deadline)) return {};
+  }
+  const PageRun run = map_.Allocate(purpose, std::min(want, map_.free_pages() - keep), goal);
+  high_water_ = std::max(high_water_, run.first.value() + run.count);
+  return run;
+}
+
+absl::StatusOr<Pfn> Space::AllocateMetadata(Urgency urgency) {
+  const PageRun run = Take(Purpose::kMetadata, 1, Pfn(), urgency);
+  if (run.count == 0) return Full();
+  const Pfn pfn = run.first;
+  {
+    // Reserving under the lock keeps the tail from being cut off meanwhile.
+    MutexLock lock(&mu_);
+    if (!exists_.Test(pfn.value())) {
+      PageRun batch{pfn, 1};
+      while (batch.count < kReserveBatch) {
+        const Pfn next = pfn + batch.count;
+        if (next.value() >= map_.pages() || next.value() % kClusterPages == 0 || map_.InUse(next) ||
+            exists_.Test(next.value())) {
+          break;
+        }
+        ++batch.count;
+      }
+      absl::Status reserved = backing_->Reserve(batch);
+      if (!reserved.ok() && batch.count > 1) {
+        batch.count = 1;
+        reserved = backing_->Reserve(batch);
+      }
+      if (!reserved.ok()) {
+        map_.Release(run);
+        return reserved;
+      }
+      for (uint64_t i = 0; i < batch.count; ++i) exists_.Set(pfn.value() + i);
+      high_water_ = std::max(high_water_, pfn.value() + batch.count);
+    }
+  }
+  std::memset(mapping_->WritableAt(pfn), 0, kPageSize);
+  return pfn;
+}
+
+absl::StatusOr<PageRun> Space::AllocateData(uint64_t want, Pfn goal) {
+  const PageRun run = Take(Purpose::kData, want, goal, Urgency::kNormal);
+  if (run.count == 0) return Full();
+  return run;
+}
+
+void Space::Discard(PageRun run) {
+  if (run.count > 0) Bury({run});
+}
+
+void Space::Retire(std::vector<PageRun> runs) {
+  if (runs.empty()) return;
+  std::vector<PageRun> dead;
+  {
+    MutexLock lock(&mu_);
+    limbo_pages_ += Total(runs);
+    limbo_.push_back({epoch_++, std::move(runs)});
+    dead = Exhume();
+  }
+  Bury(std::move(dead));
+}
+
+std::vector<PageRun> Space::Exhume() {
+  const uint64_t oldest = pins_.empty() ? epoch_ : pins_.begin()->first;
+  std::vector<PageRun> dead;
+  while (!limbo_.empty() && limbo_.front().epoch < oldest) {
+    std::vector<PageRun>& runs = limbo_.front().runs;
+    dead.insert(dead.end(), runs.begin(), runs.end());
+    limbo_.pop_front();
+  }
+  const uint64_t n = Total(dead);
+  limbo_pages_ -= n;
+  burying_ += n;
+  return dead;
+}
+
+void Space::Bury(std::vector<PageRun> runs) {
+  if (runs.empty()) return;
+  const uint64_t n = Total(runs);
+  Coalesce(&runs);
+  for (const PageRun& run : runs) backing_->GiveBack(run);
+  {
+    MutexLock lock(&mu_);
+    for (const PageRun& run : runs) {
+      for (uint64_t i = 0; i < run.count; ++i) exists_.Clear(run.first.value() + i);
+      map_.Release(run);
+    }
+    burying_ -= std::min(burying_, n);
+    ShrinkTail();
+  }
+  freed_.NotifyAll();
+}
+
+void Space::ShrinkTail() {
+  const uint64_t end = (map_.end() + kClusterPages - 1) / kClusterPages * kClusterPages;
+  if (high_water_ <= end) return;
+  backing_->ShrinkTo(end);
+  for (uint64_t at = end; (at = exists_.FindSet(at, exists_.size())) != Bitmap::kNone; ++at) {
+    exists_.Clear(at);
+  }
+  high_water_ = end;
+}
+
+uint64_t Space::Enter() {
+  MutexLock lock(&mu_);
+  ++pins_[epoch_];
+  return epoch_;
+}
+
+void Space::Leave(uint64_t epoch) {
+  std::vector<PageRun> dead;
+  {
+    MutexLock lock(&mu_);
+    const auto it = pins_.find(epoch);
+    if (--it->second == 0) pins_.erase(it);
+    dead = Exhume();
+  }
+  Bury(std::move(dead));
+}
+
+Space::Counts Space::counts() const {
+  MutexLock lock(&mu_);
+  Counts c;
+  c.total = map_.pages();
+  c.limbo = limbo_pages_ + burying_;
+  const uint64_t free = map_.free_pages() + c.limbo;
+  c.reserved = std::min(free, reserve_);
+  c.free = free - c.reserved;
+  c.end = map_.end();
+  return c;
+}
+
+void Space::GiveBackUnused() {
+  MutexLock lock(&mu_);
+  const uint64_t end = map_.end();
+  for (PageRun run = map_.NextFree(Pfn()); run.count > 0 && run.first.value() < end;
+       run = map_.NextFree(run.first + run.count)) {
+    backing_->GiveBack(run);
+  }
+  for (uint64_t at = 0; (at = exists_.FindSet(at, exists_.size())) != Bitmap::kNone; ++at) {
+    exists_.Clear(at);
+  }
+  backing_->ShrinkTo(end);
+  high_water_ = end;
+}
+
+}  // namespace pkram

@@ -1,0 +1,128 @@
+// Free pages, and the life of a page between uses.
+//
+//   free -> allocated (nothing reaches it yet) -> reachable -> limbo -> free
+//
+// A page that was made unreachable goes to limbo: a reader may still be
+// answering a request straight from it.  Such a reader holds a Pin; a page leaves
+// limbo when no pin is left that was taken before the page entered.  Its memory
+// is then given back to the system.
+#ifndef PKRAM_SPACE_H_
+#define PKRAM_SPACE_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pkram/backing.h"
+#include "pkram/bitmap.h"
+#include "pkram/mapping.h"
+#include "pkram/mutex.h"
+#include "pkram/page_map.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+// Who may take the last pages: they are kept for operations that make space.
+enum class Urgency { kNormal, kMakesSpace };
+
+class Space {
+ public:
+  // `backing` and `mapping` must outlive it; `map` has its claims finished.
+  Space(Backing* backing, Mapping* mapping, PageMap map);
+
+  // One page for metadata, existing and zeroed.  RESOURCE_EXHAUSTED.
+  absl::StatusOr<Pfn> AllocateMetadata(Urgency urgency = Urgency::kNormal);
+
+  // 1 to `want` consecutive pages for data, at `goal` if it is free.  They do
+  // not exist yet: fill them with Backing::Fill.  RESOURCE_EXHAUSTED.
+  absl::StatusOr<PageRun> AllocateData(uint64_t want, Pfn goal);
+
+  // Pages that never became reachable: free at once.
+  void Discard(PageRun run);
+
+  // Pages that became unreachable: to limbo.
+  // REQUIRES: the transaction that dropped them has returned.
+  void Retire(std::vector<PageRun> runs);
+
+  // Holds back the reuse of every page that is reachable now.  Taken under the
+  // lock that makes the page reachable, kept while no lock is.
+  class Pin {
+   public:
+    Pin() = default;
+    explicit Pin(Space* space) : space_(space), epoch_(space->Enter()) {}
+    Pin(Pin&& other) noexcept
+        : space_(std::exchange(other.space_, nullptr)), epoch_(other.epoch_) {}
+    Pin& operator=(Pin&& other) noexcept {
+      Drop();
+      space_ = std::exchange(other.space_, nullptr);
+      epoch_ = other.epoch_;
+      return *this;
+    }
+    ~Pin() { Drop(); }
+
+   private:
+    void Drop() {
+      if (space_ != nullptr) space_->Leave(epoch_);
+      space_ = nullptr;
+    }
+    Space* space_ = nullptr;
+    uint64_t epoch_ = 0;
+  };
+
+  struct Counts {
+    uint64_t total = 0;     // pages of the region
+    uint64_t free = 0;      // that an ordinary allocation may take, limbo included
+    uint64_t limbo = 0;     // of them, waiting for readers
+    uint64_t reserved = 0;  // kept for operations that make space
+    uint64_t end = 0;       // one past the last page in use
+  };
+  Counts counts() const;
+
+  // How long an allocation that finds only limbo waits for readers.
+  void set_limbo_patience(std::chrono::milliseconds patience) { patience_ = patience; }
+
+  // Gives back what nothing uses (a crash may have left some), and the tail.
+  void GiveBackUnused();
+
+  static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 2 : 16; }
+
+ private:
+  struct Grave {
+    uint64_t epoch;  // the last one that may have seen these pages
+    std::vector<PageRun> runs;
+  };
+
+  uint64_t Enter();
+  void Leave(uint64_t epoch);
+  PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);
+  void Bury(std::vector<PageRun> runs);  // gives back, then frees
+  std::vector<PageRun> Exhume() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ShrinkTail() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Full() const;
+
+  Backing* const backing_;
+  Mapping* const mapping_;
+  const uint64_t reserve_;
+  std::chrono::milliseconds patience_{5000};
+
+  mutable Mutex mu_;
+  CondVar freed_;
+  PageMap map_ ABSL_GUARDED_BY(mu_);
+  // Free pages that exist already: metadata is reserved a batch at a time.
+  Bitmap exists_ ABSL_GUARDED_BY(mu_);
+  uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have
+  uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 1;
+  std::map<uint64_t, uint64_t> pins_ ABSL_GUARDED_BY(mu_);  // epoch -> how many
+  std::deque<Grave> limbo_ ABSL_GUARDED_BY(mu_);
+  uint64_t limbo_pages_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t burying_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_SPACE_H_

@@ -1,0 +1,113 @@
+#include "pkram/space.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <thread>
+
+namespace pkram {
+namespace {
+
+class SpaceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const int fd = memfd_create("space", 0);
+    backing_ = OpenFdBacking(fd).value();
+    close(fd);
+    mapping_ = Mapping::Create(backing_.get(), kPages, Mapping::Access::kWritable).value();
+    PageMap map(kPages);
+    map.Claim(Pfn(0), Purpose::kMetadata);
+    map.FinishClaims();
+    space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map));
+    space_->set_limbo_patience(std::chrono::milliseconds(50));
+  }
+  uint64_t MemoryPages() {
+    struct stat st;
+    fstat(backing_->fd(), &st);
+    return static_cast<uint64_t>(st.st_blocks) * 512 / kPageSize;
+  }
+  PageRun TakeAll() {
+    PageRun all{};
+    for (;;) {
+      auto run = space_->AllocateData(kPages, Pfn());
+      if (!run.ok()) return all;
+      if (all.count == 0) all = *run;
+    }
+  }
+
+  static constexpr uint64_t kPages = 256;
+  std::unique_ptr<Backing> backing_;
+  std::unique_ptr<Mapping> mapping_;
+  std::unique_ptr<Space> space_;
+};
+
+TEST_F(SpaceTest, MetadataExistsAndIsZero) {
+  const Pfn pfn = space_->AllocateMetadata().value();
+  for (uint64_t i = 0; i < kPageSize; ++i) EXPECT_EQ(mapping_->At(pfn)[i], std::byte{0});
+}
+
+TEST_F(SpaceTest, ARetiredPageIsReusedAtOnceWhenNobodyReads) {
+  const PageRun all = TakeAll();
+  space_->Retire({{all.first, 3}});
+  EXPECT_EQ(space_->counts().limbo, 0u);
+  EXPECT_EQ(space_->AllocateData(100, Pfn())->first, all.first);
+}
+
+TEST_F(SpaceTest, ARetiredPageIsNotReusedWhileAReaderMaySeeIt) {
+  const PageRun all = TakeAll();
+  auto pin = std::make_unique<Space::Pin>(space_.get());
+  space_->Retire({{all.first, 3}});
+  EXPECT_EQ(space_->counts().limbo, 3u);
+  EXPECT_EQ(space_->AllocateData(1, Pfn()).status().code(), absl::StatusCode::kResourceExhausted);
+  pin.reset();
+  EXPECT_EQ(space_->counts().limbo, 0u);
+  EXPECT_TRUE(space_->AllocateData(1, Pfn()).ok());
+}
+
+TEST_F(SpaceTest, AReaderThatBeganLaterHoldsNothingBack) {
+  const PageRun all = TakeAll();
+  auto before = std::make_unique<Space::Pin>(space_.get());
+  space_->Retire({{all.first, 1}});
+  Space::Pin after(space_.get());
+  before.reset();
+  EXPECT_TRUE(space_->AllocateData(1, Pfn()).ok());
+}
+
+TEST_F(SpaceTest, AnAllocationThatFindsOnlyLimboWaits) {
+  space_->set_limbo_patience(std::chrono::seconds(60));
+  const PageRun all = TakeAll();
+  auto pin = std::make_unique<Space::Pin>(space_.get());
+  space_->Retire({{all.first, 3}});
+  std::thread reader([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    pin.reset();
+  });
+  EXPECT_TRUE(space_->AllocateData(1, Pfn()).ok());
+  reader.join();
+}
+
+TEST_F(SpaceTest, TheReserveIsKeptForWhatMakesSpace) {
+  TakeAll();
+  EXPECT_FALSE(space_->AllocateMetadata().ok());
+  EXPECT_TRUE(space_->AllocateMetadata(Urgency::kMakesSpace).ok());
+}
+
+TEST_F(SpaceTest, MemoryFollowsContents) {
+  const PageRun run = space_->AllocateData(64, Pfn()).value();
+  ASSERT_TRUE(backing_->Reserve(run).ok());
+  EXPECT_GE(MemoryPages(), 64u);
+  space_->Retire({run});
+  EXPECT_EQ(MemoryPages(), 0u);
+}
+
+TEST_F(SpaceTest, WhatNothingUsesIsGivenBackAtOpen) {
+  ASSERT_TRUE(backing_->Reserve({Pfn(10), 100}).ok());
+  space_->GiveBackUnused();
+  EXPECT_EQ(MemoryPages(), 0u);
+  EXPECT_EQ(backing_->Size().value(), kPageSize);
+}
+
+}  // namespace
+}  // namespace pkram
