@@ -83,12 +83,14 @@ struct SuperBlock {
   // Below: words that change while the region is in use.
   uint64_t nodes;        // entry: first node, or 0
   uint64_t mount_epoch;  // raised at each open for writing; lookup counts refer to it
-  uint8_t reserved[kPageSize - 112];
+  uint64_t seal;         // of `nodes` and `mount_epoch`
+  uint8_t reserved[kPageSize - 120];
 };
 static_assert(sizeof(SuperBlock) == kPageSize);
 static_assert(offsetof(SuperBlock, page_count) == 56);
 static_assert(offsetof(SuperBlock, checksum) == 88);
 static_assert(offsetof(SuperBlock, nodes) == 96);
+static_assert(offsetof(SuperBlock, seal) == 112);
 static_assert(std::has_unique_object_representations_v<SuperBlock>);
 
 // --- Journal slot: one page. --------------------------------------------------
@@ -108,6 +110,13 @@ struct JournalSlot {
 static_assert(sizeof(JournalSlot) == kPageSize);
 static_assert(offsetof(JournalSlot, store) == 16);
 
+// The first pages of a region, in order.
+inline constexpr uint64_t kJournalFirst = 1;
+inline constexpr uint64_t kJournalSlots = 16;
+inline constexpr uint64_t kMaxJournalSlots = 64;
+inline constexpr uint64_t kMinPages = 64;
+inline constexpr uint64_t kMaxPages = uint64_t{1} << 40;  // 4 PiB
+
 // --- Seal: one word, (CRC-32C << 32 | kSealed), or 0. -------------------------
 inline constexpr uint64_t kSealed = 1;
 
@@ -116,16 +125,15 @@ inline constexpr uint64_t kNameBytes = 256;  // with the NUL
 inline constexpr uint64_t kNodeClientWords = 16;
 
 enum NodeState : uint64_t {
-  kSaving = 1,  // a stream being written; dropped at the next open
-  kSaved = 2,   // a finished stream
-  kLive = 3,    // a live list, owned by a client such as pkramfs
+  kSaved = 2,  // a finished stream, write-once
+  kLive = 3,   // a live list, owned by a client such as pkramfs
 };
 
 struct Node {
   uint64_t next;     // entry: next node, or 0
   uint64_t state;    // NodeState
   uint64_t objects;  // entry: first link of the list of objects, or 0
-  uint64_t seal;     // of this page (but for next and seal) and the list's links
+  uint64_t seal;     // of the fields up to `reserved` but for this one, and the list's links
   uint64_t client[kNodeClientWords];
   char name[kNameBytes];  // NUL-terminated, NUL-padded
   uint8_t reserved[kPageSize - 32 - 8 * kNodeClientWords - kNameBytes];
@@ -141,12 +149,17 @@ struct ObjectHeader {
   uint64_t bytes;          // entry: first link of the byte stream, or 0
   uint64_t bytes_len;      // length of the byte stream
   uint64_t allocated_end;  // live lists: page indexes at or beyond are garbage
-  uint64_t seal;           // of this page (but for seal and lookups), links and client pages
-  uint64_t lookups;        // (mount epoch << 32 | count): volatile, outside every checksum
-  uint64_t client_bytes;   // how much of `client` means something
-  uint64_t reserved;
+  uint64_t seal;          // of the rest of this page but for lookups, the links, and metadata pages
+  uint64_t lookups;       // (mount epoch << 32 | count): volatile, outside every checksum
+  uint64_t client_bytes;  // how much of `client` means something
+  uint64_t flags;         // kPagesAreMetadata, kBytesAreMetadata
 };
 static_assert(sizeof(ObjectHeader) == 64);
+
+// What the pages (the byte stream) hold is metadata of the client: small, covered
+// by the seal, and shown to the client's checks at open.
+inline constexpr uint64_t kPagesAreMetadata = 1;
+inline constexpr uint64_t kBytesAreMetadata = 2;
 
 inline constexpr uint64_t kObjectClientBytes = kPageSize - sizeof(ObjectHeader);
 

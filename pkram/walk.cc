@@ -1,0 +1,293 @@
+#include "pkram/walk.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+
+namespace pkram {
+
+using format::EntryFlags;
+using format::EntryOrder;
+using format::EntryPfn;
+using format::IsHole;
+using format::kLinkEntries;
+
+// What distinguishes the lists of the format.
+struct Walk::ListRules {
+  bool live;         // aligned links, order 0, holes; else contiguous runs
+  bool dense;        // no gap between links, starting at 0
+  bool holes_carry;  // a hole has a payload
+  uint64_t end;      // indexes at or beyond are garbage, not looked at
+};
+
+bool Walk::Fail(Pfn page, std::string what) {
+  problems_.push_back({page, absl::StrCat(where_, where_.empty() ? "" : ": ", what)});
+  return false;
+}
+
+void Walk::ToClient(Pfn page, std::string what) {
+  if (!what.empty()) Fail(page, std::move(what));
+}
+
+bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose) {
+  if (first.value() >= view_->existing() || count > view_->existing() - first.value()) {
+    return Fail(from, absl::StrCat("points at page ", first.value(), ", which is beyond the end (",
+                                   view_->existing(), " pages)"));
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    if (!map_->Claim(first + i, purpose)) {
+      return Fail(from, absl::StrCat("points at page ", first.value() + i,
+                                     ", which something else already owns"));
+    }
+  }
+  return true;
+}
+
+bool Walk::ClaimMetadata(uint64_t entry, Pfn from, const char* what) {
+  if (EntryFlags(entry) != 0 || EntryOrder(entry) != 0 || !EntryPfn(entry)) {
+    return Fail(from, absl::StrCat("its pointer to ", what, " is malformed"));
+  }
+  return ClaimRun(EntryPfn(entry), 1, from, Purpose::kMetadata);
+}
+
+// Walks a list of links, whose head is the word at `head_offset`.  on_entry(
+// index, entry, link's pfn) sees each entry that is not unused; false from it
+// ends the walk of this list.
+template <typename OnEntry>
+bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
+                    OnEntry on_entry) {
+  Pfn from(head_offset >> kPageShift);
+  uint64_t next_index = 0;
+  for (uint64_t word = head, word_offset = head_offset; word != 0;) {
+    // Whether a link is garbage is said by its index; to read that, its page
+    // has to be in bounds, but it may be owned by another by now.
+    if (EntryFlags(word) == 0 && EntryOrder(word) == 0 && EntryPfn(word) &&
+        EntryPfn(word).value() < view_->existing() && rules.live && rules.end != ~uint64_t{0} &&
+        view_->At<format::Link>(EntryPfn(word))->index >= rules.end) {
+      repairs_.push_back({word_offset, 0});
+      return true;
+    }
+    if (!ClaimMetadata(word, from, "a link")) return false;
+    const Pfn pfn = EntryPfn(word);
+    const auto& link = *view_->At<format::Link>(pfn);
+    if (rules.live && link.index % kLinkEntries != 0) {
+      return Fail(pfn, absl::StrCat("link's index ", link.index, " is not aligned"));
+    }
+    if (link.index < next_index || (rules.dense && link.index != next_index)) {
+      return Fail(pfn, absl::StrCat("link's index ", link.index, " is out of order"));
+    }
+    nodes_.back().link_pages++;
+    if (seal != nullptr) seal->Add(&link, kPageSize);
+    uint64_t index = link.index;
+    bool ended = false;
+    for (uint64_t i = 0; i < kLinkEntries; ++i) {
+      const uint64_t entry = link.entry[i];
+      if (rules.live && index >= rules.end) {
+        for (uint64_t k = kLinkEntries; k > i; --k) {
+          if (link.entry[k - 1] != 0) {
+            repairs_.push_back({pfn.offset() + offsetof(format::Link, entry) + (k - 1) * 8, 0});
+          }
+        }
+        break;
+      }
+      if (entry == 0) {
+        ended = true;
+        if (rules.live) ++index;
+        continue;
+      }
+      if (ended) return Fail(pfn, absl::StrCat("entry ", i, " stands behind the link's end"));
+      const uint64_t order = EntryOrder(entry);
+      const bool hole = IsHole(entry);
+      if ((EntryFlags(entry) & ~format::kHole) != 0 || order > format::kMaxOrder ||
+          (rules.live && order != 0) || (hole && !rules.live) ||
+          (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry))) {
+        return Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
+      }
+      if (!on_entry(index, entry, pfn)) return false;
+      const uint64_t step = uint64_t{1} << order;
+      if (index > ~uint64_t{0} - step) return Fail(pfn, "its indexes overflow");
+      index += step;
+    }
+    next_index = rules.live ? link.index + kLinkEntries : index;
+    if (next_index < link.index) return Fail(pfn, "its indexes overflow");
+    from = pfn;
+    word = link.next;
+    word_offset = pfn.offset() + offsetof(format::Link, next);
+  }
+  return true;
+}
+
+void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
+  const auto& object = *view_->At<format::Object>(pfn);
+  const format::ObjectHeader& header = object.header;
+  const bool live = node.state == format::kLive;
+  where_ = absl::StrCat("object ", index, " of node '", node.name, "'");
+  if (header.client_bytes > format::kObjectClientBytes) {
+    Fail(pfn, absl::StrCat("claims ", header.client_bytes, " bytes of its own page"));
+    return;
+  }
+  if ((header.flags & ~(format::kPagesAreMetadata | format::kBytesAreMetadata)) != 0) {
+    Fail(pfn, "has unknown flags");
+    return;
+  }
+  const uint64_t sealed = header.seal;
+  SealSum sum;
+  SealSum* const seal = sealed != 0 ? &sum : nullptr;
+  if (seal != nullptr) seal->AddObject(object);
+
+  NodeCounts& counts = nodes_.back();
+  uint64_t pages = 0;
+  std::vector<WalkedPage> metadata;
+  const bool pages_are_metadata = (header.flags & format::kPagesAreMetadata) != 0;
+  const ListRules page_rules{live, false, false, live ? header.allocated_end : ~uint64_t{0}};
+  const uint64_t head_offset = pfn.offset() + offsetof(format::ObjectHeader, pages);
+  if (!WalkList(header.pages, head_offset, page_rules, seal,
+                [&](uint64_t at, uint64_t entry, Pfn link) {
+                  if (IsHole(entry)) return true;
+                  const Pfn first = EntryPfn(entry);
+                  const uint64_t count = uint64_t{1} << EntryOrder(entry);
+                  if (!ClaimRun(first, count, link, Purpose::kData)) return false;
+                  pages += count;
+                  if (pages_are_metadata) {
+                    metadata.push_back({at, view_->At(first), first});
+                    if (seal != nullptr) seal->Add(view_->At(first), kPageSize);
+                  }
+                  return true;
+                })) {
+    return;
+  }
+  counts.data_pages += pages;
+
+  std::string bytes;
+  uint64_t byte_pages = 0;
+  const bool bytes_are_metadata = (header.flags & format::kBytesAreMetadata) != 0;
+  const ListRules byte_rules{false, true, false, ~uint64_t{0}};
+  if (!WalkList(header.bytes, pfn.offset() + offsetof(format::ObjectHeader, bytes), byte_rules,
+                seal, [&](uint64_t, uint64_t entry, Pfn link) {
+                  const Pfn first = EntryPfn(entry);
+                  const uint64_t count = uint64_t{1} << EntryOrder(entry);
+                  if (!ClaimRun(first, count, link, Purpose::kMetadata)) return false;
+                  byte_pages += count;
+                  for (uint64_t i = 0; bytes_are_metadata && i < count; ++i) {
+                    const auto* text = view_->At<char>(first + i);
+                    bytes.append(text, kPageSize);
+                    if (seal != nullptr) seal->Add(text, kPageSize);
+                  }
+                  return true;
+                })) {
+    return;
+  }
+  counts.byte_pages += byte_pages;
+  if (PagesFor(header.bytes_len) != byte_pages) {
+    Fail(pfn, absl::StrCat("says that it has ", header.bytes_len, " bytes, but has ", byte_pages,
+                           " pages for them"));
+    return;
+  }
+  if (bytes_are_metadata) bytes.resize(header.bytes_len);
+
+  if (seal != nullptr) {
+    if (seal->Word() != sealed) {
+      Fail(pfn, "was changed since it was sealed (checksum mismatch)");
+      return;
+    }
+    ++counts.sealed;
+  }
+  if (live && client_ != nullptr) {
+    ToClient(pfn, client_->Object({index, pfn, &object, pages, metadata, bytes}));
+  }
+}
+
+void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
+  const bool live = node.state == format::kLive;
+  const ListRules rules{live, true, true, ~uint64_t{0}};
+  const std::string where = where_;
+  std::vector<std::pair<uint64_t, Pfn>> objects;
+  if (!WalkList(node.objects, pfn.offset() + offsetof(format::Node, objects), rules, seal,
+                [&](uint64_t index, uint64_t entry, Pfn link) {
+                  if (IsHole(entry)) {
+                    if (client_ != nullptr && live) {
+                      ToClient(link, client_->Hole(index, EntryPfn(entry).value()));
+                    }
+                    return !Stopped();
+                  }
+                  if (EntryOrder(entry) != 0)
+                    return Fail(link, "points at an object with an order");
+                  if (!ClaimRun(EntryPfn(entry), 1, link, Purpose::kMetadata)) return false;
+                  objects.emplace_back(index, EntryPfn(entry));
+                  return true;
+                }) &&
+      mode_ == Mode::kStopAtFirst) {
+    return;
+  }
+  nodes_.back().objects = objects.size();
+  for (const auto& [index, object] : objects) {
+    WalkObject(node, index, object);
+    if (Stopped()) return;
+  }
+  where_ = where;
+}
+
+void Walk::WalkNode(const format::Node& node, Pfn pfn) {
+  where_ = "node";
+  if (std::memchr(node.name, 0, sizeof(node.name)) == nullptr || node.name[0] == 0) {
+    Fail(pfn, "its name is not a name");
+    return;
+  }
+  where_ = absl::StrCat("node '", node.name, "'");
+  NodeCounts counts;
+  counts.name = node.name;
+  counts.pfn = pfn;
+  counts.state = node.state;
+  counts.node_sealed = node.seal != 0;
+  for (const NodeCounts& other : nodes_) {
+    if (other.name == counts.name) {
+      Fail(pfn, absl::StrCat("has the same name as the node on page ", other.pfn.value()));
+      return;
+    }
+  }
+  nodes_.push_back(counts);
+  if (node.state != format::kSaved && node.state != format::kLive) {
+    Fail(pfn, absl::StrCat("has the unknown state ", node.state));
+    return;
+  }
+  SealSum sum;
+  if (node.seal != 0) sum.AddNode(node);
+  const bool ask = node.state == format::kLive && client_ != nullptr;
+  if (ask) ToClient(pfn, client_->BeginNode(node));
+  if (Stopped()) return;
+  WalkObjects(node, pfn, node.seal != 0 ? &sum : nullptr);
+  if (Stopped()) return;
+  if (node.seal != 0 && node.seal != sum.Word()) {
+    Fail(pfn, "was changed since it was sealed (checksum mismatch)");
+    return;
+  }
+  if (ask) ToClient(pfn, client_->EndNode(node));
+}
+
+void Walk::Run(const format::SuperBlock& super) {
+  map_->Claim(Pfn(0), Purpose::kMetadata);
+  for (uint64_t i = 0; i < super.journal_slots; ++i) {
+    map_->Claim(Pfn(super.journal_first + i), Purpose::kMetadata);
+  }
+  if (super.seal != 0) {
+    SealSum sum;
+    sum.AddSuper(super);
+    if (sum.Word() != super.seal) {
+      Fail(Pfn(0), "the super block was changed since it was sealed (checksum mismatch)");
+      return;
+    }
+  }
+  Pfn from(0);
+  for (uint64_t word = super.nodes; word != 0 && !Stopped();) {
+    where_.clear();
+    if (!ClaimMetadata(word, from, "a node")) return;
+    from = EntryPfn(word);
+    const auto& node = *view_->At<format::Node>(from);
+    WalkNode(node, from);
+    word = node.next;
+  }
+}
+
+}  // namespace pkram

@@ -1,0 +1,119 @@
+// The walk over everything reachable: it proves a region sound before anything
+// follows a pointer, and finds out on the way which pages are in use.
+//
+// Nothing it reads is trusted: every pfn is in bounds before it is followed, and
+// every page is claimed once, which rules out cycles and double ownership.  What
+// pkram does not understand (a client's words, names, inodes) a WalkClient checks.
+#ifndef PKRAM_WALK_H_
+#define PKRAM_WALK_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "pkram/format.h"
+#include "pkram/page_map.h"
+#include "pkram/page_view.h"
+#include "pkram/seal.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+// "page 17 (object 3 of node 'main'): what is wrong".
+struct Problem {
+  Pfn page;
+  std::string what;
+};
+
+struct WalkedPage {
+  uint64_t index;
+  const std::byte* bytes;
+  Pfn pfn;
+};
+
+// One object of a live node.  Valid during the call.
+struct WalkedObject {
+  uint64_t index;  // in the node's list
+  Pfn pfn;
+  const format::Object* object;
+  uint64_t pages;                         // how many its list holds
+  absl::Span<const WalkedPage> metadata;  // its pages, if kPagesAreMetadata
+  std::string_view bytes;                 // its byte stream, if kBytesAreMetadata
+};
+
+// Checks the parts of live nodes that belong to their owner.  An empty string
+// says "sound"; anything else is the problem, told about `object`'s page.
+class WalkClient {
+ public:
+  virtual ~WalkClient() = default;
+  virtual std::string BeginNode(const format::Node& node) = 0;
+  virtual std::string Object(const WalkedObject& object) = 0;
+  // An entry of the list that is no object: a hole with its payload, or unused.
+  virtual std::string Hole(uint64_t index, uint64_t payload) = 0;
+  virtual std::string EndNode(const format::Node& node) = 0;
+};
+
+// What a walk found, by node, for those who report it.
+struct NodeCounts {
+  std::string name;
+  Pfn pfn;
+  uint64_t state = 0;
+  uint64_t objects = 0;
+  uint64_t sealed = 0;  // objects
+  bool node_sealed = false;
+  uint64_t link_pages = 0;
+  uint64_t data_pages = 0;  // pages of objects' lists, orders counted in full
+  uint64_t byte_pages = 0;
+};
+
+class Walk {
+ public:
+  enum class Mode { kStopAtFirst, kFindAll };
+
+  // `map` takes the claims; `client` may be null.  All outlive the walk.
+  Walk(const PageView* view, PageMap* map, WalkClient* client, Mode mode)
+      : view_(view), map_(map), client_(client), mode_(mode) {}
+
+  // Claims the super block and journal, then everything reachable from `super`.
+  void Run(const format::SuperBlock& super);
+
+  const std::vector<Problem>& problems() const { return problems_; }
+  const std::vector<NodeCounts>& nodes() const { return nodes_; }
+
+  // Stores that clear what lies beyond objects' allocated ends; to be published
+  // once the region is accepted.
+  const std::vector<format::JournalStore>& repairs() const { return repairs_; }
+
+ private:
+  struct ListRules;
+  struct ListWalker;
+
+  bool Stopped() const { return mode_ == Mode::kStopAtFirst && !problems_.empty(); }
+  bool Fail(Pfn page, std::string what);
+  bool ClaimMetadata(uint64_t entry, Pfn from, const char* what);
+  bool ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose);
+  void WalkNode(const format::Node& node, Pfn pfn);
+  void WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal);
+  void WalkObject(const format::Node& node, uint64_t index, Pfn pfn);
+  template <typename OnEntry>
+  bool WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
+                OnEntry on_entry);
+  void ToClient(Pfn page, std::string what);
+
+  const PageView* const view_;
+  PageMap* const map_;
+  WalkClient* const client_;
+  const Mode mode_;
+  std::vector<Problem> problems_;
+  std::vector<NodeCounts> nodes_;
+  std::vector<format::JournalStore> repairs_;
+  std::string where_;
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_WALK_H_
