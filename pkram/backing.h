@@ -45,8 +45,9 @@ class Backing {
   virtual absl::Status Reserve(PageRun run) = 0;
 
   // Fills pages that nothing reaches, cheaper than by storing to a mapping:
-  // the bytes of `iov` go to `offset` and on.  RESOURCE_EXHAUSTED as above.
-  virtual absl::Status Fill(uint64_t offset, absl::Span<iovec> iov) = 0;
+  // `bytes` go to `offset` and on, zeros to the rest of the last page.
+  // RESOURCE_EXHAUSTED as above.
+  virtual absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes) = 0;
 
   // Gives the memory of pages back to the system, as far as the backing can.
   // Best effort: a page that is not given back costs memory, nothing else.

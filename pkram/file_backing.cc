@@ -6,12 +6,14 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <sstream>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "pkram/backing.h"
 
@@ -72,7 +74,15 @@ class FileBacking final : public Backing {
     return IoStatus(name(), "fallocate", errno);
   }
 
-  absl::Status Fill(uint64_t offset, absl::Span<iovec> iov) override {
+  absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes) override {
+    static constexpr char kZeros[kPageSize] = {};
+    absl::InlinedVector<iovec, 16> vec(bytes.begin(), bytes.end());
+    uint64_t end = offset;
+    for (const iovec& v : vec) end += v.iov_len;
+    if (const uint64_t tail = end % kPageSize; tail != 0) {
+      vec.push_back({const_cast<char*>(kZeros), kPageSize - tail});
+    }
+    absl::Span<iovec> iov = absl::MakeSpan(vec);
     while (!iov.empty()) {
       const ssize_t n = pwritev(fd_, iov.data(), static_cast<int>(std::min<size_t>(iov.size(), 64)),
                                 static_cast<off_t>(offset));

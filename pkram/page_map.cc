@@ -28,6 +28,13 @@ bool PageMap::Claim(Pfn pfn, Purpose purpose) {
   return true;
 }
 
+void PageMap::Truncate(uint64_t pages) {
+  assert(end() <= pages && pages <= pages_);
+  free_pages_ -= pages_ - pages;
+  pages_ = pages;
+  clusters_ = (pages + kClusterPages - 1) / kClusterPages;
+}
+
 void PageMap::FinishClaims() {
   for (uint64_t cluster = 0; cluster < clusters_; ++cluster) Reindex(cluster);
 }

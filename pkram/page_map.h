@@ -35,6 +35,10 @@ class PageMap {
   bool Claim(Pfn pfn, Purpose purpose);
   void FinishClaims();
 
+  // Fewer pages than it was made for, before FinishClaims.
+  // REQUIRES: end() <= pages.
+  void Truncate(uint64_t pages);
+
   // A run of 1 to `want` pages (count 0 when nothing is free), at `goal` if
   // that page is free: passing the page behind the last one extends its run.
   PageRun Allocate(Purpose purpose, uint64_t want, Pfn goal = Pfn());
@@ -59,8 +63,8 @@ class PageMap {
   PageRun TakeFromCluster(uint64_t cluster, Kind kind, uint64_t want);
   PageRun TakeFreshClusters(Kind kind, uint64_t want);
 
-  const uint64_t pages_;
-  const uint64_t clusters_;
+  uint64_t pages_;
+  uint64_t clusters_;
   uint64_t free_pages_;
   Bitmap used_;
   std::vector<uint16_t> in_use_;  // pages in use, per cluster

@@ -31,6 +31,17 @@ void Walk::ToClient(Pfn page, std::string what) {
   if (!what.empty()) Fail(page, std::move(what));
 }
 
+// True when the structure is as its seal says, or has none.
+bool Walk::CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& sum) {
+  if (seal_word == 0) {
+    if (mode_ == Mode::kSeal) seals_.push_back({word_offset, sum.Word()});
+    return true;
+  }
+  if (seal_word == sum.Word()) return true;
+  return Fail(Pfn(word_offset >> kPageShift),
+              "was changed since it was sealed (checksum mismatch)");
+}
+
 bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose) {
   if (first.value() >= view_->existing() || count > view_->existing() - first.value()) {
     return Fail(from, absl::StrCat("points at page ", first.value(), ", which is beyond the end (",
@@ -132,9 +143,8 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
     Fail(pfn, "has unknown flags");
     return;
   }
-  const uint64_t sealed = header.seal;
   SealSum sum;
-  SealSum* const seal = sealed != 0 ? &sum : nullptr;
+  SealSum* const seal = Wanted(header.seal) ? &sum : nullptr;
   if (seal != nullptr) seal->AddObject(object);
 
   NodeCounts& counts = nodes_.back();
@@ -163,12 +173,13 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   std::string bytes;
   uint64_t byte_pages = 0;
   const bool bytes_are_metadata = (header.flags & format::kBytesAreMetadata) != 0;
+  const Purpose purpose = bytes_are_metadata ? Purpose::kMetadata : Purpose::kData;
   const ListRules byte_rules{false, true, false, ~uint64_t{0}};
   if (!WalkList(header.bytes, pfn.offset() + offsetof(format::ObjectHeader, bytes), byte_rules,
                 seal, [&](uint64_t, uint64_t entry, Pfn link) {
                   const Pfn first = EntryPfn(entry);
                   const uint64_t count = uint64_t{1} << EntryOrder(entry);
-                  if (!ClaimRun(first, count, link, Purpose::kMetadata)) return false;
+                  if (!ClaimRun(first, count, link, purpose)) return false;
                   byte_pages += count;
                   for (uint64_t i = 0; bytes_are_metadata && i < count; ++i) {
                     const auto* text = view_->At<char>(first + i);
@@ -187,13 +198,8 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   }
   if (bytes_are_metadata) bytes.resize(header.bytes_len);
 
-  if (seal != nullptr) {
-    if (seal->Word() != sealed) {
-      Fail(pfn, "was changed since it was sealed (checksum mismatch)");
-      return;
-    }
-    ++counts.sealed;
-  }
+  if (!CheckSeal(header.seal, pfn.offset() + offsetof(format::ObjectHeader, seal), sum)) return;
+  if (header.seal != 0) ++counts.sealed;
   if (live && client_ != nullptr) {
     ToClient(pfn, client_->Object({index, pfn, &object, pages, metadata, bytes}));
   }
@@ -253,16 +259,14 @@ void Walk::WalkNode(const format::Node& node, Pfn pfn) {
     return;
   }
   SealSum sum;
-  if (node.seal != 0) sum.AddNode(node);
+  SealSum* const seal = Wanted(node.seal) ? &sum : nullptr;
+  if (seal != nullptr) seal->AddNode(node);
   const bool ask = node.state == format::kLive && client_ != nullptr;
   if (ask) ToClient(pfn, client_->BeginNode(node));
   if (Stopped()) return;
-  WalkObjects(node, pfn, node.seal != 0 ? &sum : nullptr);
+  WalkObjects(node, pfn, seal);
   if (Stopped()) return;
-  if (node.seal != 0 && node.seal != sum.Word()) {
-    Fail(pfn, "was changed since it was sealed (checksum mismatch)");
-    return;
-  }
+  if (!CheckSeal(node.seal, pfn.offset() + offsetof(format::Node, seal), sum)) return;
   if (ask) ToClient(pfn, client_->EndNode(node));
 }
 
@@ -271,14 +275,10 @@ void Walk::Run(const format::SuperBlock& super) {
   for (uint64_t i = 0; i < super.journal_slots; ++i) {
     map_->Claim(Pfn(super.journal_first + i), Purpose::kMetadata);
   }
-  if (super.seal != 0) {
-    SealSum sum;
-    sum.AddSuper(super);
-    if (sum.Word() != super.seal) {
-      Fail(Pfn(0), "the super block was changed since it was sealed (checksum mismatch)");
-      return;
-    }
-  }
+  SealSum sum;
+  sum.AddSuper(super);
+  where_ = "the super block";
+  if (super.seal != 0 && !CheckSeal(super.seal, offsetof(format::SuperBlock, seal), sum)) return;
   Pfn from(0);
   for (uint64_t word = super.nodes; word != 0 && !Stopped();) {
     where_.clear();
@@ -288,6 +288,7 @@ void Walk::Run(const format::SuperBlock& super) {
     WalkNode(node, from);
     word = node.next;
   }
+  if (super.seal == 0) CheckSeal(0, offsetof(format::SuperBlock, seal), sum);
 }
 
 }  // namespace pkram

@@ -72,7 +72,8 @@ struct NodeCounts {
 
 class Walk {
  public:
-  enum class Mode { kStopAtFirst, kFindAll };
+  // kSeal also works out the seals that are missing.
+  enum class Mode { kStopAtFirst, kFindAll, kSeal };
 
   // `map` takes the claims; `client` may be null.  All outlive the walk.
   Walk(const PageView* view, PageMap* map, WalkClient* client, Mode mode)
@@ -88,12 +89,17 @@ class Walk {
   // once the region is accepted.
   const std::vector<format::JournalStore>& repairs() const { return repairs_; }
 
+  // kSeal: the seal words to publish, the super block's last.
+  const std::vector<format::JournalStore>& seals() const { return seals_; }
+
  private:
   struct ListRules;
   struct ListWalker;
 
-  bool Stopped() const { return mode_ == Mode::kStopAtFirst && !problems_.empty(); }
+  bool Stopped() const { return mode_ != Mode::kFindAll && !problems_.empty(); }
   bool Fail(Pfn page, std::string what);
+  bool Wanted(uint64_t seal_word) const { return seal_word != 0 || mode_ == Mode::kSeal; }
+  bool CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& sum);
   bool ClaimMetadata(uint64_t entry, Pfn from, const char* what);
   bool ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose);
   void WalkNode(const format::Node& node, Pfn pfn);
@@ -111,6 +117,7 @@ class Walk {
   std::vector<Problem> problems_;
   std::vector<NodeCounts> nodes_;
   std::vector<format::JournalStore> repairs_;
+  std::vector<format::JournalStore> seals_;
   std::string where_;
 };
 

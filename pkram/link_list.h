@@ -1,0 +1,62 @@
+// Reading a link list of a region that has been accepted.
+#ifndef PKRAM_LINK_LIST_H_
+#define PKRAM_LINK_LIST_H_
+
+#include <vector>
+
+#include "pkram/format.h"
+#include "pkram/mapping.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+// fn(const format::Link&) for each link, in order; it may retire the link.
+template <typename Fn>
+void ForEachLink(const Mapping& mapping, uint64_t head, Fn fn) {
+  while (head != 0) {
+    const auto& link = *mapping.At<format::Link>(format::EntryPfn(head));
+    head = link.next;
+    fn(link);
+  }
+}
+
+// fn(index, entry) for each entry that points at a page.
+template <typename Fn>
+void ForEachPageEntry(const format::Link& link, Fn fn) {
+  uint64_t index = link.index;
+  for (const uint64_t entry : link.entry) {
+    if (entry == 0) return;
+    if (format::IsPage(entry)) fn(index, entry);
+    index += uint64_t{1} << format::EntryOrder(entry);
+  }
+}
+
+inline void AddRun(std::vector<PageRun>* runs, Pfn first, uint64_t count = 1) {
+  if (!runs->empty() && runs->back().first + runs->back().count == first) {
+    runs->back().count += count;
+  } else {
+    runs->push_back({first, count});
+  }
+}
+
+// Adds the links of a list, and the pages they point at, to `runs`.
+inline void CollectList(const Mapping& mapping, uint64_t head, std::vector<PageRun>* runs) {
+  ForEachLink(mapping, head, [&](const format::Link& link) {
+    ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
+      AddRun(runs, format::EntryPfn(entry), uint64_t{1} << format::EntryOrder(entry));
+    });
+    AddRun(runs, mapping.PfnOf(&link));
+  });
+}
+
+// Adds an object's page and everything it reaches.
+inline void CollectObject(const Mapping& mapping, Pfn object, std::vector<PageRun>* runs) {
+  const auto& header = mapping.At<format::Object>(object)->header;
+  CollectList(mapping, header.pages, runs);
+  CollectList(mapping, header.bytes, runs);
+  AddRun(runs, object);
+}
+
+}  // namespace pkram
+
+#endif  // PKRAM_LINK_LIST_H_

@@ -1,0 +1,86 @@
+#include "pkram/link_map.h"
+
+#include <algorithm>
+
+#include "pkram/link_list.h"
+
+namespace pkram {
+
+using format::kLinkEntries;
+using format::Link;
+
+LinkMap::LinkMap(Region* region, const uint64_t* head) : region_(region), head_(head) {
+  ForEachLink(region->mapping(), *head, [&](const Link& link) {
+    links_.emplace_hint(links_.end(), link.index / kLinkEntries, &link);
+  });
+}
+
+uint64_t LinkMap::Get(uint64_t index) const {
+  const auto it = links_.find(index / kLinkEntries);
+  return it == links_.end() ? 0 : LoadWord(&it->second->entry[index % kLinkEntries]);
+}
+
+const uint64_t* LinkMap::ExistingWord(uint64_t index) const {
+  return &links_.find(index / kLinkEntries)->second->entry[index % kLinkEntries];
+}
+
+absl::StatusOr<const uint64_t*> LinkMap::Word(uint64_t index) {
+  const uint64_t number = index / kLinkEntries;
+  const uint64_t place = index % kLinkEntries;
+  const auto next = links_.lower_bound(number);
+  if (next == links_.end() || next->first != number) {
+    const absl::StatusOr<Pfn> pfn = region_->space().AllocateMetadata();
+    if (!pfn.ok()) return pfn.status();
+    Link* const fresh = region_->mapping().WritableAt<Link>(*pfn);
+    const uint64_t* const before = next == links_.begin() ? head_ : &std::prev(next)->second->next;
+    fresh->next = *before;
+    fresh->index = number * kLinkEntries;
+    std::fill_n(fresh->entry, place, format::MakeHole());
+    region_->journal().Publish(before, format::MakeEntry(*pfn));
+    const Link* const link = region_->mapping().At<Link>(*pfn);
+    links_.emplace_hint(next, number, link);
+    return &link->entry[place];
+  }
+  const Link* const link = next->second;
+  uint64_t first_unused = place;
+  while (first_unused > 0 && link->entry[first_unused - 1] == 0) --first_unused;
+  for (; first_unused < place; ++first_unused) {
+    region_->journal().Publish(&link->entry[first_unused], format::MakeHole());
+  }
+  return &link->entry[place];
+}
+
+void LinkMap::Truncate(uint64_t end, std::vector<PageRun>* runs) {
+  const uint64_t keep = (end + kLinkEntries - 1) / kLinkEntries;  // links
+  const auto cut = links_.lower_bound(keep);
+  if (cut != links_.end()) {
+    const uint64_t* const before = cut == links_.begin() ? head_ : &std::prev(cut)->second->next;
+    region_->journal().Publish(before, 0);
+    for (auto it = cut; it != links_.end(); ++it) {
+      ForEachPageEntry(*it->second,
+                       [&](uint64_t, uint64_t entry) { AddRun(runs, format::EntryPfn(entry)); });
+      AddRun(runs, region_->mapping().PfnOf(it->second));
+    }
+    links_.erase(cut, links_.end());
+  }
+  if (end % kLinkEntries == 0) return;
+  const auto partial = links_.find(end / kLinkEntries);
+  if (partial == links_.end()) return;
+  const Link& link = *partial->second;
+  for (uint64_t k = kLinkEntries; k > end % kLinkEntries; --k) {
+    const uint64_t entry = link.entry[k - 1];
+    if (entry == 0) continue;
+    region_->journal().Publish(&link.entry[k - 1], 0);
+    if (format::IsPage(entry)) AddRun(runs, format::EntryPfn(entry));
+  }
+}
+
+uint64_t LinkMap::end() const {
+  if (links_.empty()) return 0;
+  const auto& [number, link] = *links_.rbegin();
+  uint64_t k = kLinkEntries;
+  while (k > 0 && link->entry[k - 1] == 0) --k;
+  return number * kLinkEntries + k;
+}
+
+}  // namespace pkram

@@ -1,0 +1,69 @@
+// One live list of a region (an object's pages, a node's objects), adopted: a
+// pointer per link, nothing copied, so that entry i is found in O(log links).
+//
+// A live list is made of aligned links: entry i stands at place i % 510 of the
+// link whose index is i - i % 510; an absent link is a hole.
+//
+// Not thread-safe: the lock that covers the list covers this.  Whoever changes
+// the list has unsealed its owner before.
+#ifndef PKRAM_LINK_MAP_H_
+#define PKRAM_LINK_MAP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pkram/format.h"
+#include "pkram/region.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+class LinkMap {
+ public:
+  // Adopts the list whose head is the word `head`.  `region` outlives the map.
+  LinkMap(Region* region, const uint64_t* head);
+
+  // The entry, or 0 where there is none.
+  uint64_t Get(uint64_t index) const;
+
+  // The word of an entry, for Publish or a Transaction: its link exists, and
+  // every entry before it in its link is at least a hole.  RESOURCE_EXHAUSTED.
+  absl::StatusOr<const uint64_t*> Word(uint64_t index);
+  // The word of an entry that Get does not say 0 of.
+  const uint64_t* ExistingWord(uint64_t index) const;
+
+  // Clears all entries at and behind `end`; what they held, and the links that
+  // are empty now, go to `runs`.
+  // REQUIRES: they are garbage already (behind the object's allocated end).
+  void Truncate(uint64_t end, std::vector<PageRun>* runs);
+
+  // fn(index, entry) for the page entries of [from, to).
+  template <typename Fn>
+  void ForEachPage(uint64_t from, uint64_t to, Fn fn) const {
+    for (auto it = links_.lower_bound(from / format::kLinkEntries); it != links_.end(); ++it) {
+      const uint64_t base = it->first * format::kLinkEntries;
+      if (base >= to) return;
+      for (uint64_t k = base < from ? from - base : 0; k < format::kLinkEntries; ++k) {
+        const uint64_t entry = it->second->entry[k];
+        if (entry == 0 || base + k >= to) break;
+        if (format::IsPage(entry)) fn(base + k, entry);
+      }
+    }
+  }
+
+  // One past the last entry.
+  uint64_t end() const;
+  uint64_t links() const { return links_.size(); }
+
+ private:
+  Region* const region_;
+  const uint64_t* const head_;
+  absl::btree_map<uint64_t, const format::Link*> links_;  // by index / 510
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_LINK_MAP_H_

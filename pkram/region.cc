@@ -1,0 +1,359 @@
+#include "pkram/region.h"
+
+#include <uuid/uuid.h>
+
+#include <cstring>
+#include <ctime>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "pkram/checksum.h"
+#include "pkram/link_list.h"
+#include "pkram/page_view.h"
+
+namespace pkram {
+namespace {
+
+using format::SuperBlock;
+
+uint32_t SuperChecksum(const SuperBlock& super) {
+  return Crc32c(&super, offsetof(SuperBlock, checksum));
+}
+
+// Enough to find the journal, without which the rest cannot be read.
+absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
+  if (super.magic != format::kMagic) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name,
+                     ": not a pkramfs region (left as it is): choose another path, or delete "
+                     "the file if it is not needed"));
+  }
+  if (super.version != format::kVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(name, ": a region of format version ",
+                                                      super.version, "; this program knows ",
+                                                      format::kVersion, ": use a newer pkramfs"));
+  }
+  if ((super.incompat & ~format::kKnownIncompat) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name, ": the region has features that this program does not know (",
+                     absl::Hex(super.incompat), "): use a newer pkramfs"));
+  }
+  if (super.page_size != kPageSize || super.journal_first != format::kJournalFirst ||
+      super.journal_slots == 0 || super.journal_slots > format::kMaxJournalSlots) {
+    return absl::DataLossError(absl::StrCat(name, ": page 0: the super block is damaged"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGeometry(const std::string& name, const SuperBlock& super, bool writable) {
+  if (super.checksum != SuperChecksum(super)) {
+    return absl::DataLossError(absl::StrCat(name, ": page 0: the super block's checksum is wrong"));
+  }
+  if (super.page_count < format::kMinPages || super.page_count > format::kMaxPages) {
+    return absl::DataLossError(
+        absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
+  }
+  if (writable && (super.ro_compat & ~format::kKnownReadOnlyCompat) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name, ": the region has features that this program can read but not write (",
+                     absl::Hex(super.ro_compat), "): use a newer pkramfs"));
+  }
+  return absl::OkStatus();
+}
+
+// A region as open and check see it: mapped, and through its journal.
+struct Reading {
+  std::unique_ptr<Mapping> mapping;
+  std::unique_ptr<PageView> view;
+  uint64_t committed_slots = 0;
+  const SuperBlock& super() const { return *view->At<SuperBlock>(Pfn(0)); }
+};
+
+absl::Status ReadJournal(const std::string& name, Reading* reading) {
+  const auto& raw = *reading->mapping->At<SuperBlock>(Pfn(0));
+  const uint64_t existing = reading->view->existing();
+  absl::flat_hash_set<uint64_t> seen;
+  for (uint64_t i = 0; i < raw.journal_slots; ++i) {
+    const Pfn pfn(raw.journal_first + i);
+    if (pfn.value() >= existing) break;
+    std::vector<format::JournalStore> stores;
+    const auto& slot = *reading->mapping->At<format::JournalSlot>(pfn);
+    absl::Status read = Journal::ReadSlot(slot, existing * kPageSize, &stores);
+    const uint64_t journal_end = Pfn(raw.journal_first + raw.journal_slots).offset();
+    for (const format::JournalStore& s : stores) {
+      if (s.offset < journal_end && s.offset >= offsetof(SuperBlock, reserved)) {
+        read = absl::DataLossError(absl::StrCat("stores to offset ", s.offset));
+      }
+      if (!seen.insert(s.offset).second) {
+        read = absl::DataLossError(absl::StrCat("stores to a word that another slot stores to"));
+      }
+    }
+    if (!read.ok()) {
+      return absl::DataLossError(
+          absl::StrCat(name, ": page ", pfn.value(), ": ", std::string(read.message())));
+    }
+    for (const format::JournalStore& s : stores) reading->view->Apply(s);
+    if (!stores.empty()) ++reading->committed_slots;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Reading> Read(Backing* backing, bool writable, bool guarded, uint64_t pages) {
+  absl::StatusOr<uint64_t> size = backing->Size();
+  if (!size.ok()) return size.status();
+  const std::string& name = backing->name();
+  if (*size < kPageSize) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name, ": not a pkramfs region (", *size, " bytes are too few)"));
+  }
+  Reading reading;
+  {
+    absl::StatusOr<std::unique_ptr<Mapping>> first =
+        Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
+    if (!first.ok()) return first.status();
+    const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
+    if (absl::Status s = CheckIdentity(name, super); !s.ok()) return s;
+    pages = std::max(pages, super.page_count);
+    // Read again below, with its checksum; until then it only has to be mappable.
+    if (pages > format::kMaxPages) {
+      return absl::DataLossError(
+          absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
+    }
+  }
+  const auto access = !writable ? Mapping::Access::kReadOnly
+                      : guarded ? Mapping::Access::kGuarded
+                                : Mapping::Access::kWritable;
+  for (;;) {
+    absl::StatusOr<std::unique_ptr<Mapping>> mapping = Mapping::Create(backing, pages, access);
+    if (!mapping.ok()) return mapping.status();
+    reading.mapping = *std::move(mapping);
+    reading.view =
+        std::make_unique<PageView>(reading.mapping.get(), std::min(PagesFor(*size), pages));
+    reading.committed_slots = 0;
+    if (absl::Status s = ReadJournal(name, &reading); !s.ok()) return s;
+    if (absl::Status s = CheckGeometry(name, reading.super(), writable); !s.ok()) return s;
+    // A committed slot may hold a change of the size itself.
+    if (reading.super().page_count <= pages) return reading;
+    pages = reading.super().page_count;
+  }
+}
+
+absl::Status ProblemStatus(const std::string& name, const Problem& problem) {
+  return absl::DataLossError(absl::StrCat(name, ": page ", problem.page.value(), ": ", problem.what,
+                                          "; `pkramctl check` lists every problem"));
+}
+
+}  // namespace
+
+absl::Status CheckNodeName(std::string_view name) {
+  if (name.empty() || name.size() >= format::kNameBytes ||
+      name.find('\0') != std::string_view::npos) {
+    return absl::InvalidArgumentError("a node's name has 1 to 255 bytes and no NUL");
+  }
+  return absl::OkStatus();
+}
+
+uint64_t Region::Overhead(uint64_t content_pages) {
+  // Links of several half-full files, and the pages of a few directories.
+  constexpr uint64_t kSlack = 64;
+  return 1 + format::kJournalSlots + content_pages / format::kLinkEntries + kSlack +
+         Space::ReserveFor(content_pages);
+}
+
+absl::Status Region::Format(Backing* backing, uint64_t pages) {
+  if (pages < format::kMinPages || pages > format::kMaxPages) {
+    return absl::InvalidArgumentError(absl::StrCat(backing->name(), ": a region has ",
+                                                   format::kMinPages, " to ", format::kMaxPages,
+                                                   " pages, not ", pages));
+  }
+  absl::StatusOr<uint64_t> size = backing->Size();
+  if (!size.ok()) return size.status();
+  if (*size != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(backing->name(), ": not empty (left as it is)"));
+  }
+  SuperBlock super{};
+  super.magic = format::kMagic;
+  super.version = format::kVersion;
+  super.page_size = kPageSize;
+  uuid_generate(super.uuid);
+  super.page_count = pages;
+  super.journal_first = format::kJournalFirst;
+  super.journal_slots = format::kJournalSlots;
+  super.created = static_cast<uint64_t>(std::time(nullptr));
+  super.checksum = SuperChecksum(super);
+  // The super block is all there is to an empty region, and it comes to be in
+  // one write: an interrupted format leaves an empty file.
+  const iovec iov{&super, sizeof(super)};
+  return backing->Fill(0, {&iov, 1});
+}
+
+absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> backing,
+                                                     const OpenOptions& options) {
+  if (absl::Status s = backing->Lock(options.writable); !s.ok()) return s;
+  absl::StatusOr<Reading> reading =
+      Read(backing.get(), options.writable, options.guarded, options.pages);
+  if (!reading.ok()) return reading.status();
+  const uint64_t pages = options.pages != 0 ? options.pages : reading->super().page_count;
+  PageMap map(reading->mapping->pages());
+  Walk walk(reading->view.get(), &map, options.client, Walk::Mode::kStopAtFirst);
+  walk.Run(reading->super());
+  if (!walk.problems().empty()) return ProblemStatus(backing->name(), walk.problems().front());
+  if (map.end() > pages) {
+    return absl::OutOfRangeError(absl::StrCat(backing->name(), ": a size of ", pages,
+                                              " pages is too small: the region uses pages up to ",
+                                              map.end(), ": choose a larger size"));
+  }
+  std::unique_ptr<Region> region(new Region);
+  region->backing_ = std::move(backing);
+  region->mapping_ = std::move(reading->mapping);
+  region->journal_ = std::make_unique<Journal>(
+      region->mapping_.get(), Pfn(region->super().journal_first), region->super().journal_slots);
+  if (options.store_hook) region->journal_->set_store_hook(options.store_hook);
+  region->found_ = walk.nodes();
+  if (options.writable) {
+    if (absl::Status s = region->Accept(walk, std::move(map), pages); !s.ok()) return s;
+  }
+  return region;
+}
+
+// From here on the region is changed: what was committed is applied, what is
+// garbage is cleared, and this use begins.
+absl::Status Region::Accept(const Walk& walk, PageMap map, uint64_t pages) {
+  const PageRun head{Pfn(0), super().journal_first + super().journal_slots};
+  if (absl::Status s = backing_->Reserve(head); !s.ok()) return s;
+  journal_->Replay();
+  for (const format::JournalStore& s : walk.repairs()) {
+    journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);
+  }
+  Unseal(&super().seal);
+  if (pages != super().page_count) {
+    SuperBlock changed = super();
+    changed.page_count = pages;
+    const auto* page_count = reinterpret_cast<const uint64_t*>(mapping_->base() + 56);
+    static_assert(offsetof(SuperBlock, page_count) == 56);
+    Transaction t(journal_.get());
+    t.Store(page_count, pages);
+    t.Store(&super().checksum, SuperChecksum(changed));
+    t.Commit();
+  }
+  journal_->Publish(&super().mount_epoch, (super().mount_epoch + 1) & 0xffffffff);
+  map.Truncate(pages);
+  map.FinishClaims();
+  space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map));
+  space_->GiveBackUnused();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* client) {
+  if (absl::Status s = backing->Lock(false); !s.ok()) return s;
+  absl::StatusOr<Reading> reading = Read(backing, false, false, 0);
+  if (!reading.ok()) return reading.status();
+  PageMap map(reading->mapping->pages());
+  Walk walk(reading->view.get(), &map, client, Walk::Mode::kFindAll);
+  const SuperBlock& super = reading->super();
+  walk.Run(super);
+  Report report;
+  report.pages = super.page_count;
+  report.sealed = super.seal != 0;
+  report.committed_slots = reading->committed_slots;
+  report.used_pages = map.pages() - map.free_pages();
+  report.problems = walk.problems();
+  report.nodes = walk.nodes();
+  char text[37];
+  uuid_unparse_lower(super.uuid, text);
+  report.uuid = text;
+  return report;
+}
+
+Region::~Region() = default;
+
+absl::Status Region::Close(WalkClient* client) {
+  space_->GiveBackUnused();
+  absl::StatusOr<uint64_t> size = backing_->Size();
+  if (!size.ok()) return size.status();
+  const PageView view(mapping_.get(), *size / kPageSize);
+  PageMap map(super().page_count);
+  Walk walk(&view, &map, client, Walk::Mode::kSeal);
+  walk.Run(super());
+  if (!walk.problems().empty()) return ProblemStatus(backing_->name(), walk.problems().front());
+  for (const format::JournalStore& s : walk.seals()) {
+    journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);
+  }
+  return absl::OkStatus();
+}
+
+void Region::Unseal(const uint64_t* seal) {
+  if (LoadWord(seal) != 0) journal_->Publish(seal, 0);
+}
+
+// --- Nodes --------------------------------------------------------------------
+
+Pfn Region::FindNode(std::string_view name) const {
+  MutexLock lock(&nodes_mu_);
+  for (uint64_t word = LoadWord(&super().nodes); word != 0;) {
+    const Pfn pfn = format::EntryPfn(word);
+    const auto* node = mapping_->At<format::Node>(pfn);
+    if (name == node->name) return pfn;
+    word = LoadWord(&node->next);
+  }
+  return Pfn();
+}
+
+std::vector<std::string> Region::NodeNames() const {
+  MutexLock lock(&nodes_mu_);
+  std::vector<std::string> names;
+  for (uint64_t word = LoadWord(&super().nodes); word != 0;) {
+    const auto* node = mapping_->At<format::Node>(format::EntryPfn(word));
+    names.emplace_back(node->name);
+    word = LoadWord(&node->next);
+  }
+  return names;
+}
+
+absl::Status Region::TakeName(std::string_view name) {
+  MutexLock lock(&nodes_mu_);
+  if (taken_.emplace(name).second) return absl::OkStatus();
+  return absl::AlreadyExistsError(absl::StrCat("node '", std::string(name), "' is in use"));
+}
+
+void Region::ReturnName(std::string_view name) {
+  MutexLock lock(&nodes_mu_);
+  taken_.erase(std::string(name));
+}
+
+absl::Status Region::PublishNode(Pfn pfn) {
+  const auto* node = mapping_->At<format::Node>(pfn);
+  if (FindNode(node->name)) {
+    return absl::AlreadyExistsError(absl::StrCat("node '", node->name, "' exists"));
+  }
+  MutexLock lock(&nodes_mu_);
+  mapping_->Writable(node)->next = super().nodes;
+  journal_->Publish(&super().nodes, format::MakeEntry(pfn));
+  return absl::OkStatus();
+}
+
+void Region::RemoveNode(Pfn pfn) {
+  std::vector<PageRun> runs;
+  {
+    MutexLock lock(&nodes_mu_);
+    const uint64_t* word = &super().nodes;
+    while (*word != 0 && format::EntryPfn(*word) != pfn) {
+      const auto* node = mapping_->At<format::Node>(format::EntryPfn(*word));
+      word = &node->next;
+      if (format::EntryPfn(*word) == pfn) Unseal(&node->seal);
+    }
+    const auto* node = mapping_->At<format::Node>(pfn);
+    journal_->Publish(word, node->next);
+    ForEachLink(*mapping_, node->objects, [&](const format::Link& link) {
+      ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
+        CollectObject(*mapping_, format::EntryPfn(entry), &runs);
+      });
+      AddRun(&runs, mapping_->PfnOf(&link));
+    });
+    AddRun(&runs, pfn);
+  }
+  space_->Retire(std::move(runs));
+}
+
+}  // namespace pkram

@@ -1,0 +1,124 @@
+// A region: an array of 4 KiB pages that outlives the process that uses it.
+//
+//   auto backing = OpenFileBacking("/dev/shm/cache.pkram", OpenFor::kCreating);
+//   if (*(*backing)->Size() == 0) Region::Format(backing->get(), pages);
+//   auto region = Region::Open(*std::move(backing), {});
+//   ... nodes, through streams (stream.h) or as live lists (link_map.h) ...
+//   (*region)->Close();   // seals; without it, the next open is just not sealed
+//
+// Open proves everything reachable sound before any of it is followed, and
+// changes nothing unless it is: a refused region is as it was, to the byte.
+//
+// Thread-safe, but for Open and Close.
+#ifndef PKRAM_REGION_H_
+#define PKRAM_REGION_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pkram/backing.h"
+#include "pkram/format.h"
+#include "pkram/journal.h"
+#include "pkram/mapping.h"
+#include "pkram/mutex.h"
+#include "pkram/space.h"
+#include "pkram/walk.h"
+
+namespace pkram {
+
+class Region {
+ public:
+  struct OpenOptions {
+    bool writable = true;
+    bool guarded = false;              // tests: a stray store faults
+    uint64_t pages = 0;                // change the size to this many; 0 keeps it
+    WalkClient* client = nullptr;      // checks live nodes; used during Open only
+    std::function<void()> store_hook;  // tests: see Journal::set_store_hook
+  };
+
+  // Makes an empty region of `pages` in an empty backing.  INVALID_ARGUMENT for
+  // a size out of bounds, FAILED_PRECONDITION when the backing is not empty.
+  static absl::Status Format(Backing* backing, uint64_t pages);
+
+  // UNAVAILABLE    in use, naming the holder
+  // FAILED_PRECONDITION  not a region, or of a format this program doesn't know
+  // DATA_LOSS      a region that is not sound: which page, and why
+  // OUT_OF_RANGE   `pages` is less than what is in use
+  static absl::StatusOr<std::unique_ptr<Region>> Open(std::unique_ptr<Backing> backing,
+                                                      const OpenOptions& options);
+
+  // What Open would say, all of it: every problem found; reads only.  An error
+  // when the walk cannot even begin (as Open's, but for DATA_LOSS of pages).
+  struct Report {
+    uint64_t pages = 0;
+    bool sealed = false;
+    uint64_t committed_slots = 0;
+    uint64_t used_pages = 0;
+    std::vector<Problem> problems;
+    std::vector<NodeCounts> nodes;
+    std::string uuid;
+  };
+  static absl::StatusOr<Report> Check(Backing* backing, WalkClient* client);
+
+  ~Region();
+
+  // Seals everything and ends the use.  DATA_LOSS, and no seal, when the region
+  // is not sound any more: something scribbled on it while it was in use.
+  // REQUIRES: no other thread uses the region.
+  absl::Status Close(WalkClient* client = nullptr);
+
+  const format::SuperBlock& super() const { return *mapping_->At<format::SuperBlock>(Pfn(0)); }
+  uint32_t mount_epoch() const { return static_cast<uint32_t>(super().mount_epoch); }
+  Backing& backing() { return *backing_; }
+  Mapping& mapping() { return *mapping_; }
+  Journal& journal() { return *journal_; }
+  Space& space() { return *space_; }
+  // What the walk found when the region was opened.
+  const std::vector<NodeCounts>& found() const { return found_; }
+
+  // --- Nodes ---
+  // The page of the node of that name, or Pfn() if there is none.
+  Pfn FindNode(std::string_view name) const;
+  std::vector<std::string> NodeNames() const;
+  // Takes a name for a user: ALREADY_EXISTS when a user has it.
+  absl::Status TakeName(std::string_view name);
+  void ReturnName(std::string_view name);
+  // Puts a filled page on the list of nodes: all of it becomes reachable at once.
+  // ALREADY_EXISTS when the name is taken.
+  absl::Status PublishNode(Pfn node);
+  // Takes a node off the list and retires everything it reaches.
+  void RemoveNode(Pfn node);
+
+  // Clears a seal; before the first change of what it covers.
+  void Unseal(const uint64_t* seal);
+
+  // How many pages of a region of this size hold no contents: super block, journal,
+  // reserve, and the links of files that fill the rest.
+  static uint64_t Overhead(uint64_t content_pages);
+
+ private:
+  Region() = default;
+  absl::Status Accept(const Walk& walk, PageMap map, uint64_t pages);
+
+  std::unique_ptr<Backing> backing_;
+  std::unique_ptr<Mapping> mapping_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<Space> space_;
+  std::vector<NodeCounts> found_;
+
+  mutable Mutex nodes_mu_;
+  absl::flat_hash_set<std::string> taken_ ABSL_GUARDED_BY(nodes_mu_);
+};
+
+// Says that `name` can be a node's: 1 to 255 bytes, no NUL.
+absl::Status CheckNodeName(std::string_view name);
+
+}  // namespace pkram
+
+#endif  // PKRAM_REGION_H_

@@ -1,0 +1,100 @@
+// Regions in memory for the tests: a memfd that outlives each opening of it.
+#ifndef TESTS_REGION_FIXTURE_H_
+#define TESTS_REGION_FIXTURE_H_
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pkram/region.h"
+
+namespace pkram {
+
+class MemoryFile {
+ public:
+  MemoryFile() : fd_(memfd_create("region", 0)) {}
+  ~MemoryFile() { close(fd_); }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+
+  int fd() const { return fd_; }
+  // A descriptor of its own, so that locks are as between two programs.
+  std::unique_ptr<Backing> Reopen() const {
+    const std::string path = "/proc/self/fd/" + std::to_string(fd_);
+    return OpenFileBacking(path, OpenFor::kWriting).value();
+  }
+  uint64_t size() const {
+    struct stat st;
+    fstat(fd_, &st);
+    return static_cast<uint64_t>(st.st_size);
+  }
+  uint64_t memory() const {
+    struct stat st;
+    fstat(fd_, &st);
+    return static_cast<uint64_t>(st.st_blocks) * 512;
+  }
+  std::string Contents() const {
+    std::string s(size(), '\0');
+    EXPECT_EQ(pread(fd_, s.data(), s.size(), 0), static_cast<ssize_t>(s.size()));
+    return s;
+  }
+  void SetContents(const std::string& s) {
+    ASSERT_EQ(ftruncate(fd_, 0), 0);
+    ASSERT_EQ(ftruncate(fd_, static_cast<off_t>(s.size())), 0);
+    // Zero pages stay holes.
+    for (size_t at = 0; at < s.size(); at += kPageSize) {
+      const size_t n = std::min<size_t>(kPageSize, s.size() - at);
+      if (s.find_first_not_of('\0', at) >= at + n) continue;
+      ASSERT_EQ(pwrite(fd_, s.data() + at, n, static_cast<off_t>(at)), static_cast<ssize_t>(n));
+    }
+  }
+  void Poke(uint64_t offset, const void* data, size_t size) {
+    ASSERT_EQ(pwrite(fd_, data, size, static_cast<off_t>(offset)), static_cast<ssize_t>(size));
+  }
+  void Poke(uint64_t offset, uint64_t word) { Poke(offset, &word, sizeof(word)); }
+  uint64_t Peek(uint64_t offset) const {
+    uint64_t word = 0;
+    EXPECT_EQ(pread(fd_, &word, sizeof(word), static_cast<off_t>(offset)), 8);
+    return word;
+  }
+
+ private:
+  const int fd_;
+};
+
+inline absl::StatusOr<std::unique_ptr<Region>> OpenRegion(const MemoryFile& file,
+                                                          uint64_t pages = 0,
+                                                          WalkClient* client = nullptr) {
+  Region::OpenOptions options;
+  options.guarded = true;
+  options.pages = pages;
+  options.client = client;
+  return Region::Open(file.Reopen(), options);
+}
+
+inline void FormatRegion(MemoryFile* file, uint64_t pages) {
+  ASSERT_EQ(Region::Format(file->Reopen().get(), pages), absl::OkStatus());
+}
+
+// Pages that something reaches, or -1 with a failure when the region is not sound.
+inline int64_t UsedPages(const MemoryFile& file, WalkClient* client = nullptr) {
+  auto report = Region::Check(file.Reopen().get(), client);
+  if (!report.ok()) {
+    ADD_FAILURE() << report.status();
+    return -1;
+  }
+  for (const Problem& p : report->problems)
+    ADD_FAILURE() << "page " << p.page.value() << ": " << p.what;
+  return report->problems.empty() ? static_cast<int64_t>(report->used_pages) : -1;
+}
+
+}  // namespace pkram
+
+#endif  // TESTS_REGION_FIXTURE_H_
