@@ -115,6 +115,14 @@ void Transaction::Store(const uint64_t* word, uint64_t value) {
   stores_.push_back({offset, value});
 }
 
+uint64_t Transaction::Pending(const uint64_t* word) const {
+  const uint64_t offset = journal_->mapping_->OffsetOf(word);
+  for (const format::JournalStore& s : stores_) {
+    if (s.offset == offset) return s.value;
+  }
+  return LoadWord(word);
+}
+
 void Transaction::Commit() {
   if (!stores_.empty()) journal_->Execute(stores_.data(), stores_.size());
   stores_.clear();

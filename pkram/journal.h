@@ -82,6 +82,8 @@ class Transaction {
 
   // A second store to a word replaces the first.  At most kSlotStores words.
   void Store(const uint64_t* word, uint64_t value);
+  // What the word will hold: what Store gave it, or what it holds now.
+  uint64_t Pending(const uint64_t* word) const;
   void Commit();
 
  private:

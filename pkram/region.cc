@@ -2,6 +2,7 @@
 
 #include <uuid/uuid.h>
 
+#include <algorithm>
 #include <cstring>
 #include <ctime>
 #include <utility>
@@ -158,6 +159,14 @@ uint64_t Region::Overhead(uint64_t content_pages) {
   constexpr uint64_t kSlack = 64;
   return 1 + format::kJournalSlots + content_pages / format::kLinkEntries + kSlack +
          Space::ReserveFor(content_pages);
+}
+
+uint64_t Region::ContentPages(uint64_t pages) {
+  uint64_t contents = pages - std::min(pages, Overhead(0));
+  while (contents > 0 && contents + Overhead(contents) > pages) {
+    contents -= contents + Overhead(contents) - pages;
+  }
+  return contents;
 }
 
 absl::Status Region::Format(Backing* backing, uint64_t pages) {

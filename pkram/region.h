@@ -101,6 +101,8 @@ class Region {
   // How many pages of a region of this size hold no contents: super block, journal,
   // reserve, and the links of files that fill the rest.
   static uint64_t Overhead(uint64_t content_pages);
+  // The reverse: the contents that a region of `pages` holds.
+  static uint64_t ContentPages(uint64_t pages);
 
  private:
   Region() = default;

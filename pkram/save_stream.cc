@@ -9,43 +9,7 @@
 
 namespace pkram {
 
-using format::kLinkEntries;
 using format::Link;
-
-// --- Links under construction ---------------------------------------------------
-
-absl::Status LinkBuilder::Append(uint64_t index, uint64_t entry) {
-  if (links_.empty() || used_ == kLinkEntries || index != next_index_) {
-    const absl::StatusOr<Pfn> pfn = region_->space().AllocateMetadata();
-    if (!pfn.ok()) return pfn.status();
-    region_->mapping().WritableAt<Link>(*pfn)->index = index;
-    links_.push_back(*pfn);
-    used_ = 0;
-  }
-  region_->mapping().WritableAt<Link>(links_.back())->entry[used_++] = entry;
-  next_index_ = index + (uint64_t{1} << format::EntryOrder(entry));
-  return absl::OkStatus();
-}
-
-std::vector<Pfn> LinkBuilder::Take() { return std::exchange(links_, {}); }
-
-void LinkBuilder::Discard() {
-  for (const Pfn link : Take()) region_->space().Discard({link, 1});
-}
-
-namespace {
-
-// Chains links that nothing reaches; the entry of the first.
-uint64_t Chain(Region* region, const std::vector<Pfn>& links) {
-  uint64_t next = 0;
-  for (auto it = links.rbegin(); it != links.rend(); ++it) {
-    region->mapping().WritableAt<Link>(*it)->next = next;
-    next = format::MakeEntry(*it);
-  }
-  return next;
-}
-
-}  // namespace
 
 // --- The stream -----------------------------------------------------------------
 
@@ -81,8 +45,8 @@ absl::Status SaveStream::Finish() {
     if (absl::Status s = objects_[i]->Finish(); !s.ok()) return s;
     if (absl::Status s = table.Append(i, format::MakeEntry(objects_[i]->page_)); !s.ok()) return s;
   }
-  const std::vector<Pfn> links = table.Take();
-  region_->mapping().WritableAt<format::Node>(node_)->objects = Chain(region_, links);
+  const std::vector<Pfn> links = table.TakeLinks();
+  region_->mapping().WritableAt<format::Node>(node_)->objects = LinkBuilder::Chain(region_, links);
   if (absl::Status s = region_->PublishNode(node_); !s.ok()) {
     for (const Pfn link : links) region_->space().Discard({link, 1});
     return s;
@@ -107,10 +71,7 @@ SaveStream::~SaveStream() {
 // --- Objects --------------------------------------------------------------------
 
 SaveObject::~SaveObject() {
-  if (finished_) {
-    byte_links_.Take();
-    return;
-  }
+  if (finished_) return;
   for (const Pfn pfn : page_links_) {
     std::vector<PageRun> runs;
     ForEachPageEntry(*region_->mapping().At<Link>(pfn), [&](uint64_t, uint64_t entry) {
@@ -120,6 +81,7 @@ SaveObject::~SaveObject() {
     for (const PageRun& run : runs) region_->space().Discard(run);
   }
   for (const PageRun& run : byte_runs_) region_->space().Discard(run);
+  for (const Pfn link : byte_links_) region_->space().Discard({link, 1});
   region_->space().Discard({page_, 1});
 }
 
@@ -145,10 +107,10 @@ absl::Status SaveObject::Finish() {
     });
   }
   auto* header = &mapping.WritableAt<format::Object>(page_)->header;
-  header->pages = Chain(region_, page_links_);
+  header->pages = LinkBuilder::Chain(region_, page_links_);
   header->bytes_len = bytes_len_;
   // Bytes fill their pages in order; what a failed write left over is freed.
-  byte_links_.Discard();
+  for (const Pfn link : std::exchange(byte_links_, {})) region_->space().Discard({link, 1});
   std::vector<PageRun> used;
   uint64_t page = 0;
   const uint64_t pages = PagesFor(bytes_len_);
@@ -161,13 +123,15 @@ absl::Status SaveObject::Finish() {
   byte_runs_ = std::move(used);
   byte_pages_ = pages;
   page = 0;
+  LinkBuilder links(region_);
   for (const PageRun& run : byte_runs_) {
     for (uint64_t i = 0; i < run.count; ++i) {
       const uint64_t entry = format::MakeEntry(run.first + i);
-      if (absl::Status s = byte_links_.Append(page++, entry); !s.ok()) return s;
+      if (absl::Status s = links.Append(page++, entry); !s.ok()) return s;
     }
   }
-  header->bytes = Chain(region_, byte_links_.links());
+  byte_links_ = links.TakeLinks();
+  header->bytes = LinkBuilder::Chain(region_, byte_links_);
   return absl::OkStatus();
 }
 

@@ -40,33 +40,12 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "pkram/format.h"
+#include "pkram/link_builder.h"
 #include "pkram/mutex.h"
 #include "pkram/region.h"
 #include "pkram/types.h"
 
 namespace pkram {
-
-// A list of links under construction: nothing reaches it yet.
-class LinkBuilder {
- public:
-  explicit LinkBuilder(Region* region) : region_(region) {}
-  ~LinkBuilder() { Discard(); }
-  LinkBuilder(const LinkBuilder&) = delete;
-  LinkBuilder& operator=(const LinkBuilder&) = delete;
-
-  // Appends entry `entry` for `index`; a jump or a full link starts the next.
-  absl::Status Append(uint64_t index, uint64_t entry);
-  const std::vector<Pfn>& links() const { return links_; }
-  // The same, for their new owner.
-  std::vector<Pfn> Take();
-  void Discard();
-
- private:
-  Region* const region_;
-  std::vector<Pfn> links_;
-  uint64_t used_ = 0;  // entries of the last link
-  uint64_t next_index_ = 0;
-};
 
 class SaveObject;
 
@@ -112,7 +91,7 @@ class SaveObject {
  private:
   friend class SaveStream;
   friend class SaveAccess;
-  SaveObject(Region* region, Pfn page) : region_(region), page_(page), byte_links_(region) {}
+  SaveObject(Region* region, Pfn page) : region_(region), page_(page) {}
 
   void AddLinks(std::vector<Pfn> links);
   absl::Status Finish();
@@ -123,7 +102,7 @@ class SaveObject {
   bool finished_ = false;
   Mutex mu_;
   std::vector<Pfn> page_links_ ABSL_GUARDED_BY(mu_);
-  LinkBuilder byte_links_ ABSL_GUARDED_BY(mu_);
+  std::vector<Pfn> byte_links_ ABSL_GUARDED_BY(mu_);
   std::vector<PageRun> byte_runs_ ABSL_GUARDED_BY(mu_);
   uint64_t byte_pages_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t bytes_len_ ABSL_GUARDED_BY(mu_) = 0;
@@ -133,7 +112,7 @@ class SaveObject {
 class SaveAccess {
  public:
   explicit SaveAccess(SaveObject* object) : object_(object), links_(object->region_) {}
-  ~SaveAccess() { object_->AddLinks(links_.Take()); }
+  ~SaveAccess() { object_->AddLinks(links_.TakeLinks()); }
 
   // Copies 2^order pages, for page indexes `index` and on.  RESOURCE_EXHAUSTED,
   // INVALID_ARGUMENT for an order above 18 or a size that is not 2^order pages.

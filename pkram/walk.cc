@@ -228,6 +228,9 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
     return;
   }
   nodes_.back().objects = objects.size();
+  if (client_ != nullptr && live) {
+    ToClient(pfn, client_->BeginObjects(objects.empty() ? 0 : objects.back().first + 1));
+  }
   for (const auto& [index, object] : objects) {
     WalkObject(node, index, object);
     if (Stopped()) return;

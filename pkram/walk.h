@@ -51,9 +51,11 @@ class WalkClient {
  public:
   virtual ~WalkClient() = default;
   virtual std::string BeginNode(const format::Node& node) = 0;
-  virtual std::string Object(const WalkedObject& object) = 0;
-  // An entry of the list that is no object: a hole with its payload, or unused.
+  // An entry of the list that is no object: a hole with its payload.
   virtual std::string Hole(uint64_t index, uint64_t payload) = 0;
+  // Before the first object: every index is below `end`.
+  virtual std::string BeginObjects(uint64_t end) = 0;
+  virtual std::string Object(const WalkedObject& object) = 0;
   virtual std::string EndNode(const format::Node& node) = 0;
 };
 

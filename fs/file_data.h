@@ -1,0 +1,49 @@
+// The contents of regular files and long symlinks: inline, or in pages.
+//
+// The order that keeps them whole: bytes into a page, then its entry, then size
+// and times.  What stands behind the end of the file in its last page is not
+// trusted to be zero; it is zeroed when the file grows over it.
+#ifndef FS_FILE_DATA_H_
+#define FS_FILE_DATA_H_
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "fs/inode.h"
+#include "fs/result.h"
+#include "fs/types.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+
+class FileData {
+ public:
+  // Of one inode, under its lock; exclusively, to change it.
+  FileData(pkram::Region* region, Inode* inode) ABSL_SHARED_LOCKS_REQUIRED(inode->mu)
+      : region_(region), inode_(inode) {}
+
+  ReadAnswer Read(uint64_t offset, size_t size);
+
+  // Writes what there is space for and returns how much that was; ENOSPC when it
+  // is nothing.  `change` gets the new size and what goes with it, and is to be
+  // committed.
+  Result<size_t> Write(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
+
+  // `change` gets the new size.  After it is committed, Trim frees what is behind.
+  Result<void> Resize(Change* change, uint64_t size);
+  void Trim();
+
+ private:
+  std::byte* InlineArea();
+  void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
+  Result<void> MoveToPages(Change* change);
+  void ZeroBehindEnd(uint64_t up_to);
+  Result<size_t> FillFresh(uint64_t offset, absl::Span<const std::byte> bytes);
+
+  pkram::Region* const region_;
+  Inode* const inode_;
+};
+
+}  // namespace pkramfs
+
+#endif  // FS_FILE_DATA_H_

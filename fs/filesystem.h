@@ -1,0 +1,114 @@
+// A filesystem in a region: typed calls in, results out, POSIX rules inside.
+// When a call has returned success, its effect is in the region.
+//
+// Permissions are the caller's business (the kernel checks them, default_permissions).
+// Errors are errnos, tmpfs's; a call that fails has changed nothing.  Calls that
+// return a name's Attr raise the inode's lookup count, which Forget lowers; an inode
+// lives as long as it has links or lookups.
+//
+// Thread-safe.
+#ifndef FS_FILESYSTEM_H_
+#define FS_FILESYSTEM_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "fs/inode_cache.h"
+#include "fs/inode_table.h"
+#include "fs/result.h"
+#include "fs/types.h"
+#include "fs/unborn.h"
+#include "pkram/mutex.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+
+class Filesystem {
+ public:
+  struct Options {
+    std::string node = "pkramfs";  // which node of the region
+    uint64_t max_inodes = 0;       // 0: as many as there are pages
+    // For a filesystem that is made now.
+    uint32_t root_mode = 01777;
+    uint32_t root_uid = 0;
+    uint32_t root_gid = 0;
+  };
+
+  // Opens the filesystem in a node of the region, or makes one.
+  // FAILED_PRECONDITION when the node holds something else, ALREADY_EXISTS when it
+  // is in use, RESOURCE_EXHAUSTED.  `region` outlives it.
+  static absl::StatusOr<std::unique_ptr<Filesystem>> Open(pkram::Region* region,
+                                                          const Options& options, Timestamp now);
+  ~Filesystem();
+
+  Result<Attr> Lookup(Ino parent, std::string_view name);
+  void Forget(Ino ino, uint64_t count) { cache_.Forget(ino, count); }
+
+  Result<Attr> GetAttr(Ino ino);
+  Result<Attr> SetAttr(const Context& context, Ino ino, const AttrChange& change);
+
+  // A regular file, device node, fifo or socket, as `mode` says.
+  Result<Attr> MakeNode(const Context& context, Ino parent, std::string_view name, uint32_t mode,
+                        uint64_t rdev = 0);
+  Result<Attr> MakeDirectory(const Context& context, Ino parent, std::string_view name,
+                             uint32_t mode);
+  Result<Attr> MakeSymlink(const Context& context, Ino parent, std::string_view name,
+                           std::string_view target);
+  Result<Attr> Link(const Context& context, Ino ino, Ino parent, std::string_view name);
+  Result<void> Unlink(const Context& context, Ino parent, std::string_view name);
+  Result<void> RemoveDirectory(const Context& context, Ino parent, std::string_view name);
+  // `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT.
+  Result<void> Rename(const Context& context, Ino old_parent, std::string_view old_name,
+                      Ino new_parent, std::string_view new_name, uint32_t flags = 0);
+
+  Result<std::string> ReadLink(Ino ino);
+  Result<ReadAnswer> Read(Ino ino, uint64_t offset, size_t size);
+  // May write less than asked for when space runs out on the way.
+  Result<size_t> Write(const Context& context, Ino ino, uint64_t offset,
+                       absl::Span<const std::byte> bytes);
+
+  // Calls `visit` for the entries behind `cookie` (0 to begin), "." and ".."
+  // included, until it returns false.  The name is valid during the call, which
+  // must not call the filesystem.
+  Result<void> ReadDirectory(Ino ino, uint64_t cookie,
+                             const std::function<bool(const DirEntry&)>& visit);
+
+  // Names of the namespaces user., trusted. and security.; EOPNOTSUPP for others.
+  Result<std::string> GetXattr(Ino ino, std::string_view name);
+  Result<std::string> ListXattrs(Ino ino);
+  // `flags`: XATTR_CREATE, XATTR_REPLACE.
+  Result<void> SetXattr(const Context& context, Ino ino, std::string_view name,
+                        std::string_view value, int flags);
+  Result<void> RemoveXattr(const Context& context, Ino ino, std::string_view name);
+
+  FsStats StatFs() const;
+
+ private:
+  Filesystem(pkram::Region* region, const Options& options, pkram::Pfn node);
+
+  Result<Attr> MakeInode(const Context& context, Ino parent, std::string_view name, Birth birth);
+  Result<Attr> ReplyWith(const InodeRef& inode);
+  Result<InodeRef> GetDirectory(Ino ino);
+  Result<InodeRef> FindChild(Inode* directory, std::string_view name);
+  Result<void> Remove(const Context& context, Ino parent, std::string_view name, bool directory);
+  bool IsAncestor(Ino ino, Ino of) const;
+  Result<void> DropPrivileges(const Context& context, Inode* inode, Change* change, bool mode_too)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
+  void Reclaim(const Inode& inode);
+  void ReclaimOrphans();
+
+  pkram::Region* const region_;
+  const std::string node_name_;
+  InodeTable table_;
+  InodeCache cache_;
+  pkram::Mutex rename_mu_;  // directories change parents only under it
+};
+
+}  // namespace pkramfs
+
+#endif  // FS_FILESYSTEM_H_

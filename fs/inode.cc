@@ -1,0 +1,123 @@
+#include "fs/inode.h"
+
+#include <atomic>
+
+#include "fs/directory.h"
+
+namespace pkramfs {
+namespace {
+
+uint64_t WithLow(uint64_t word, uint32_t low) { return (word >> 32 << 32) | low; }
+uint64_t WithHigh(uint64_t word, uint32_t high) {
+  return (word & 0xffffffff) | uint64_t{high} << 32;
+}
+
+}  // namespace
+
+Timestamp TimeOf(const InodeRecord& record, TimeIndex which) {
+  const uint64_t nanos = pkram::LoadWord(&record.nanos[which / 2]);
+  return {static_cast<int64_t>(pkram::LoadWord(&record.seconds[which])),
+          static_cast<uint32_t>(which % 2 == 0 ? nanos : nanos >> 32)};
+}
+
+Inode::Inode(pkram::Region* region, Ino ino, pkram::Pfn page)
+    : region_(region),
+      ino_(ino),
+      page_(page),
+      object_(region->mapping().At<pkram::format::Object>(page)) {}
+
+Inode::~Inode() = default;
+
+Attr Inode::GetAttr() {
+  Attr attr;
+  attr.ino = ino_;
+  attr.generation = generation();
+  attr.mode = mode();
+  attr.nlink = nlink();
+  const uint64_t owner = Word(&InodeRecord::owner);
+  attr.uid = static_cast<uint32_t>(owner);
+  attr.gid = static_cast<uint32_t>(owner >> 32);
+  attr.rdev = Word(&InodeRecord::rdev);
+  attr.size = size();
+  // Inline contents count as the page that tmpfs would spend: programs take a file
+  // of no blocks for one big hole.
+  if (is_regular()) {
+    const uint64_t pages = is_inline() ? attr.size > 0 : allocated();
+    attr.blocks = pages * (pkram::kPageSize / 512);
+  }
+  attr.atime = TimeOf(record(), kAtime);
+  attr.mtime = TimeOf(record(), kMtime);
+  attr.ctime = TimeOf(record(), kCtime);
+  attr.btime = TimeOf(record(), kBtime);
+  return attr;
+}
+
+// Under a shared lock nobody changes the list, so whoever comes first may adopt it.
+pkram::LinkMap& Inode::pages() {
+  std::call_once(pages_once_, [this] {
+    pages_ = std::make_unique<pkram::LinkMap>(region_, &object_->header.pages);
+    pages_->ForEachPage(0, ~uint64_t{0}, [this](uint64_t, uint64_t) { ++allocated_; });
+  });
+  return *pages_;
+}
+
+uint64_t Inode::allocated() {
+  pages();
+  return allocated_;
+}
+
+Directory& Inode::directory() {
+  pkram::LinkMap* const list = &pages();
+  std::call_once(directory_once_,
+                 [this, list] { directory_ = std::make_unique<Directory>(region_, this, list); });
+  return *directory_;
+}
+
+uint64_t Inode::lookups() const {
+  const uint64_t word = pkram::LoadWord(&header().lookups);
+  return word >> 32 == region_->mount_epoch() ? word & 0xffffffff : 0;
+}
+
+void Inode::SetLookups(uint64_t count) {
+  uint64_t* const word = region_->mapping().Writable(&header().lookups);
+  std::atomic_ref<uint64_t>(*word).store(uint64_t{region_->mount_epoch()} << 32 | count,
+                                         std::memory_order_release);
+}
+
+void Change::SetMode(Inode* inode, uint32_t mode) {
+  const uint64_t* const word = &inode->record().mode_nlink;
+  Store(inode, word, WithLow(transaction_.Pending(word), mode));
+}
+
+void Change::SetOwner(Inode* inode, uint32_t uid, uint32_t gid) {
+  Store(inode, &inode->record().owner, WithHigh(uid, gid));
+}
+
+void Change::AddLinks(Inode* inode, int32_t delta) {
+  const uint64_t* const word = &inode->record().mode_nlink;
+  const uint64_t was = transaction_.Pending(word);
+  Store(inode, word,
+        WithHigh(was, static_cast<uint32_t>(was >> 32) + static_cast<uint32_t>(delta)));
+}
+
+void Change::SetInline(Inode* inode, bool is_inline) {
+  const uint64_t* const word = &inode->record().generation_flags;
+  Store(inode, word, WithHigh(transaction_.Pending(word), is_inline ? kInlineData : 0));
+}
+
+void Change::SetTime(Inode* inode, TimeIndex which, Timestamp time) {
+  Store(inode, &inode->record().seconds[which], static_cast<uint64_t>(time.seconds));
+  const uint64_t* const nanos = &inode->record().nanos[which / 2];
+  const uint64_t was = transaction_.Pending(nanos);
+  Store(inode, nanos, which % 2 == 0 ? WithLow(was, time.nanos) : WithHigh(was, time.nanos));
+}
+
+void Change::Commit() {
+  transaction_.Commit();
+  for (const auto& action : after_) action();
+  after_.clear();
+  region_->space().Retire(std::move(dropped_));
+  dropped_.clear();
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,141 @@
+// An inode in use: a view of its object page, its lock, and what is derived from
+// the page and kept as long as somebody uses it.
+#ifndef FS_INODE_H_
+#define FS_INODE_H_
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "fs/layout.h"
+#include "fs/types.h"
+#include "pkram/link_map.h"
+#include "pkram/mutex.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+
+class Directory;
+
+class Inode {
+ public:
+  Inode(pkram::Region* region, Ino ino, pkram::Pfn page);
+  ~Inode();
+  Inode(const Inode&) = delete;
+  Inode& operator=(const Inode&) = delete;
+
+  // Covers every word of the object, its lists and its directory.
+  pkram::SharedMutex mu;
+
+  Ino ino() const { return ino_; }
+  pkram::Pfn page() const { return page_; }
+  const pkram::format::ObjectHeader& header() const { return object_->header; }
+  const InodeRecord& record() const {
+    return *reinterpret_cast<const InodeRecord*>(object_->client);
+  }
+
+  uint32_t mode() const { return static_cast<uint32_t>(Word(&InodeRecord::mode_nlink)); }
+  uint32_t nlink() const { return static_cast<uint32_t>(Word(&InodeRecord::mode_nlink) >> 32); }
+  uint64_t size() const { return Word(&InodeRecord::size); }
+  uint32_t generation() const {
+    return static_cast<uint32_t>(Word(&InodeRecord::generation_flags));
+  }
+  Ino parent() const { return Word(&InodeRecord::parent); }
+  bool is_inline() const { return (Word(&InodeRecord::generation_flags) >> 32 & kInlineData) != 0; }
+  bool is_directory() const { return S_ISDIR(mode()); }
+  bool is_regular() const { return S_ISREG(mode()); }
+
+  // All attributes, of one moment.
+  Attr GetAttr() ABSL_SHARED_LOCKS_REQUIRED(mu);
+
+  // Clears the seal; before the first change of anything that it covers.
+  void Unseal() { region_->Unseal(&object_->header.seal); }
+
+  // The page list, adopted on first use.
+  pkram::LinkMap& pages() ABSL_SHARED_LOCKS_REQUIRED(mu);
+  // Pages that the list holds.
+  uint64_t allocated() ABSL_SHARED_LOCKS_REQUIRED(mu);
+  void AddAllocated(int64_t pages) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    allocated_ += static_cast<uint64_t>(pages);
+  }
+
+  // The index of a directory's names, built on first use.
+  Directory& directory() ABSL_SHARED_LOCKS_REQUIRED(mu);
+
+  // The kernel's lookups, in the region: {mount epoch, count}.  The one word that
+  // is stored to outside Publish and Transaction.
+  // REQUIRES: the inode cache's lock.
+  uint64_t lookups() const;
+  void SetLookups(uint64_t count);
+
+ private:
+  friend class InodeCache;
+
+  uint64_t Word(uint64_t InodeRecord::*field) const { return pkram::LoadWord(&(record().*field)); }
+
+  pkram::Region* const region_;
+  const Ino ino_;
+  const pkram::Pfn page_;
+  const pkram::format::Object* const object_;
+  std::once_flag pages_once_;
+  std::unique_ptr<pkram::LinkMap> pages_;
+  uint64_t allocated_ = 0;
+  std::once_flag directory_once_;
+  std::unique_ptr<Directory> directory_;
+  uint64_t references_ = 0;  // guarded by the cache's lock
+};
+
+// One atomic change of any number of inodes: a transaction that knows the fields
+// of an inode, unseals what it changes, and retires what it drops.
+//
+// REQUIRES, of every call: the inode's lock, exclusively, until after Commit.
+class Change {
+ public:
+  explicit Change(pkram::Region* region) : region_(region), transaction_(&region->journal()) {}
+
+  void Store(Inode* inode, const uint64_t* word, uint64_t value) {
+    inode->Unseal();
+    transaction_.Store(word, value);
+  }
+  void SetMode(Inode* inode, uint32_t mode);
+  void SetOwner(Inode* inode, uint32_t uid, uint32_t gid);
+  void AddLinks(Inode* inode, int32_t delta);
+  void SetSize(Inode* inode, uint64_t size) { Store(inode, &inode->record().size, size); }
+  void SetInline(Inode* inode, bool is_inline);
+  void SetAllocatedEnd(Inode* inode, uint64_t end) {
+    Store(inode, &inode->header().allocated_end, end);
+  }
+  void SetParent(Inode* inode, Ino parent) { Store(inode, &inode->record().parent, parent); }
+  void SetTime(Inode* inode, TimeIndex which, Timestamp time);
+  // What a change of contents does to the times of its inode.
+  void Modified(Inode* inode, Timestamp now) {
+    SetTime(inode, kMtime, now);
+    SetTime(inode, kCtime, now);
+  }
+
+  // To be retired once this is committed.
+  std::vector<pkram::PageRun>* dropped() { return &dropped_; }
+  // For words that are no inode's.
+  pkram::Transaction& transaction() { return transaction_; }
+  // To be done once this is committed, before Commit returns.
+  void AfterCommit(std::function<void()> action) { after_.push_back(std::move(action)); }
+
+  void Commit();
+
+ private:
+  pkram::Region* const region_;
+  pkram::Transaction transaction_;
+  std::vector<pkram::PageRun> dropped_;
+  absl::InlinedVector<std::function<void()>, 2> after_;
+};
+
+// The packed words of a time.
+Timestamp TimeOf(const InodeRecord& record, TimeIndex which);
+
+}  // namespace pkramfs
+
+#endif  // FS_INODE_H_

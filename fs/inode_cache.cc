@@ -1,0 +1,60 @@
+#include "fs/inode_cache.h"
+
+#include <algorithm>
+
+#include "fs/directory.h"
+
+namespace pkramfs {
+
+InodeRef::~InodeRef() {
+  if (inode_ != nullptr) cache_->Release(inode_);
+}
+
+InodeCache::InodeCache(pkram::Region* region, InodeTable* table, Reclaimer reclaim)
+    : region_(region), table_(table), reclaim_(std::move(reclaim)) {}
+
+InodeCache::~InodeCache() = default;
+
+InodeRef InodeCache::Get(Ino ino) {
+  Shard& shard = ShardOf(ino);
+  pkram::MutexLock lock(&shard.mu);
+  std::unique_ptr<Inode>& inode = shard.inodes[ino];
+  if (inode == nullptr) {
+    const pkram::Pfn page = table_->PageOf(ino);
+    if (page) inode = std::make_unique<Inode>(region_, ino, page);
+    // Without links and lookups it is on its way to the reclaimer.
+    if (inode == nullptr || (inode->nlink() == 0 && inode->lookups() == 0)) {
+      shard.inodes.erase(ino);
+      return {};
+    }
+  }
+  ++inode->references_;
+  return InodeRef(this, inode.get());
+}
+
+void InodeCache::AddLookup(const InodeRef& inode) {
+  pkram::MutexLock lock(&ShardOf(inode->ino()).mu);
+  inode->SetLookups(inode->lookups() + 1);
+}
+
+void InodeCache::Forget(Ino ino, uint64_t count) {
+  const InodeRef inode = Get(ino);
+  if (!inode) return;
+  pkram::MutexLock lock(&ShardOf(ino).mu);
+  inode->SetLookups(inode->lookups() - std::min(inode->lookups(), count));
+}
+
+void InodeCache::Release(Inode* inode) {
+  std::unique_ptr<Inode> gone;
+  {
+    Shard& shard = ShardOf(inode->ino());
+    pkram::MutexLock lock(&shard.mu);
+    if (--inode->references_ > 0 || inode->lookups() > 0) return;
+    const auto it = shard.inodes.find(inode->ino());
+    gone = std::move(it->second);
+    shard.inodes.erase(it);
+  }
+  if (gone->nlink() == 0) reclaim_(*gone);
+}
+
+}  // namespace pkramfs

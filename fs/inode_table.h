@@ -1,0 +1,60 @@
+// The inode table: a node's list of objects.  Entry i is the object page of inode
+// i; a hole keeps the slot's next generation, so that a stale file handle never
+// reaches another file.  Which slots are free is derived when it is adopted.
+//
+// Thread-safe.
+#ifndef FS_INODE_TABLE_H_
+#define FS_INODE_TABLE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "fs/result.h"
+#include "fs/types.h"
+#include "pkram/link_map.h"
+#include "pkram/mutex.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+
+class InodeTable {
+ public:
+  // Adopts the table of `node`, which may have `limit` inodes.
+  InodeTable(pkram::Region* region, pkram::Pfn node, uint64_t limit);
+
+  // The inode's object page, or Pfn() if there is none.
+  pkram::Pfn PageOf(Ino ino) const;
+
+  // A slot for a new inode, with the word that makes it exist.  ENOSPC.
+  struct Reservation {
+    Ino ino;
+    uint32_t generation;
+    const uint64_t* word;
+  };
+  Result<Reservation> Reserve();
+  // The reserved inode does not come to be.
+  void Cancel(const Reservation& reservation);
+
+  // Clears the entry of an inode that is gone; the slot is free again.
+  void Clear(Ino ino, uint32_t generation);
+
+  uint64_t used() const;
+  uint64_t limit() const { return limit_; }
+
+  // All inodes that exist, in order; while nobody changes the table.
+  std::vector<Ino> All() const;
+
+ private:
+  pkram::Region* const region_;
+  const pkram::format::Node* const node_;
+  const uint64_t limit_;
+  mutable pkram::Mutex mu_;
+  pkram::LinkMap entries_ ABSL_GUARDED_BY(mu_);
+  uint64_t end_ ABSL_GUARDED_BY(mu_) = 0;  // slots from here on were never used
+  std::vector<Ino> free_ ABSL_GUARDED_BY(mu_);
+  uint64_t used_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace pkramfs
+
+#endif  // FS_INODE_TABLE_H_

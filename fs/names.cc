@@ -1,0 +1,351 @@
+// What the filesystem does with names: look up, make, link, remove, rename, list.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <utility>
+
+#include "fs/directory.h"
+#include "fs/filesystem.h"
+#include "fs/lock_set.h"
+
+// glibc shows them only to GNU sources with stdio.h.
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
+#define RENAME_WHITEOUT 4
+#endif
+
+namespace pkramfs {
+
+using pkram::ReaderLock;
+using pkram::WriterLock;
+
+namespace {
+
+uint32_t TypeOf(uint32_t mode) { return (mode & S_IFMT) >> 12; }
+
+// For names that are to be made; those of system calls never hold a slash or NUL.
+int CheckName(std::string_view name) {
+  if (name.empty()) return ENOENT;
+  if (name.size() > kMaxName) return ENAMETOOLONG;
+  if (name == "." || name == "..") return EEXIST;
+  return 0;
+}
+
+}  // namespace
+
+Result<InodeRef> Filesystem::GetDirectory(Ino ino) {
+  InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  if (!inode->is_directory()) return Errno{ENOTDIR};
+  return inode;
+}
+
+// The inode that a name leads to; ENOENT.  Without a lock held it may be gone from
+// that name at once.
+Result<InodeRef> Filesystem::FindChild(Inode* directory, std::string_view name) {
+  if (name.size() > kMaxName) return Errno{ENAMETOOLONG};
+  ReaderLock lock(&directory->mu);
+  if (name == "." || name == "..") {
+    InodeRef inode = cache_.Get(name == "." ? directory->ino() : directory->parent());
+    if (!inode) return Errno{ESTALE};
+    return inode;
+  }
+  const auto found = directory->directory().Find(name);
+  if (!found) return Errno{ENOENT};
+  InodeRef inode = cache_.Get(found->ino);
+  if (!inode) return Errno{ESTALE};
+  return inode;
+}
+
+Result<Attr> Filesystem::Lookup(Ino parent, std::string_view name) {
+  const Result<InodeRef> directory = GetDirectory(parent);
+  if (!directory.ok()) return directory.as_errno();
+  const Result<InodeRef> child = FindChild((*directory).get(), name);
+  if (!child.ok()) return child.as_errno();
+  return ReplyWith(*child);
+}
+
+// --- Making -------------------------------------------------------------------------
+
+Result<Attr> Filesystem::MakeInode(const Context& context, Ino parent, std::string_view name,
+                                   Birth birth) {
+  if (const int error = CheckName(name); error != 0) return Errno{error};
+  const Result<InodeRef> got = GetDirectory(parent);
+  if (!got.ok()) return got.as_errno();
+  Inode* const directory = (*got).get();
+  const bool makes_directory = S_ISDIR(birth.mode);
+  InodeRef made;
+  {
+    WriterLock lock(&directory->mu);
+    if (directory->nlink() == 0) return Errno{ENOENT};
+    if (directory->directory().Find(name)) return Errno{EEXIST};
+    if (makes_directory && directory->nlink() >= kMaxLinks) return Errno{EMLINK};
+    birth.uid = context.uid;
+    birth.gid = context.gid;
+    birth.now = context.now;
+    if ((directory->mode() & S_ISGID) != 0) {
+      birth.gid = static_cast<uint32_t>(directory->record().owner >> 32);
+      if (makes_directory) birth.mode |= S_ISGID;
+    }
+    if (makes_directory) birth.parent = parent;
+    Result<Unborn> unborn = Unborn::Conceive(region_, &table_, birth);
+    if (!unborn.ok()) return unborn.as_errno();
+    Change change(region_);
+    const auto inserted =
+        directory->directory().Insert(&change, name, unborn->ino(), TypeOf(birth.mode));
+    if (!inserted.ok()) return inserted.as_errno();
+    unborn->Deliver(&change);
+    if (makes_directory) change.AddLinks(directory, 1);
+    change.Modified(directory, context.now);
+    change.Commit();
+    made = cache_.Get(unborn->ino());
+  }
+  return ReplyWith(made);
+}
+
+Result<Attr> Filesystem::MakeNode(const Context& context, Ino parent, std::string_view name,
+                                  uint32_t mode, uint64_t rdev) {
+  switch (mode & S_IFMT) {
+    case 0:
+      mode |= S_IFREG;
+      break;
+    case S_IFREG:
+    case S_IFIFO:
+    case S_IFSOCK:
+      rdev = 0;
+      break;
+    case S_IFCHR:
+    case S_IFBLK:
+      break;
+    default:
+      return Errno{EINVAL};
+  }
+  Birth birth;
+  birth.mode = mode;
+  birth.rdev = rdev;
+  return MakeInode(context, parent, name, birth);
+}
+
+Result<Attr> Filesystem::MakeDirectory(const Context& context, Ino parent, std::string_view name,
+                                       uint32_t mode) {
+  Birth birth;
+  birth.mode = S_IFDIR | (mode & 07777);
+  return MakeInode(context, parent, name, birth);
+}
+
+Result<Attr> Filesystem::MakeSymlink(const Context& context, Ino parent, std::string_view name,
+                                     std::string_view target) {
+  if (target.empty()) return Errno{ENOENT};
+  if (target.size() > kMaxSymlink) return Errno{ENAMETOOLONG};
+  Birth birth;
+  birth.mode = S_IFLNK | 0777;
+  birth.target = target;
+  return MakeInode(context, parent, name, birth);
+}
+
+Result<Attr> Filesystem::Link(const Context& context, Ino ino, Ino parent, std::string_view name) {
+  if (const int error = CheckName(name); error != 0) return Errno{error};
+  const Result<InodeRef> got = GetDirectory(parent);
+  if (!got.ok()) return got.as_errno();
+  Inode* const directory = (*got).get();
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  {
+    const LockSet locks({directory, inode.get()});
+    directory->mu.AssertHeld();
+    if (inode->is_directory()) return Errno{EPERM};
+    if (directory->nlink() == 0 || inode->nlink() == 0) return Errno{ENOENT};
+    if (inode->nlink() >= kMaxLinks) return Errno{EMLINK};
+    if (directory->directory().Find(name)) return Errno{EEXIST};
+    Change change(region_);
+    const auto inserted = directory->directory().Insert(&change, name, ino, TypeOf(inode->mode()));
+    if (!inserted.ok()) return inserted.as_errno();
+    change.AddLinks(inode.get(), 1);
+    change.SetTime(inode.get(), kCtime, context.now);
+    change.Modified(directory, context.now);
+    change.Commit();
+  }
+  return ReplyWith(inode);
+}
+
+// --- Removing -----------------------------------------------------------------------
+
+Result<void> Filesystem::Unlink(const Context& context, Ino parent, std::string_view name) {
+  return Remove(context, parent, name, false);
+}
+
+Result<void> Filesystem::RemoveDirectory(const Context& context, Ino parent,
+                                         std::string_view name) {
+  if (name == ".") return Errno{EINVAL};
+  if (name == "..") return Errno{ENOTEMPTY};
+  return Remove(context, parent, name, true);
+}
+
+Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_view name,
+                                bool want_directory) {
+  const Result<InodeRef> got = GetDirectory(parent);
+  if (!got.ok()) return got.as_errno();
+  Inode* const directory = (*got).get();
+  for (;;) {
+    const Result<InodeRef> found = FindChild(directory, name);
+    if (!found.ok()) return found.as_errno();
+    Inode* const inode = (*found).get();
+    const LockSet locks({directory, inode});
+    directory->mu.AssertHeld();
+    inode->mu.AssertHeld();
+    const auto now = directory->directory().Find(name);
+    if (!want_directory && inode->is_directory()) return Errno{EISDIR};
+    if (!now || now->ino != inode->ino()) continue;  // renamed meanwhile
+    if (want_directory && !inode->is_directory()) return Errno{ENOTDIR};
+    if (want_directory && !inode->directory().empty()) return Errno{ENOTEMPTY};
+    Change change(region_);
+    directory->directory().Remove(&change, name);
+    change.AddLinks(inode, want_directory ? -2 : -1);
+    if (want_directory) change.AddLinks(directory, -1);
+    change.SetTime(inode, kCtime, context.now);
+    change.Modified(directory, context.now);
+    change.Commit();
+    return {};
+  }
+}
+
+// --- Renaming -----------------------------------------------------------------------
+
+// Whether directory `ino` is `of` or stands above it.  REQUIRES: rename_mu_, so that
+// no directory changes its parent; those above one in use stay where they are.
+bool Filesystem::IsAncestor(Ino ino, Ino of) const {
+  for (;;) {
+    if (of == ino) return true;
+    if (of == kRootIno) return false;
+    const auto* object = region_->mapping().At<pkram::format::Object>(table_.PageOf(of));
+    of = pkram::LoadWord(&reinterpret_cast<const InodeRecord*>(object->client)->parent);
+  }
+}
+
+Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::string_view old_name,
+                                Ino new_parent, std::string_view new_name, uint32_t flags) {
+  const bool exchange = (flags & RENAME_EXCHANGE) != 0;
+  const bool whiteout = (flags & RENAME_WHITEOUT) != 0;
+  if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0) return Errno{EINVAL};
+  if (exchange && flags != RENAME_EXCHANGE) return Errno{EINVAL};
+  if (old_name == "." || old_name == ".." || new_name == "." || new_name == "..") {
+    return Errno{EBUSY};
+  }
+  const Result<InodeRef> got_from = GetDirectory(old_parent);
+  if (!got_from.ok()) return got_from.as_errno();
+  const Result<InodeRef> got_to = GetDirectory(new_parent);
+  if (!got_to.ok()) return got_to.as_errno();
+  Inode* const from = (*got_from).get();
+  Inode* const to = (*got_to).get();
+  for (;;) {
+    const Result<InodeRef> got_source = FindChild(from, old_name);
+    if (!got_source.ok()) return got_source.as_errno();
+    Result<InodeRef> got_target = FindChild(to, new_name);
+    if (!got_target.ok() && got_target.error() != ENOENT) return got_target.as_errno();
+    Inode* const source = (*got_source).get();
+    Inode* const target = got_target.ok() ? (*got_target).get() : nullptr;
+
+    pkram::MutexLock rename_lock(&rename_mu_);
+    const LockSet locks({from, to, source, target});
+    from->mu.AssertHeld();
+    to->mu.AssertHeld();
+    const auto source_now = from->directory().Find(old_name);
+    const auto target_now = to->directory().Find(new_name);
+    if (!source_now || source_now->ino != source->ino() || !!target_now != (target != nullptr) ||
+        (target != nullptr && target_now->ino != target->ino())) {
+      continue;  // changed meanwhile
+    }
+    if (to->nlink() == 0) return Errno{ENOENT};
+    if (target == nullptr && exchange) return Errno{ENOENT};
+    if (target != nullptr && (flags & RENAME_NOREPLACE) != 0) return Errno{EEXIST};
+    const bool moves_directory = source->is_directory();
+    if (moves_directory && IsAncestor(source->ino(), to->ino())) return Errno{EINVAL};
+    if (target != nullptr && target->is_directory() && IsAncestor(target->ino(), from->ino())) {
+      return Errno{exchange ? EINVAL : ENOTEMPTY};
+    }
+    if (source == target) return {};
+
+    Change change(region_);
+    if (exchange) {
+      const bool target_directory = target->is_directory();
+      from->directory().Replace(&change, old_name, target->ino(), TypeOf(target->mode()));
+      to->directory().Replace(&change, new_name, source->ino(), TypeOf(source->mode()));
+      if (from != to) {
+        if (moves_directory) change.SetParent(source, to->ino());
+        if (target_directory) change.SetParent(target, from->ino());
+        if (moves_directory != target_directory) {
+          if ((moves_directory ? to : from)->nlink() >= kMaxLinks) return Errno{EMLINK};
+          change.AddLinks(from, target_directory ? 1 : -1);
+          change.AddLinks(to, moves_directory ? 1 : -1);
+        }
+      }
+    } else {
+      if (target != nullptr) {
+        target->mu.AssertHeld();
+        if (moves_directory && !target->is_directory()) return Errno{ENOTDIR};
+        if (!moves_directory && target->is_directory()) return Errno{EISDIR};
+        if (moves_directory && !target->directory().empty()) return Errno{ENOTEMPTY};
+      } else if (moves_directory && from != to && to->nlink() >= kMaxLinks) {
+        return Errno{EMLINK};
+      }
+      std::optional<Unborn> white;
+      if (whiteout) {
+        Birth birth;
+        birth.mode = S_IFCHR;
+        birth.uid = context.uid;
+        birth.gid = context.gid;
+        birth.now = context.now;
+        Result<Unborn> unborn = Unborn::Conceive(region_, &table_, birth);
+        if (!unborn.ok()) return unborn.as_errno();
+        white.emplace(*std::move(unborn));
+      }
+      const uint32_t type = TypeOf(source->mode());
+      if (target == nullptr) {
+        const auto inserted = to->directory().Insert(&change, new_name, source->ino(), type);
+        if (!inserted.ok()) return inserted;
+      } else {
+        to->directory().Replace(&change, new_name, source->ino(), type);
+        change.AddLinks(target, target->is_directory() ? -2 : -1);
+        if (target->is_directory()) change.AddLinks(to, -1);
+      }
+      if (white) {
+        from->directory().Replace(&change, old_name, white->ino(), DT_CHR);
+        white->Deliver(&change);
+      } else {
+        from->directory().Remove(&change, old_name);
+      }
+      if (moves_directory && from != to) {
+        change.AddLinks(from, -1);
+        change.AddLinks(to, 1);
+        change.SetParent(source, to->ino());
+      }
+    }
+    change.Modified(from, context.now);
+    change.Modified(to, context.now);
+    change.SetTime(source, kCtime, context.now);
+    if (target != nullptr) change.SetTime(target, kCtime, context.now);
+    change.Commit();
+    return {};
+  }
+}
+
+// --- Listing ------------------------------------------------------------------------
+
+Result<void> Filesystem::ReadDirectory(Ino ino, uint64_t cookie,
+                                       const std::function<bool(const DirEntry&)>& visit) {
+  const Result<InodeRef> got = GetDirectory(ino);
+  if (!got.ok()) return got.as_errno();
+  Inode* const inode = (*got).get();
+  ReaderLock lock(&inode->mu);
+  if (cookie == 0 && !visit({".", ino, DT_DIR, 1})) return {};
+  if (cookie <= 1 && !visit({"..", inode->parent(), DT_DIR, 2})) return {};
+  inode->directory().ForEach(cookie <= 2 ? 0 : cookie - 2, [&](uint64_t slot, const Slot& entry) {
+    return visit({SlotName(entry), SlotIno(entry.header), SlotType(entry.header), slot + 3});
+  });
+  return {};
+}
+
+}  // namespace pkramfs

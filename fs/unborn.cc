@@ -1,0 +1,64 @@
+#include "fs/unborn.h"
+
+#include <cstring>
+
+#include "pkram/link_builder.h"
+#include "pkram/link_list.h"
+
+namespace pkramfs {
+
+namespace format = pkram::format;
+using pkram::Pfn;
+
+void FillInode(format::Object* page, const Birth& birth, uint32_t generation) {
+  const bool directory = S_ISDIR(birth.mode);
+  format::ObjectHeader& header = page->header;
+  header.client_bytes = format::kObjectClientBytes;
+  header.flags = format::kBytesAreMetadata | (directory ? format::kPagesAreMetadata : 0);
+  auto& record = *reinterpret_cast<InodeRecord*>(page->client);
+  record.mode_nlink = birth.mode | uint64_t{directory ? 2u : 1u} << 32;
+  record.owner = birth.uid | uint64_t{birth.gid} << 32;
+  record.rdev = birth.rdev;
+  const bool inline_data = (S_ISREG(birth.mode) || S_ISLNK(birth.mode)) && header.pages == 0 &&
+                           birth.target.size() <= kInlineBytes;
+  record.generation_flags = generation | uint64_t{inline_data ? kInlineData : 0} << 32;
+  record.parent = birth.parent;
+  record.size = directory ? DirectorySize(0) : birth.target.size();
+  if (inline_data) std::memcpy(record.inline_area, birth.target.data(), birth.target.size());
+  for (uint64_t& seconds : record.seconds) seconds = static_cast<uint64_t>(birth.now.seconds);
+  for (uint64_t& nanos : record.nanos) nanos = birth.now.nanos | uint64_t{birth.now.nanos} << 32;
+}
+
+Result<Unborn> Unborn::Conceive(pkram::Region* region, InodeTable* table, const Birth& birth) {
+  const Result<InodeTable::Reservation> slot = table->Reserve();
+  if (!slot.ok()) return slot.as_errno();
+  Unborn unborn(region, table, *slot);
+  const absl::StatusOr<Pfn> page = region->space().AllocateMetadata();
+  if (!page.ok()) return ToErrno(page.status());
+  unborn.page_ = *page;
+  unborn.runs_.push_back({*page, 1});
+  auto* object = region->mapping().WritableAt<format::Object>(*page);
+  if (birth.target.size() > kInlineBytes) {
+    pkram::LinkBuilder links(region);
+    const absl::Status added = links.AppendFilledPage(0, birth.target);
+    if (!added.ok()) return ToErrno(added);
+    object->header.pages = links.Finish();
+    object->header.allocated_end = 1;
+    pkram::CollectList(region->mapping(), object->header.pages, &unborn.runs_);
+  }
+  FillInode(object, birth, slot->generation);
+  return unborn;
+}
+
+Unborn::~Unborn() {
+  if (table_ == nullptr) return;
+  for (const pkram::PageRun& run : runs_) region_->space().Discard(run);
+  table_->Cancel(slot_);
+}
+
+void Unborn::Deliver(Change* change) {
+  change->transaction().Store(slot_.word, format::MakeEntry(page_));
+  table_ = nullptr;
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,53 @@
+// A list of links under construction: nothing reaches it yet.
+#ifndef PKRAM_LINK_BUILDER_H_
+#define PKRAM_LINK_BUILDER_H_
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "pkram/region.h"
+#include "pkram/space.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+class LinkBuilder {
+ public:
+  explicit LinkBuilder(Region* region, Urgency urgency = Urgency::kNormal)
+      : region_(region), urgency_(urgency) {}
+  ~LinkBuilder() { Discard(); }
+  LinkBuilder(const LinkBuilder&) = delete;
+  LinkBuilder& operator=(const LinkBuilder&) = delete;
+
+  // Appends an entry; a jump of the index or a full link starts the next link.
+  // RESOURCE_EXHAUSTED.  The page stays the caller's.
+  absl::Status Append(uint64_t index, uint64_t entry);
+  // The same with a new page that holds `bytes`, at most a page of them.
+  absl::Status AppendFilledPage(uint64_t index, std::string_view bytes);
+
+  // Chains the links: the entry of the first one, or 0.  What was built is the
+  // caller's to make reachable.
+  uint64_t Finish();
+
+  // The links alone, in the order of their making.
+  std::vector<Pfn> TakeLinks();
+  // Chains links that nothing reaches.
+  static uint64_t Chain(Region* region, const std::vector<Pfn>& links);
+
+  // Frees what was built.
+  void Discard();
+
+ private:
+  Region* const region_;
+  const Urgency urgency_;
+  std::vector<Pfn> links_;
+  std::vector<Pfn> pages_;  // made by AppendFilledPage
+  uint64_t used_ = 0;       // entries of the last link
+  uint64_t next_index_ = 0;
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_LINK_BUILDER_H_

@@ -1,0 +1,149 @@
+#include <random>
+
+#include "fs/layout.h"
+#include "tests/fs_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::kPageSize;
+
+class FileDataTest : public FsTest {};
+
+TEST_F(FileDataTest, SmallFilesAreInlineAndCostOnePage) {
+  const uint64_t before = FreePages();
+  const Ino ino = Make("small");
+  Put(ino, 0, std::string(kInlineBytes, 's'));
+  EXPECT_EQ(before - FreePages(), 1u);
+  EXPECT_EQ(AttrOf(ino).blocks, 8u);
+  Put(ino, kInlineBytes, "x");
+  EXPECT_EQ(before - FreePages(), 3u);  // and a link and a page
+  EXPECT_EQ(Text(ino), std::string(kInlineBytes, 's') + "x");
+  ASSERT_EQ(Resize(ino, 0), 0);
+  EXPECT_EQ(before - FreePages(), 1u);
+  Put(ino, 0, "again");
+  EXPECT_EQ(before - FreePages(), 1u);
+}
+
+TEST_F(FileDataTest, HolesReadAsZerosAndCostNothing) {
+  const Ino ino = Make("sparse");
+  const uint64_t before = FreePages();
+  Put(ino, 1000 * kPageSize, "end");
+  EXPECT_LE(before - FreePages(), 2u);
+  EXPECT_EQ(AttrOf(ino).blocks, 8u);
+  EXPECT_EQ(Text(ino), std::string(1000 * kPageSize, '\0') + "end");
+  ASSERT_EQ(Resize(ino, uint64_t{1} << 62), 0);
+  EXPECT_EQ(AttrOf(ino).size, uint64_t{1} << 62);
+  EXPECT_EQ(TextOf(*fs().Read(ino, (uint64_t{1} << 62) - 3, 100)), std::string(3, '\0'));
+  Remount();
+  EXPECT_EQ(AttrOf(ino).size, uint64_t{1} << 62);
+}
+
+TEST_F(FileDataTest, WhatWasCutOffDoesNotComeBack) {
+  for (const uint64_t size : {uint64_t{2000}, 3 * kPageSize}) {
+    const Ino ino = Make("cut" + std::to_string(size));
+    Put(ino, 0, std::string(size, 'x'));
+    ASSERT_EQ(Resize(ino, 100), 0);
+    ASSERT_EQ(Resize(ino, size), 0);
+    EXPECT_EQ(Text(ino), std::string(100, 'x') + std::string(size - 100, '\0'));
+    ASSERT_EQ(Resize(ino, 100), 0);
+    Put(ino, 200, "y");
+    EXPECT_EQ(Text(ino), std::string(100, 'x') + std::string(100, '\0') + "y");
+  }
+}
+
+TEST_F(FileDataTest, RandomWritesAndTruncatesMatchAString) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 6; ++round) {
+    const Ino ino = Make("random" + std::to_string(round));
+    std::string model;
+    const uint64_t span = round % 2 == 0 ? 6000 : 600 * kPageSize;
+    for (int step = 0; step < 400; ++step) {
+      const uint64_t offset = random() % span;
+      if (random() % 4 == 0) {
+        ASSERT_EQ(Resize(ino, offset), 0);
+        model.resize(offset);
+      } else {
+        const std::string bytes(random() % (span / 8), static_cast<char>('a' + step % 26));
+        if (bytes.empty()) continue;
+        Put(ino, offset, bytes);
+        if (model.size() < offset + bytes.size()) model.resize(offset + bytes.size());
+        model.replace(offset, bytes.size(), bytes);
+      }
+      if (step % 50 == 49) Remount();
+      ASSERT_TRUE(Text(ino) == model) << "round " << round << " step " << step;
+      const uint64_t from = random() % (model.size() + 1);
+      ASSERT_TRUE(TextOf(*fs().Read(ino, from, 5000)) == model.substr(from, 5000));
+    }
+    ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "random" + std::to_string(round)).ok());
+  }
+}
+
+TEST_F(FileDataTest, AFullRegionGivesAShortWriteThenENOSPC) {
+  const Ino ino = Make("big");
+  const std::string chunk(1 << 20, 'b');
+  uint64_t size = 0;
+  for (;;) {
+    const auto r = fs().Write(ctx(), ino, size, BytesOf(chunk));
+    if (!r.ok()) {
+      EXPECT_EQ(r.error(), ENOSPC);
+      break;
+    }
+    size += *r;
+  }
+  EXPECT_EQ(AttrOf(ino).size, size);
+  EXPECT_EQ(Text(ino), std::string(size, 'b'));
+  EXPECT_EQ(FreePages(), 0u);
+  // What is there can be read, overwritten, cut and deleted.
+  Put(ino, 0, chunk);
+  EXPECT_EQ(fs().MakeNode(ctx(), kRootIno, "more", S_IFREG).error(), ENOSPC);
+  ASSERT_EQ(Resize(ino, size / 2 + 1), 0);
+  EXPECT_GT(FreePages(), size / 2 / kPageSize - 2);
+  Put(Make("more"), 0, "fits");
+  ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "big").ok());
+  fs().Forget(ino, 1);
+  EXPECT_GT(FreePages(), 8000u);
+}
+
+TEST_F(FileDataTest, LargeFilesLieInLongRuns) {
+  const Ino ino = Make("long");
+  for (uint64_t at = 0; at < 16 << 20; at += 128 << 10) Put(ino, at, std::string(128 << 10, 'l'));
+  EXPECT_LE((*fs().Read(ino, 0, 16 << 20)).iov.size(), 2u);
+}
+
+TEST_F(FileDataTest, DeletingGivesMemoryBack) {
+  const Ino ino = Make("mem");
+  Put(ino, 0, std::string(8 << 20, 'm'));
+  EXPECT_GT(file_.memory(), uint64_t{8} << 20);
+  ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "mem").ok());
+  fs().Forget(ino, 1);
+  EXPECT_LT(file_.memory(), uint64_t{1} << 20);
+}
+
+TEST_F(FileDataTest, AStalledReadNeverShowsAnotherFilesBytes) {
+  const Ino victim = Make("victim");
+  Put(victim, 0, std::string(4 << 20, 'v'));
+  ReadAnswer stalled = *fs().Read(victim, 0, 1 << 20);
+  ASSERT_EQ(Resize(victim, 0), 0);
+  region().space().set_limbo_patience(std::chrono::milliseconds(20));
+  // Somebody wants every page there is.
+  const Ino other = Make("other");
+  for (uint64_t at = 0;; at += 1 << 20) {
+    const auto r = fs().Write(ctx(), other, at, BytesOf(std::string(1 << 20, 'o')));
+    if (!r.ok()) break;
+  }
+  EXPECT_EQ(TextOf(stalled), std::string(1 << 20, 'v'));
+  // Once it is answered, its pages are there for others.
+  stalled = ReadAnswer();
+  Put(other, AttrOf(other).size, std::string(1 << 20, 'o'));
+}
+
+TEST_F(FileDataTest, ImpossibleOffsetsAreEFBIG) {
+  const Ino ino = Make("f");
+  EXPECT_EQ(fs().Write(ctx(), ino, ~uint64_t{0} - 5, BytesOf("x")).error(), EFBIG);
+  EXPECT_EQ(fs().Write(ctx(), ino, (uint64_t{1} << 63) - 1, BytesOf("x")).error(), EFBIG);
+  EXPECT_EQ(Resize(ino, uint64_t{1} << 63), EFBIG);
+}
+
+}  // namespace
+}  // namespace pkramfs
