@@ -124,7 +124,7 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
   const size_t taken = std::min<size_t>(bytes.size(), run->count * kPageSize - head);
   const iovec iov[] = {{const_cast<char*>(kZeros), head},
                        {const_cast<std::byte*>(bytes.data()), taken}};
-  if (absl::Status s = region_->backing().Fill(run->first.offset(), iov); !s.ok()) {
+  if (absl::Status s = region_->Fill(run->first.offset(), iov); !s.ok()) {
     region_->space().Discard(*run);
     return ToErrno(s);
   }

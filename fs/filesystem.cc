@@ -244,7 +244,8 @@ FsStats Filesystem::StatFs() const {
   const uint64_t used = counts.total - counts.free - counts.reserved - fixed;
   stats.free_pages = std::min(counts.free, stats.pages - std::min(stats.pages, used));
   stats.inodes = table_.limit();
-  const uint64_t free_inodes = stats.inodes - std::min(stats.inodes, table_.used());
+  stats.used_inodes = table_.used();
+  const uint64_t free_inodes = stats.inodes - std::min(stats.inodes, stats.used_inodes);
   stats.free_inodes = std::min(free_inodes, counts.free);
   return stats;
 }

@@ -86,7 +86,8 @@ struct DirEntry {
 struct FsStats {
   uint64_t pages = 0;
   uint64_t free_pages = 0;
-  uint64_t inodes = 0;
+  uint64_t inodes = 0;  // as many as there may be
+  uint64_t used_inodes = 0;
   uint64_t free_inodes = 0;
 };
 

@@ -1,6 +1,6 @@
 #include "fs/unborn.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "pkram/link_builder.h"
 #include "pkram/link_list.h"
@@ -24,7 +24,7 @@ void FillInode(format::Object* page, const Birth& birth, uint32_t generation) {
   record.generation_flags = generation | uint64_t{inline_data ? kInlineData : 0} << 32;
   record.parent = birth.parent;
   record.size = directory ? DirectorySize(0) : birth.target.size();
-  if (inline_data) std::memcpy(record.inline_area, birth.target.data(), birth.target.size());
+  if (inline_data) std::copy(birth.target.begin(), birth.target.end(), record.inline_area);
   for (uint64_t& seconds : record.seconds) seconds = static_cast<uint64_t>(birth.now.seconds);
   for (uint64_t& nanos : record.nanos) nanos = birth.now.nanos | uint64_t{birth.now.nanos} << 32;
 }

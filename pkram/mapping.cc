@@ -2,6 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
 namespace pkram {
 
 absl::StatusOr<std::unique_ptr<Mapping>> Mapping::Create(Backing* backing, uint64_t pages,
@@ -18,6 +23,19 @@ absl::StatusOr<std::unique_ptr<Mapping>> Mapping::Create(Backing* backing, uint6
     writable = *second;
   }
   return std::unique_ptr<Mapping>(new Mapping(*base, writable, pages));
+}
+
+absl::Status Mapping::LockInMemory() {
+  if (mlock2(base_, pages_ * kPageSize, MLOCK_ONFAULT) == 0) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      absl::StrCat("cannot lock the region in memory: ", std::strerror(errno),
+                   ": raise the limit (ulimit -l) or mount without mlock"));
+}
+
+absl::Status Mapping::Populate(PageRun run) {
+  std::byte* const from = base_ + run.first.offset();
+  if (madvise(from, run.count * kPageSize, MADV_POPULATE_READ) == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("cannot lock pages in memory: ", std::strerror(errno)));
 }
 
 Mapping::~Mapping() {

@@ -27,6 +27,12 @@ class Mapping {
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
+  // Keeps in memory what is touched through base() from now on.  PERMISSION_DENIED
+  // beyond RLIMIT_MEMLOCK.
+  absl::Status LockInMemory();
+  // Touches pages that exist, so that they are locked.
+  absl::Status Populate(PageRun run);
+
   uint64_t pages() const { return pages_; }
   const std::byte* base() const { return base_; }
 

@@ -10,6 +10,7 @@ PageMap::PageMap(uint64_t pages)
       clusters_((pages + kClusterPages - 1) / kClusterPages),
       free_pages_(pages),
       used_(pages),
+      data_(pages),
       in_use_(clusters_),
       kind_(clusters_),
       available_{Bitmap(clusters_), Bitmap(clusters_), Bitmap(clusters_)} {}
@@ -20,6 +21,10 @@ uint64_t PageMap::ClusterEnd(uint64_t cluster) const {
 
 bool PageMap::Claim(Pfn pfn, Purpose purpose) {
   if (!used_.Claim(pfn.value())) return false;
+  if (purpose == Purpose::kData) {
+    data_.Set(pfn.value());
+    ++data_pages_;
+  }
   const uint64_t cluster = pfn.value() / kClusterPages;
   ++in_use_[cluster];
   // Metadata wins a mixed cluster: what is free there stays close to it.
@@ -51,8 +56,12 @@ void PageMap::Reindex(uint64_t cluster) {
 }
 
 void PageMap::Take(PageRun run, Kind kind) {
-  for (uint64_t i = 0; i < run.count; ++i) used_.Set(run.first.value() + i);
+  for (uint64_t i = 0; i < run.count; ++i) {
+    used_.Set(run.first.value() + i);
+    if (kind == kDataKind) data_.Set(run.first.value() + i);
+  }
   free_pages_ -= run.count;
+  if (kind == kDataKind) data_pages_ += run.count;
   for (uint64_t at = run.first.value(), end = at + run.count; at < end;) {
     const uint64_t cluster = at / kClusterPages;
     const uint64_t next = std::min(end, ClusterEnd(cluster));
@@ -124,6 +133,8 @@ void PageMap::Release(PageRun run) {
   for (uint64_t i = 0; i < run.count; ++i) {
     assert(used_.Test(run.first.value() + i));
     used_.Clear(run.first.value() + i);
+    if (data_.Test(run.first.value() + i)) --data_pages_;
+    data_.Clear(run.first.value() + i);
   }
   free_pages_ += run.count;
   for (uint64_t at = run.first.value(), end = at + run.count; at < end;) {
@@ -139,6 +150,12 @@ PageRun PageMap::NextFree(Pfn from) const {
   const uint64_t first = used_.FindClear(from.value(), pages_);
   if (first == Bitmap::kNone) return {};
   return {Pfn(first), std::min(used_.FindSet(first, pages_), pages_) - first};
+}
+
+PageRun PageMap::NextUsed(Pfn from) const {
+  const uint64_t first = used_.FindSet(from.value(), pages_);
+  if (first == Bitmap::kNone) return {};
+  return {Pfn(first), std::min(used_.FindClear(first, pages_), pages_) - first};
 }
 
 }  // namespace pkram

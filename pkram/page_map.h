@@ -28,6 +28,7 @@ class PageMap {
 
   uint64_t pages() const { return pages_; }
   uint64_t free_pages() const { return free_pages_; }
+  uint64_t data_pages() const { return data_pages_; }  // in use, taken as data
   bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }
 
   // Derivation at open.  Marks one page and says whether it was free before;
@@ -51,6 +52,8 @@ class PageMap {
 
   // The first run of free pages at or behind `from`; count 0 when none is.
   PageRun NextFree(Pfn from) const;
+  // The same of pages in use.
+  PageRun NextUsed(Pfn from) const;
 
  private:
   // What a cluster holds; an empty one belongs to no kind.
@@ -66,7 +69,9 @@ class PageMap {
   uint64_t pages_;
   uint64_t clusters_;
   uint64_t free_pages_;
+  uint64_t data_pages_ = 0;
   Bitmap used_;
+  Bitmap data_;                   // of the used ones, those taken as data
   std::vector<uint16_t> in_use_;  // pages in use, per cluster
   std::vector<uint8_t> kind_;     // Kind, per cluster
   // Clusters with at least one free page, by kind; and where to start looking.

@@ -220,6 +220,9 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
       region->mapping_.get(), Pfn(region->super().journal_first), region->super().journal_slots);
   if (options.store_hook) region->journal_->set_store_hook(options.store_hook);
   region->found_ = walk.nodes();
+  if (options.lock_memory) {
+    if (absl::Status s = region->LockInMemory(map); !s.ok()) return s;
+  }
   if (options.writable) {
     if (absl::Status s = region->Accept(walk, std::move(map), pages); !s.ok()) return s;
   }
@@ -290,6 +293,25 @@ absl::Status Region::Close(WalkClient* client) {
     journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);
   }
   return absl::OkStatus();
+}
+
+absl::Status Region::LockInMemory(const PageMap& map) {
+  if (absl::Status s = mapping_->LockInMemory(); !s.ok()) return s;
+  for (PageRun run = map.NextUsed(Pfn()); run.count > 0;
+       run = map.NextUsed(run.first + run.count)) {
+    if (absl::Status s = mapping_->Populate(run); !s.ok()) return s;
+  }
+  locked_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
+  absl::Status filled = backing_->Fill(offset, bytes);
+  if (!filled.ok() || !locked_) return filled;
+  uint64_t end = offset;
+  for (const iovec& v : bytes) end += v.iov_len;
+  const Pfn first(offset >> kPageShift);
+  return mapping_->Populate({first, PagesFor(end) - first.value()});
 }
 
 void Region::Unseal(const uint64_t* seal) {

@@ -37,6 +37,7 @@ class Region {
   struct OpenOptions {
     bool writable = true;
     bool guarded = false;              // tests: a stray store faults
+    bool lock_memory = false;          // keep what the region holds from being swapped out
     uint64_t pages = 0;                // change the size to this many; 0 keeps it
     WalkClient* client = nullptr;      // checks live nodes; used during Open only
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
@@ -49,6 +50,7 @@ class Region {
   // UNAVAILABLE    in use, naming the holder
   // FAILED_PRECONDITION  not a region, or of a format this program doesn't know
   // DATA_LOSS      a region that is not sound: which page, and why
+  // PERMISSION_DENIED  lock_memory is beyond what this user may lock
   // OUT_OF_RANGE   `pages` is less than what is in use
   static absl::StatusOr<std::unique_ptr<Region>> Open(std::unique_ptr<Backing> backing,
                                                       const OpenOptions& options);
@@ -95,6 +97,10 @@ class Region {
   // Takes a node off the list and retires everything it reaches.
   void RemoveNode(Pfn node);
 
+  // Fills fresh pages that nothing reaches (Backing::Fill), and locks them in
+  // memory if the region is locked.  RESOURCE_EXHAUSTED.
+  absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes);
+
   // Clears a seal; before the first change of what it covers.
   void Unseal(const uint64_t* seal);
 
@@ -106,6 +112,7 @@ class Region {
 
  private:
   Region() = default;
+  absl::Status LockInMemory(const PageMap& map);
   absl::Status Accept(const Walk& walk, PageMap map, uint64_t pages);
 
   std::unique_ptr<Backing> backing_;
@@ -113,6 +120,7 @@ class Region {
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<Space> space_;
   std::vector<NodeCounts> found_;
+  bool locked_ = false;
 
   mutable Mutex nodes_mu_;
   absl::flat_hash_set<std::string> taken_ ABSL_GUARDED_BY(nodes_mu_);

@@ -137,7 +137,7 @@ absl::Status SaveObject::Finish() {
 
 absl::Status SaveObject::FillBytes(absl::Span<const std::byte> bytes, uint64_t offset) {
   const iovec iov{const_cast<std::byte*>(bytes.data()), bytes.size()};
-  return region_->backing().Fill(offset, {&iov, 1});
+  return region_->Fill(offset, {&iov, 1});
 }
 
 absl::Status SaveObject::WriteBytes(absl::Span<const std::byte> bytes) {

@@ -185,6 +185,8 @@ Space::Counts Space::counts() const {
   c.reserved = std::min(free, reserve_);
   c.free = free - c.reserved;
   c.end = map_.end();
+  c.data = map_.data_pages();
+  c.metadata = map_.pages() - map_.free_pages() - c.data;
   return c;
 }
 

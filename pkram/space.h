@@ -80,6 +80,8 @@ class Space {
     uint64_t limbo = 0;     // of them, waiting for readers
     uint64_t reserved = 0;  // kept for operations that make space
     uint64_t end = 0;       // one past the last page in use
+    uint64_t data = 0;      // in use for data; limbo included
+    uint64_t metadata = 0;  // in use for the rest; limbo included
   };
   Counts counts() const;
 

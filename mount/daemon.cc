@@ -1,0 +1,222 @@
+#include "mount/daemon.h"
+
+#include <fuse_lowlevel.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "mount/mounts.h"
+#include "mount/region_file.h"
+#include "mount/server.h"
+#include "mount/startup.h"
+
+namespace pkramfs {
+namespace {
+
+constexpr int kReadAheadKiB = 1024;
+
+void Say(const std::string& text) { std::fprintf(stderr, "pkramfs: %s\n", text.c_str()); }
+
+// What libfuse has to say about a failure is part of our one sentence.
+std::string& FuseMessage() {
+  static std::string message;
+  return message;
+}
+
+void TakeFuseMessage(fuse_log_level level, const char* format, va_list arguments) {
+  char text[512];
+  std::vsnprintf(text, sizeof(text), format, arguments);
+  if (level <= FUSE_LOG_ERR) {
+    std::string& message = FuseMessage();
+    if (message.empty()) message = text;
+    while (!message.empty() && message.back() == '\n') message.pop_back();
+  }
+}
+
+// A directory that can be mounted on; the error says what to do about it.
+absl::Status CheckMountPoint(const std::string& path) {
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) {
+    const int error = errno;
+    std::string what = absl::StrCat("mount point ", path, ": ", std::strerror(error));
+    if (error == ENOENT) absl::StrAppend(&what, ": create it first");
+    if (error == ENOTCONN) {
+      absl::StrAppend(&what, ": a dead mount is there: `umount -l ", path, "` first");
+    }
+    return absl::FailedPreconditionError(what);
+  }
+  if (!S_ISDIR(st.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("mount point ", path, ": not a directory: choose a directory"));
+  }
+  for (const MountEntry& m : PkramfsMounts()) {
+    if (m.mount_point == path) {
+      return absl::FailedPreconditionError(absl::StrCat("mount point ", path, ": ", m.source,
+                                                        " is mounted there: unmount it first"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFuseDevice() {
+  if (access("/dev/fuse", F_OK) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "no /dev/fuse: load the module (modprobe fuse), or give the container the device");
+}
+
+// Later options win, so the user's come last.
+std::string FuseOptions(const MountOptions& options, const std::string& region) {
+  std::string source = region;
+  // A comma or backslash of the path would end the option.
+  for (size_t at = 0; (at = source.find_first_of(",\\", at)) != std::string::npos; at += 2) {
+    source.insert(at, "\\");
+  }
+  std::vector<std::string> list = {"subtype=pkramfs", absl::StrCat("fsname=", source),
+                                   "default_permissions"};
+  if (geteuid() == 0) list.insert(list.end(), {"allow_other", "dev", "suid"});
+  list.insert(list.end(), options.fuse.begin(), options.fuse.end());
+  return absl::StrJoin(list, ",");
+}
+
+Timestamp Now() {
+  timespec ts;
+  clock_gettime(CLOCK_REALTIME, &ts);
+  return {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)};
+}
+
+// The kernel reads ahead 128 KiB of a FUSE file unless it is told otherwise, which
+// only root may do.
+void RaiseReadAhead(const std::string& mount_point) {
+  struct statvfs st;
+  if (statvfs(mount_point.c_str(), &st) != 0) return;  // waits for the kernel to be set up
+  for (const MountEntry& m : PkramfsMounts()) {
+    if (m.mount_point != mount_point) continue;
+    std::ofstream(absl::StrCat("/sys/class/bdi/", m.device, "/read_ahead_kb")) << kReadAheadKiB;
+  }
+}
+
+// A session of libfuse, mounted as long as it lives.
+class Session {
+ public:
+  static absl::StatusOr<std::unique_ptr<Session>> Mount(const std::string& fuse_options,
+                                                        const std::string& mount_point,
+                                                        Server* server) {
+    fuse_set_log_func(TakeFuseMessage);
+    const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
+    fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
+    std::unique_ptr<Session> session(new Session);
+    session->se_ = fuse_session_new(&args, &Operations(), sizeof(Operations()), server);
+    if (session->se_ == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("mount options: ", FuseMessage()));
+    }
+    if (fuse_set_signal_handlers(session->se_) != 0) {
+      return absl::InternalError("cannot set signal handlers");
+    }
+    session->handlers_ = true;
+    if (fuse_session_mount(session->se_, mount_point.c_str()) != 0) {
+      return absl::InternalError(absl::StrCat(
+          "cannot mount on ", mount_point, ": ",
+          FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
+    }
+    session->mounted_ = true;
+    return session;
+  }
+  ~Session() {
+    if (mounted_) fuse_session_unmount(se_);
+    if (handlers_) fuse_remove_signal_handlers(se_);
+    if (se_ != nullptr) fuse_session_destroy(se_);
+  }
+
+  void Loop() {
+    fuse_loop_config* const config = fuse_loop_cfg_create();
+    fuse_session_loop_mt(se_, config);
+    fuse_loop_cfg_destroy(config);
+  }
+  void End() { fuse_session_exit(se_); }
+
+ private:
+  fuse_session* se_ = nullptr;
+  bool handlers_ = false;
+  bool mounted_ = false;
+};
+
+absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, Filesystem* fs,
+                                 Startup* startup) {
+  Server server;
+  server.fs = fs;
+  server.region = file->region();
+  server.node = options.node;
+  std::atomic<bool> interrupted = false;
+  Session* running = nullptr;
+  std::thread read_ahead;
+  server.ready = [&] {
+    file->Keep();
+    if (!startup->Ready()) {
+      interrupted = true;
+      running->End();
+      return;
+    }
+    read_ahead = std::thread(RaiseReadAhead, options.mount_point);
+  };
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      Session::Mount(FuseOptions(options, file->path()), options.mount_point, &server);
+  if (!session.ok()) return session.status();
+  running = session->get();
+  running->Loop();
+  session->reset();
+  if (read_ahead.joinable()) read_ahead.join();
+  if (interrupted) return absl::CancelledError("the start was interrupted");
+  return absl::OkStatus();
+}
+
+absl::Status Run(const MountOptions& options, Startup* startup) {
+  if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
+  if (absl::Status s = CheckMountPoint(options.mount_point); !s.ok()) return s;
+  absl::StatusOr<std::unique_ptr<RegionFile>> file =
+      RegionFile::Open(options, [](const std::string& text) { Say("warning: " + text); });
+  if (!file.ok()) return file.status();
+
+  Filesystem::Options fs_options;
+  fs_options.node = options.node;
+  fs_options.max_inodes = options.max_inodes.value_or(0);
+  fs_options.root_mode = options.mode.value_or(01777);
+  fs_options.root_uid = options.uid.value_or(geteuid());
+  fs_options.root_gid = options.gid.value_or(getegid());
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs =
+      Filesystem::Open((*file)->region(), fs_options, Now());
+  if (!fs.ok()) {
+    return absl::Status(fs.status().code(),
+                        absl::StrCat((*file)->path(), ": ", std::string(fs.status().message())));
+  }
+  if (absl::Status s = ServeUntilUnmounted(options, file->get(), fs->get(), startup); !s.ok()) {
+    return s;
+  }
+  fs->reset();
+  return (*file)->Close();
+}
+
+}  // namespace
+
+int Serve(const MountOptions& options) {
+  Startup startup(options.foreground);
+  const absl::Status s = Run(options, &startup);
+  if (s.ok()) return 0;
+  Say(std::string(s.message()));
+  return 1;
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,56 @@
+#include "mount/mounts.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+namespace pkramfs {
+namespace {
+
+// mountinfo writes blanks and backslashes of a path as three octal digits.
+std::string Unescape(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      out.push_back(static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8)));
+      i += 3;
+    } else {
+      out.push_back(text[i]);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<MountEntry> PkramfsMounts() {
+  // "36 35 0:45 / /mnt rw,nosuid shared:1 - fuse.pkramfs /dev/shm/r rw"
+  std::vector<MountEntry> mounts;
+  std::ifstream in("/proc/self/mountinfo");
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream fields(line);
+    std::string id, parent, device, root, point, field, type, source;
+    fields >> id >> parent >> device >> root >> point;
+    while (fields >> field && field != "-") continue;
+    fields >> type >> source;
+    if (type == "fuse.pkramfs") mounts.push_back({Unescape(source), Unescape(point), device});
+  }
+  return mounts;
+}
+
+std::vector<MountEntry> MountsOf(const std::string& region_path) {
+  std::vector<MountEntry> mounts;
+  for (MountEntry& m : PkramfsMounts()) {
+    if (m.source == region_path) mounts.push_back(std::move(m));
+  }
+  return mounts;
+}
+
+std::string Canonical(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr),
+                                                         &std::free);
+  return real == nullptr ? path : real.get();
+}
+
+}  // namespace pkramfs

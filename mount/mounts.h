@@ -1,0 +1,27 @@
+// What the kernel says about mounts of pkramfs.
+#ifndef MOUNT_MOUNTS_H_
+#define MOUNT_MOUNTS_H_
+
+#include <string>
+#include <vector>
+
+namespace pkramfs {
+
+struct MountEntry {
+  std::string source;  // the region's path
+  std::string mount_point;
+  std::string device;  // MAJOR:MINOR
+};
+
+// The pkramfs mounts of this mount namespace, alive or dead.
+std::vector<MountEntry> PkramfsMounts();
+
+// Those of one region.
+std::vector<MountEntry> MountsOf(const std::string& region_path);
+
+// An absolute path without links where the file exists, or as it was given.
+std::string Canonical(const std::string& path);
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_MOUNTS_H_

@@ -1,0 +1,45 @@
+// What the command line of pkramfs says.
+#ifndef MOUNT_OPTIONS_H_
+#define MOUNT_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace pkramfs {
+
+struct MountOptions {
+  std::string region;       // a path
+  std::string mount_point;  // absolute, once resolved
+  bool foreground = false;
+
+  std::optional<uint64_t> size;  // bytes of contents
+  std::optional<uint64_t> max_inodes;
+  std::optional<uint32_t> mode, uid, gid;  // of the root of a new filesystem
+  std::string node = "pkramfs";
+  bool lock_memory = false;
+  bool read_only = false;
+  std::vector<std::string> fuse;  // options that the kernel and libfuse take
+};
+
+// Applies one comma-separated list, as -o takes it.  INVALID_ARGUMENT naming the
+// option.  A % of size= is of `memory` bytes.
+absl::Status ApplyMountOptions(std::string_view list, uint64_t memory, MountOptions* options);
+
+// "16k", "2G", "50%": bytes, k, m, g, t as tmpfs takes them.
+absl::StatusOr<uint64_t> ParseSize(std::string_view text, uint64_t memory);
+
+// A name without a slash is one of /dev/shm.
+std::string RegionPath(std::string_view name);
+
+// Bytes of this machine's memory.
+uint64_t PhysicalMemory();
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_OPTIONS_H_

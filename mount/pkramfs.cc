@@ -1,0 +1,76 @@
+// pkramfs REGION MOUNTPOINT [-o options]; as mount.fuse.pkramfs, mount(8)'s helper.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "mount/daemon.h"
+#include "mount/mounts.h"
+#include "mount/options.h"
+
+namespace {
+
+constexpr char kOptionsHelp[] = R"(Mount options (-o a,b=c):
+  size=N         bytes that the files may take, or with k, m, g, t, or % of memory
+                 (default: as the region is; a new one: half of the memory)
+  nr_inodes=N    how many files there may be (default: as many as fit)
+  mode= uid= gid=  of the root directory of a new filesystem (default: 1777, yours)
+  pkram=NAME     which filesystem of the region (default: pkramfs)
+  mlock          keep the region's memory from being swapped out
+  ro, nosuid, nodev, noexec, allow_other, default_permissions, ...  as for any FUSE mount
+
+Example:
+  pkramfs cache.pkram /mnt -o size=2G      the region is /dev/shm/cache.pkram)";
+
+std::string Name(const char* path) {
+  const std::string text = path;
+  return text.substr(text.rfind('/') + 1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  pkramfs::MountOptions options;
+  std::vector<std::string> lists;
+  bool flag_f = false;
+  CLI::App app("A tmpfs-like filesystem whose files outlive its daemon and the kernel.", "pkramfs");
+  app.footer(kOptionsHelp);
+  app.add_option("region", options.region, "File of the region; without a slash: in /dev/shm")
+      ->required();
+  app.add_option("mountpoint", options.mount_point, "Directory to mount on")->required();
+  app.add_option("-o", lists, "Mount options, separated by commas")->allow_extra_args(false);
+  app.add_flag("-f", flag_f,
+               "Stay in the foreground (as a helper of mount: do everything but mount)");
+  app.set_version_flag("--version,-V", std::string("pkramfs " PKRAMFS_VERSION));
+  // What mount(8) passes to a helper.
+  bool ignored = false;
+  std::string ignored_text;
+  const bool helper = Name(argv[0]).rfind("mount.", 0) == 0;
+  if (helper) {
+    app.add_flag("-s,-n,-v", ignored, "(taken for mount's sake)");
+    app.add_option("-t,-N", ignored_text, "(taken for mount's sake)");
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::CallForVersion& e) {
+    std::printf("%s\n", e.what());
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "pkramfs: %s: see pkramfs --help\n", e.what());
+    return 1;
+  }
+  for (const std::string& list : lists) {
+    const absl::Status s = pkramfs::ApplyMountOptions(list, pkramfs::PhysicalMemory(), &options);
+    if (!s.ok()) {
+      std::fprintf(stderr, "pkramfs: %s\n", std::string(s.message()).c_str());
+      return 1;
+    }
+  }
+  options.mount_point = pkramfs::Canonical(options.mount_point);
+  if (helper && flag_f) return 0;
+  options.foreground = flag_f;
+  return pkramfs::Serve(options);
+}

@@ -1,0 +1,131 @@
+#include "mount/region_file.h"
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "fs/check.h"
+#include "mount/mounts.h"
+
+namespace pkramfs {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr auto kPatience = std::chrono::seconds(10);
+
+std::string Human(uint64_t bytes) {
+  const char* const units[] = {"", " KiB", " MiB", " GiB", " TiB"};
+  size_t unit = 0;
+  while (unit < 4 && bytes >= 10240) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return absl::StrCat(bytes, units[unit]);
+}
+
+uint64_t RegionPages(uint64_t size) {
+  const uint64_t contents = pkram::PagesFor(size);
+  return contents + pkram::Region::Overhead(contents);
+}
+
+// A daemon seals its region after its mount is gone; one whose mount is there
+// will not let go.
+absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path) {
+  const auto deadline = steady_clock::now() + kPatience;
+  for (;;) {
+    absl::Status locked = backing->Lock(true);
+    if (!absl::IsUnavailable(locked)) return locked;
+    const std::vector<MountEntry> mounts = MountsOf(path);
+    if (!mounts.empty()) {
+      return absl::UnavailableError(absl::StrCat(std::string(locked.message()), ", mounted on ",
+                                                 mounts.front().mount_point,
+                                                 ": unmount it first, or use another region"));
+    }
+    if (steady_clock::now() >= deadline) {
+      return absl::UnavailableError(
+          absl::StrCat(std::string(locked.message()), ": end it first, or use another region"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+void WarnAboutSpace(const std::string& path, uint64_t pages, const pkram::Backing& backing,
+                    const std::function<void(const std::string&)>& warn) {
+  struct statvfs st;
+  struct stat file;
+  if (fstatvfs(backing.fd(), &st) != 0 || fstat(backing.fd(), &file) != 0) return;
+  const uint64_t have = st.f_bavail * st.f_frsize + static_cast<uint64_t>(file.st_blocks) * 512;
+  const uint64_t need = pages * pkram::kPageSize;
+  if (have < need) {
+    warn(absl::StrCat("the filesystem of ", path, " has room for ", Human(have),
+                      " of the region's ", Human(need),
+                      ": writing will fail before df says full; enlarge it (for "
+                      "/dev/shm: mount -o remount,size=...) or choose a smaller size="));
+  }
+}
+
+void WarnAboutLogout(const std::string& path, const std::function<void(const std::string&)>& warn) {
+  if (getuid() == 0 || path.rfind("/dev/shm/", 0) != 0) return;
+  if (access("/run/systemd/seats", F_OK) != 0) return;
+  warn(absl::StrCat(path,
+                    " will be deleted when you log out (logind's RemoveIPC): set RemoveIPC=no "
+                    "in /etc/systemd/logind.conf, or keep the region elsewhere"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
+    const MountOptions& options, const std::function<void(const std::string&)>& warn) {
+  const std::string given = RegionPath(options.region);
+  std::unique_ptr<RegionFile> file(new RegionFile);
+  struct stat st;
+  const bool existed = stat(given.c_str(), &st) == 0;
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> opened =
+      pkram::OpenFileBacking(given, pkram::OpenFor::kCreating);
+  if (!opened.ok()) return opened.status();
+  std::unique_ptr<pkram::Backing> backing = *std::move(opened);
+  file->path_ = Canonical(given);
+  if (absl::Status s = LockWithPatience(backing.get(), file->path_); !s.ok()) return s;
+
+  const absl::StatusOr<uint64_t> bytes = backing->Size();
+  if (!bytes.ok()) return bytes.status();
+  pkram::Region::OpenOptions open;
+  open.lock_memory = options.lock_memory;
+  if (options.size) open.pages = RegionPages(*options.size);
+  if (*bytes == 0) {
+    const uint64_t pages = options.size ? open.pages : RegionPages(PhysicalMemory() / 2);
+    file->made_ = true;
+    file->created_ = !existed;
+    if (absl::Status s = pkram::Region::Format(backing.get(), pages); !s.ok()) return s;
+  }
+  FsCheck check;
+  open.client = &check;
+  const pkram::Backing& kept = *backing;
+  absl::StatusOr<std::unique_ptr<pkram::Region>> region =
+      pkram::Region::Open(std::move(backing), open);
+  if (!region.ok()) return region.status();
+  file->region_ = *std::move(region);
+  WarnAboutSpace(file->path_, file->region_->super().page_count, kept, warn);
+  WarnAboutLogout(file->path_, warn);
+  return file;
+}
+
+absl::Status RegionFile::Close() {
+  FsCheck check;
+  return region_->Close(&check);
+}
+
+RegionFile::~RegionFile() {
+  if (created_) {
+    unlink(path_.c_str());
+  } else if (made_ && truncate(path_.c_str(), 0) != 0) {
+    return;  // it was empty before, and now holds an empty region
+  }
+}
+
+}  // namespace pkramfs

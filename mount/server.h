@@ -1,0 +1,31 @@
+// Translates requests of the kernel: decode one, one call into the filesystem,
+// one reply.
+#ifndef MOUNT_SERVER_H_
+#define MOUNT_SERVER_H_
+
+#include <fuse_lowlevel.h>
+
+#include <functional>
+#include <string>
+
+#include "fs/filesystem.h"
+#include "mount/statistics.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+
+// What the requests of one session are answered from.
+struct Server {
+  Filesystem* fs = nullptr;
+  pkram::Region* region = nullptr;
+  std::string node;
+  std::function<void()> ready;  // called when the kernel has begun to ask
+  Statistics statistics;
+};
+
+// The operations of a session whose user data is a Server.
+const fuse_lowlevel_ops& Operations();
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_SERVER_H_

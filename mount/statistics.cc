@@ -1,0 +1,39 @@
+#include "mount/statistics.h"
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+namespace pkramfs {
+namespace {
+
+constexpr const char* kNames[] = {"lookup",      "forget",      "getattr", "setattr",  "readlink",
+                                  "mknod",       "mkdir",       "unlink",  "rmdir",    "symlink",
+                                  "rename",      "link",        "open",    "read",     "write",
+                                  "flush",       "release",     "fsync",   "opendir",  "readdir",
+                                  "readdirplus", "releasedir",  "statfs",  "setxattr", "getxattr",
+                                  "listxattr",   "removexattr", "create",  "ioctl"};
+static_assert(std::size(kNames) == static_cast<size_t>(Request::kCount));
+
+}  // namespace
+
+std::string Statistics::Json(const std::string& node, const Filesystem& fs,
+                             pkram::Region* region) const {
+  nlohmann::ordered_json json;
+  json["pid"] = getpid();
+  json["node"] = node;
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    const uint64_t n = counts_[i].load(std::memory_order_relaxed);
+    if (n != 0) json["requests"][kNames[i]] = n;
+  }
+  const pkram::Space::Counts pages = region->space().counts();
+  const FsStats stats = fs.StatFs();
+  json["inodes"] = stats.used_inodes;
+  json["pages"] = {{"total", pages.total}, {"metadata", pages.metadata},
+                   {"data", pages.data},   {"free", pages.free},
+                   {"limbo", pages.limbo}, {"reserved", pages.reserved}};
+  json["journal_waits"] = region->journal().waits();
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+}  // namespace pkramfs
