@@ -1,1 +1,285 @@
-int main() { return 0; }
+// pkramctl: looks into regions, mounted or not, and moves bytes in and out of them.
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "fs/check.h"
+#include "mount/control.h"
+#include "mount/mounts.h"
+#include "mount/options.h"
+#include "pkram/region.h"
+#include "pkram/stream.h"
+
+namespace pkramfs {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kProblems = 1;  // exit status: what was asked for has problems
+constexpr int kFailed = 2;    // exit status: it could not be done
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "pkramctl: %s\n", std::string(status.message()).c_str());
+  return kFailed;
+}
+
+const char* StateName(uint64_t state) {
+  if (state == pkram::format::kLive) return "live";
+  return state == pkram::format::kSaved ? "saved" : "unknown";
+}
+
+// What the daemon of a mounted region says; an error when it is not mounted here.
+absl::StatusOr<Json> AskDaemon(const std::string& path) {
+  for (const MountEntry& mount : MountsOf(path)) {
+    const int fd = open(mount.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) continue;  // a dead mount
+    ControlReply reply{};
+    const int result = ioctl(fd, kControlStatistics, &reply);
+    close(fd);
+    if (result != 0) continue;
+    Json json = Json::parse(std::string(reply.json, reply.size), nullptr, false);
+    if (json.is_discarded()) return absl::InternalError("the daemon's answer is not understood");
+    json["mounted_on"] = mount.mount_point;
+    return json;
+  }
+  return absl::NotFoundError("not mounted here");
+}
+
+Json ToJson(const std::string& path, const pkram::Region::Report& report) {
+  Json json;
+  json["region"] = path;
+  json["uuid"] = report.uuid;
+  json["sealed"] = report.sealed;
+  json["committed_journal_slots"] = report.committed_slots;
+  uint64_t objects = 0, links = 0, data = 0, bytes = 0;
+  Json nodes = Json::array();
+  for (const pkram::NodeCounts& n : report.nodes) {
+    objects += n.objects;
+    links += n.link_pages;
+    data += n.data_pages;
+    bytes += n.byte_pages;
+    nodes.push_back({{"name", n.name},
+                     {"state", StateName(n.state)},
+                     {"sealed", n.node_sealed && n.sealed == n.objects},
+                     {"objects", n.objects},
+                     {"link_pages", n.link_pages},
+                     {"data_pages", n.data_pages},
+                     {"byte_pages", n.byte_pages}});
+  }
+  json["pages"] = {{"total", report.pages},
+                   {"used", report.used_pages},
+                   {"free", report.pages - report.used_pages},
+                   {"node", report.nodes.size()},
+                   {"object", objects},
+                   {"link", links},
+                   {"data", data},
+                   {"byte", bytes}};
+  json["nodes"] = nodes;
+  json["problems"] = report.problems.size();
+  return json;
+}
+
+void PrintText(const Json& json, const std::string& indent = "") {
+  for (const auto& [key, value] : json.items()) {
+    if (value.is_object()) {
+      std::printf("%s%s:\n", indent.c_str(), key.c_str());
+      PrintText(value, indent + "  ");
+    } else if (value.is_array()) {
+      for (const Json& element : value) {
+        std::printf("%s%s:\n", indent.c_str(), key.c_str());
+        PrintText(element, indent + "  ");
+      }
+    } else {
+      std::printf("%s%s: %s\n", indent.c_str(), key.c_str(),
+                  value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+    }
+  }
+}
+
+int Print(const Json& json, bool as_json) {
+  if (as_json) {
+    std::printf("%s\n", json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  } else {
+    PrintText(json);
+  }
+  return std::fflush(stdout) == 0 ? 0 : kFailed;
+}
+
+absl::StatusOr<pkram::Region::Report> Inspect(const std::string& path) {
+  auto backing = pkram::OpenFileBacking(path, pkram::OpenFor::kReading);
+  if (!backing.ok()) return backing.status();
+  FsCheck check;
+  return pkram::Region::Check(backing->get(), &check);
+}
+
+int Info(const std::string& path, bool as_json) {
+  const auto report = Inspect(path);
+  if (report.ok()) {
+    const int status = Print(ToJson(path, *report), as_json);
+    return report->problems.empty() ? status : kProblems;
+  }
+  if (!absl::IsUnavailable(report.status())) return Fail(report.status());
+  absl::StatusOr<Json> live = AskDaemon(path);
+  if (!live.ok()) return Fail(report.status());
+  Json json;
+  json["region"] = path;
+  json.update(*live);
+  return Print(json, as_json);
+}
+
+int Check(const std::string& path) {
+  const auto report = Inspect(path);
+  if (!report.ok()) {
+    if (absl::IsUnavailable(report.status())) {
+      return Fail(absl::UnavailableError(
+          absl::StrCat(std::string(report.status().message()), ": unmount it to have it checked")));
+    }
+    Fail(report.status());
+    return absl::IsDataLoss(report.status()) ? kProblems : kFailed;
+  }
+  for (const pkram::Problem& p : report->problems) {
+    std::printf("page %llu: %s\n", static_cast<unsigned long long>(p.page.value()), p.what.c_str());
+  }
+  std::printf("%s: %zu problems\n", path.c_str(), report->problems.size());
+  return report->problems.empty() ? 0 : kProblems;
+}
+
+// Opens a region for a change, has it made, and seals it again.
+template <typename Fn>
+int ChangeRegion(const std::string& path, Fn change) {
+  auto backing = pkram::OpenFileBacking(path, pkram::OpenFor::kWriting);
+  if (!backing.ok()) return Fail(backing.status());
+  FsCheck check;
+  pkram::Region::OpenOptions options;
+  options.client = &check;
+  auto region = pkram::Region::Open(*std::move(backing), options);
+  if (!region.ok()) return Fail(region.status());
+  const absl::Status changed = change(region->get());
+  const absl::Status closed = (*region)->Close(&check);
+  if (!changed.ok()) return Fail(changed);
+  return closed.ok() ? 0 : Fail(closed);
+}
+
+absl::Status IoError(const char* what) {
+  return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
+}
+
+absl::Status PutBytes(pkram::Region* region, const std::string& name, int in) {
+  auto save = pkram::SaveStream::Prepare(region, name);
+  if (!save.ok()) return save.status();
+  auto object = (*save)->PrepareObject();
+  if (!object.ok()) return object.status();
+  std::vector<std::byte> buffer(1 << 20);
+  for (;;) {
+    // Whole buffers, so that a pipe does not become many short writes.
+    size_t have = 0;
+    ssize_t n = 1;
+    while (have < buffer.size() && n > 0) {
+      n = read(in, buffer.data() + have, buffer.size() - have);
+      if (n < 0 && errno == EINTR)
+        n = 1;
+      else if (n < 0)
+        return IoError("read");
+      else
+        have += static_cast<size_t>(n);
+    }
+    if (have == 0) return (*save)->Finish();
+    absl::Status s = (*object)->WriteBytes(absl::MakeConstSpan(buffer.data(), have));
+    if (!s.ok()) return s;
+  }
+}
+
+absl::Status WriteAll(int out, const std::byte* bytes, size_t size) {
+  while (size > 0) {
+    const ssize_t n = write(out, bytes, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return IoError("write");
+    bytes += n;
+    size -= static_cast<size_t>(n);
+  }
+  return absl::OkStatus();
+}
+
+// The node stays: nothing is lost when the output is.
+absl::Status GetBytes(pkram::Region* region, const std::string& name, int out) {
+  auto load = pkram::LoadStream::Prepare(region, name);
+  if (!load.ok()) return load.status();
+  std::vector<std::byte> buffer(1 << 20);
+  for (;;) {
+    auto object = (*load)->NextObject();
+    if (absl::IsOutOfRange(object.status())) return absl::OkStatus();
+    if (!object.ok()) return object.status();
+    while (const size_t n = (*object)->ReadBytes(absl::MakeSpan(buffer))) {
+      if (absl::Status s = WriteAll(out, buffer.data(), n); !s.ok()) return s;
+    }
+  }
+}
+
+absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
+  if (absl::Status s = region->TakeName(name); !s.ok()) return s;
+  const pkram::Pfn node = region->FindNode(name);
+  if (!node) return absl::NotFoundError(absl::StrCat("no node '", name, "'"));
+  region->RemoveNode(node);
+  region->ReturnName(name);
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Looks into pkramfs regions, and moves bytes in and out of them.", "pkramctl");
+  app.set_version_flag("--version,-V", std::string("pkramctl " PKRAMFS_VERSION));
+  app.require_subcommand(1);
+  std::string region, name;
+  bool as_json = false;
+  const auto command = [&](const char* command_name, const char* what) {
+    CLI::App* const sub = app.add_subcommand(command_name, what);
+    sub->add_option("region", region, "File of the region; without a slash: in /dev/shm")
+        ->required();
+    return sub;
+  };
+  CLI::App* const info = command("info", "What is in a region; of a mounted one, live statistics");
+  info->add_flag("--json", as_json, "As JSON");
+  CLI::App* const check = command("check", "Find every problem of a region; changes nothing");
+  CLI::App* const put = command("put", "Save standard input under a name");
+  CLI::App* const get = command("get", "Write what was saved under a name to standard output");
+  CLI::App* const rm = command("rm", "Remove a name and all that it holds, a filesystem too");
+  for (CLI::App* const sub : {put, get, rm}) {
+    sub->add_option("name", name, "Name of the node")->required();
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::CallForAllHelp&) {
+    std::fputs(app.help("", CLI::AppFormatMode::All).c_str(), stdout);
+    return 0;
+  } catch (const CLI::CallForVersion& e) {
+    std::printf("%s\n", e.what());
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "pkramctl: %s: see pkramctl --help\n", e.what());
+    return kFailed;
+  }
+  const std::string path = Canonical(RegionPath(region));
+  if (info->parsed()) return Info(path, as_json);
+  if (check->parsed()) return Check(path);
+  return ChangeRegion(path, [&](pkram::Region* r) {
+    if (put->parsed()) return PutBytes(r, name, STDIN_FILENO);
+    if (get->parsed()) return GetBytes(r, name, STDOUT_FILENO);
+    return RemoveNode(r, name);
+  });
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) { return pkramfs::Main(argc, argv); }
