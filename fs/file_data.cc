@@ -45,9 +45,9 @@ ReadAnswer FileData::Read(uint64_t offset, size_t size) {
   size = std::min<uint64_t>(size, file_size - offset);
   answer.size = size;
   if (inode_->is_inline()) {
-    answer.copied.assign(reinterpret_cast<const char*>(inode_->record().inline_area) + offset,
-                         size);
-    Append(&answer, answer.copied.data(), size);
+    answer.copied.reset(new char[size]);
+    std::memcpy(answer.copied.get(), inode_->record().inline_area + offset, size);
+    Append(&answer, answer.copied.get(), size);
     return answer;
   }
   pkram::LinkMap& pages = inode_->pages();

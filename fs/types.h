@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -72,7 +73,7 @@ struct AttrChange {
 struct ReadAnswer {
   std::vector<iovec> iov;
   size_t size = 0;
-  std::string copied;  // what iov points into, if not into the region
+  std::unique_ptr<char[]> copied;  // what iov points into, if not into the region
   pkram::Space::Pin pin;
 };
 

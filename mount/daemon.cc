@@ -2,7 +2,6 @@
 
 #include <fuse_lowlevel.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -14,7 +13,6 @@
 #include <fstream>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -99,10 +97,9 @@ Timestamp Now() {
 }
 
 // The kernel reads ahead 128 KiB of a FUSE file unless it is told otherwise, which
-// only root may do.
+// only root may do, and only once the kernel has set the mount up.  It must not
+// touch the mount itself: an umount would find it busy.
 void RaiseReadAhead(const std::string& mount_point) {
-  struct statvfs st;
-  if (statvfs(mount_point.c_str(), &st) != 0) return;  // waits for the kernel to be set up
   for (const MountEntry& m : PkramfsMounts()) {
     if (m.mount_point != mount_point) continue;
     std::ofstream(absl::StrCat("/sys/class/bdi/", m.device, "/read_ahead_kb")) << kReadAheadKiB;
@@ -162,7 +159,6 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   server.node = options.node;
   std::atomic<bool> interrupted = false;
   Session* running = nullptr;
-  std::thread read_ahead;
   server.ready = [&] {
     file->Keep();
     if (!startup->Ready()) {
@@ -170,15 +166,14 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
       running->End();
       return;
     }
-    read_ahead = std::thread(RaiseReadAhead, options.mount_point);
   };
+  server.connected = [&] { RaiseReadAhead(options.mount_point); };
   absl::StatusOr<std::unique_ptr<Session>> session =
       Session::Mount(FuseOptions(options, file->path()), options.mount_point, &server);
   if (!session.ok()) return session.status();
   running = session->get();
   running->Loop();
   session->reset();
-  if (read_ahead.joinable()) read_ahead.join();
   if (interrupted) return absl::CancelledError("the start was interrupted");
   return absl::OkStatus();
 }

@@ -59,6 +59,7 @@ void WarnAboutSpace(const std::string& path, uint64_t pages, const pkram::Backin
   struct statvfs st;
   struct stat file;
   if (fstatvfs(backing.fd(), &st) != 0 || fstat(backing.fd(), &file) != 0) return;
+  if (st.f_blocks == 0) return;  // a memfd: no limit but the memory's
   const uint64_t have = st.f_bavail * st.f_frsize + static_cast<uint64_t>(file.st_blocks) * 512;
   const uint64_t need = pages * pkram::kPageSize;
   if (have < need) {

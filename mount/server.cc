@@ -27,6 +27,9 @@ Server* ServerOf(fuse_req_t req) { return static_cast<Server*>(fuse_req_userdata
 Filesystem* Begin(fuse_req_t req, Request kind) {
   Server* const server = ServerOf(req);
   server->statistics.Count(kind);
+  std::call_once(server->connected_once, [server] {
+    if (server->connected) server->connected();
+  });
   return server->fs;
 }
 

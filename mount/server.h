@@ -6,6 +6,7 @@
 #include <fuse_lowlevel.h>
 
 #include <functional>
+#include <mutex>
 #include <string>
 
 #include "fs/filesystem.h"
@@ -19,7 +20,9 @@ struct Server {
   Filesystem* fs = nullptr;
   pkram::Region* region = nullptr;
   std::string node;
-  std::function<void()> ready;  // called when the kernel has begun to ask
+  std::function<void()> ready;      // called when the kernel has begun to ask
+  std::function<void()> connected;  // called once, when it has taken our answer
+  std::once_flag connected_once;
   Statistics statistics;
 };
 

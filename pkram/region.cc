@@ -220,20 +220,21 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
       region->mapping_.get(), Pfn(region->super().journal_first), region->super().journal_slots);
   if (options.store_hook) region->journal_->set_store_hook(options.store_hook);
   region->found_ = walk.nodes();
-  if (options.lock_memory) {
-    if (absl::Status s = region->LockInMemory(map); !s.ok()) return s;
-  }
   if (options.writable) {
-    if (absl::Status s = region->Accept(walk, std::move(map), pages); !s.ok()) return s;
+    if (absl::Status s = region->Accept(walk, std::move(map), pages, options.lock_memory); !s.ok())
+      return s;
   }
   return region;
 }
 
 // From here on the region is changed: what was committed is applied, what is
 // garbage is cleared, and this use begins.
-absl::Status Region::Accept(const Walk& walk, PageMap map, uint64_t pages) {
+absl::Status Region::Accept(const Walk& walk, PageMap map, uint64_t pages, bool lock_memory) {
   const PageRun head{Pfn(0), super().journal_first + super().journal_slots};
   if (absl::Status s = backing_->Reserve(head); !s.ok()) return s;
+  if (lock_memory) {
+    if (absl::Status s = LockInMemory(map); !s.ok()) return s;
+  }
   journal_->Replay();
   for (const format::JournalStore& s : walk.repairs()) {
     journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);

@@ -113,7 +113,7 @@ class Region {
  private:
   Region() = default;
   absl::Status LockInMemory(const PageMap& map);
-  absl::Status Accept(const Walk& walk, PageMap map, uint64_t pages);
+  absl::Status Accept(const Walk& walk, PageMap map, uint64_t pages, bool lock_memory);
 
   std::unique_ptr<Backing> backing_;
   std::unique_ptr<Mapping> mapping_;

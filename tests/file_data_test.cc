@@ -25,6 +25,15 @@ TEST_F(FileDataTest, SmallFilesAreInlineAndCostOnePage) {
   EXPECT_EQ(before - FreePages(), 1u);
 }
 
+TEST_F(FileDataTest, AnAnswerMayBeMoved) {
+  const Ino ino = Make("small");
+  Put(ino, 0, "tiny");
+  ReadAnswer first = *fs().Read(ino, 0, 100);
+  const ReadAnswer second = std::move(first);
+  first = ReadAnswer();
+  EXPECT_EQ(TextOf(second), "tiny");
+}
+
 TEST_F(FileDataTest, HolesReadAsZerosAndCostNothing) {
   const Ino ino = Make("sparse");
   const uint64_t before = FreePages();

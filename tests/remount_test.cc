@@ -1,0 +1,250 @@
+// Files outlive the process that serves them: on a real mount, with a real tree.
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include <algorithm>
+
+#include "tests/manifest.h"
+#include "tests/mount_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+// A tree of everything that is not in /usr/include.
+void MakeOddTree(const std::string& root) {
+  const auto at = [&](const std::string& name) { return root + "/" + name; };
+  ASSERT_EQ(mkdir(root.c_str(), 0750), 0);
+  Spill(at("empty"), "");
+  Spill(at("small"), "small");
+  Spill(at("name with\nnewline \\ and \x7f\x01"), "x");
+  Spill(at(std::string(255, 'L')), "x");
+  Spill(at("\xff\xfe not utf-8"), "x");
+  Spill(at("-rf"), "x");
+  Spill(at("medium"), std::string(5000, 'm'));
+  Spill(at("large"), std::string(3 << 20, 'l') + "end");
+  ASSERT_EQ(truncate(at("large").c_str(), (3 << 20) - 5), 0);
+  Spill(at("sparse"), "begin");
+  ASSERT_EQ(truncate(at("sparse").c_str(), off_t{1} << 40), 0);
+  const int fd = open(at("sparse").c_str(), O_WRONLY);
+  ASSERT_EQ(pwrite(fd, "middle", 6, off_t{1} << 30), 6);
+  close(fd);
+  ASSERT_EQ(truncate(at("sparse").c_str(), (off_t{1} << 30) + 100000), 0);
+  ASSERT_EQ(link(at("small").c_str(), at("hard1").c_str()), 0);
+  ASSERT_EQ(link(at("small").c_str(), at("hard2").c_str()), 0);
+  ASSERT_EQ(symlink("nowhere", at("dangling").c_str()), 0);
+  ASSERT_EQ(symlink(std::string(4095, 't').c_str(), at("longlink").c_str()), 0);
+  ASSERT_EQ(mkfifo(at("fifo").c_str(), 0600), 0);
+  ASSERT_EQ(mknod(at("chr").c_str(), S_IFCHR | 0600, makedev(1, 3)), 0);
+  ASSERT_EQ(mknod(at("blk").c_str(), S_IFBLK | 0600, makedev(300, 70000)), 0);
+  ASSERT_EQ(mknod(at("sock").c_str(), S_IFSOCK | 0600, 0), 0);
+  ASSERT_EQ(setxattr(at("small").c_str(), "user.one", "1", 1, 0), 0);
+  ASSERT_EQ(setxattr(at("small").c_str(), "trusted.big", std::string(60000, 'v').data(), 60000, 0),
+            0);
+  ASSERT_EQ(lsetxattr(at("dangling").c_str(), "trusted.l", "", 0, 0), 0);
+  ASSERT_EQ(setxattr(root.c_str(), "security.s", "dir", 3, 0), 0);
+  ASSERT_EQ(chown(at("medium").c_str(), 1234, 4321), 0);
+  ASSERT_EQ(chmod(at("medium").c_str(), 06711), 0);
+  ASSERT_EQ(lchown(at("dangling").c_str(), 99, 98), 0);
+  ASSERT_EQ(mkdir(at("sticky").c_str(), 0), 0);
+  ASSERT_EQ(chmod(at("sticky").c_str(), 03777), 0);
+  std::string deep = at("deep");
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_EQ(mkdir(deep.c_str(), 0755), 0);
+    deep += "/d";
+  }
+  ASSERT_EQ(mkdir(at("many").c_str(), 0755), 0);
+  for (int i = 0; i < 3000; ++i)
+    Spill(at("many/" + std::to_string(i)), std::string(static_cast<size_t>(i), 'x'));
+  for (int i = 0; i < 3000; i += 3) ASSERT_EQ(unlink(at("many/" + std::to_string(i)).c_str()), 0);
+  const timespec times[2] = {{-100, 999999999}, {4000000000, 123456789}};
+  ASSERT_EQ(utimensat(AT_FDCWD, at("empty").c_str(), times, 0), 0);
+  ASSERT_EQ(utimensat(AT_FDCWD, at("dangling").c_str(), times, AT_SYMLINK_NOFOLLOW), 0);
+}
+
+std::string FirstDifference(const Manifest& a, const Manifest& b) {
+  for (const auto& [path, text] : a) {
+    const auto it = b.find(path);
+    if (it == b.end()) return path + " is missing";
+    if (it->second != text) {
+      return path + "\n  " + text.substr(0, 400) + "\n  " + it->second.substr(0, 400);
+    }
+  }
+  for (const auto& [path, text] : b) {
+    if (!a.contains(path)) return path + " is new";
+  }
+  return "";
+}
+
+class RemountTest : public MountTest {};
+
+TEST_F(RemountTest, ARealTreeComesBackAfterUnmountAndAfterKill) {
+  Mount("size=1g");
+  MakeOddTree(mount_ + "/odd");
+  ASSERT_EQ(Shell("cp -a /usr/include/c++ /usr/include/linux " + mount_ + "/").status, 0);
+  const Manifest before = ManifestOf(mount_);
+  ASSERT_GT(before.size(), 3000u);
+  // What was copied is what it was copied from.
+  for (const char* dir : {"c++", "linux"}) {
+    const ManifestOptions copied{.inode_numbers = false};
+    EXPECT_EQ(FirstDifference(ManifestOf(std::string("/usr/include/") + dir, copied),
+                              ManifestOf(mount_ + "/" + dir, copied)),
+              "");
+  }
+  Unmount();
+  Mount();
+  EXPECT_EQ(FirstDifference(before, ManifestOf(mount_)), "");
+  Kill();
+  Mount();
+  EXPECT_EQ(FirstDifference(before, ManifestOf(mount_)), "");
+  // And once more, from what the recovery left.
+  Unmount();
+  WaitUntilFree();
+  const Ran check = Shell(Pkramctl() + " check " + region_);
+  EXPECT_EQ(check.status, 0) << check.out;
+  Mount();
+  EXPECT_EQ(FirstDifference(before, ManifestOf(mount_)), "");
+  ASSERT_EQ(Shell("rm -r " + mount_ + "/*").status, 0);
+  EXPECT_EQ(Statistics()["inodes"], 1);
+  EXPECT_LT(Statistics()["pages"]["metadata"], 60);
+  EXPECT_EQ(Statistics()["pages"]["data"], 0);
+}
+
+TEST_F(RemountTest, TheSecondMountWaitsForTheSealOfTheFirst) {
+  Mount();
+  ASSERT_EQ(Shell("cp -r /usr/include/linux " + mount_).status, 0);
+  for (int i = 0; i < 5; ++i) {
+    Unmount();
+    Mount();
+  }
+  Unmount();
+  WaitUntilFree();
+  const auto info = nlohmann::json::parse(Shell(Pkramctl() + " info --json " + region_).out);
+  EXPECT_TRUE(info["sealed"]);
+  EXPECT_TRUE(info["nodes"][0]["sealed"]);
+}
+
+TEST_F(RemountTest, SigtermEndsItCleanly) {
+  Mount();
+  Spill(mount_ + "/f", "x");
+  kill(DaemonPid(), SIGTERM);
+  for (int i = 0; i < 500 && IsMounted(mount_); ++i) usleep(10000);
+  EXPECT_FALSE(IsMounted(mount_));
+  WaitUntilFree();
+  EXPECT_TRUE(nlohmann::json::parse(Shell(Pkramctl() + " info --json " + region_).out)["sealed"]);
+}
+
+TEST_F(RemountTest, SharedMappingsAreInTheRegionOnceMsyncReturned) {
+  Mount();
+  Spill(mount_ + "/mapped", std::string(100000, '-'));
+  const std::string script =
+      "import mmap,os,sys\n"
+      "f=open(sys.argv[1],'r+b'); m=mmap.mmap(f.fileno(),0)\n"
+      "m[5000:5005]=b'hello'; m.flush(); os._exit(0)\n";
+  Spill(dir_ + "/map.py", script);
+  if (Shell("command -v python3").status != 0) GTEST_SKIP() << "needs python3";
+  ASSERT_EQ(Shell("python3 " + dir_ + "/map.py " + mount_ + "/mapped").status, 0);
+  Kill();
+  Mount();
+  EXPECT_EQ(Slurp(mount_ + "/mapped").substr(4998, 9), "--hello--");
+}
+
+TEST_F(RemountTest, SeveralFilesystemsShareARegion) {
+  Mount("size=64m,pkram=one");
+  Spill(mount_ + "/f", "one");
+  Unmount();
+  Mount("pkram=two");
+  EXPECT_EQ(access((mount_ + "/f").c_str(), F_OK), -1);
+  Spill(mount_ + "/f", "two");
+  Unmount();
+  Mount("pkram=one");
+  EXPECT_EQ(Slurp(mount_ + "/f"), "one");
+  Unmount();
+  WaitUntilFree();
+  ASSERT_EQ(Shell(Pkramctl() + " rm " + region_ + " one").status, 0);
+  const auto info = nlohmann::json::parse(Shell(Pkramctl() + " info --json " + region_).out);
+  EXPECT_EQ(info["nodes"].size(), 1u);
+}
+
+TEST_F(RemountTest, SizeHoldsAsManyBytesOfLargeFilesAsItSays) {
+  Mount("size=64m");
+  struct statvfs st;
+  ASSERT_EQ(statvfs(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.f_blocks * st.f_frsize, uint64_t{64} << 20);
+  EXPECT_EQ(Shell("head -c 64M /dev/zero > " + mount_ + "/big").status, 0);
+  // A byte more than its size and slack does not fit.
+  EXPECT_NE(Shell("head -c 2M /dev/zero > " + mount_ + "/more").status, 0);
+  Unmount();
+  Mount("size=128m");
+  EXPECT_EQ(Shell("head -c 60M /dev/zero > " + mount_ + "/more").status, 0);
+}
+
+TEST_F(RemountTest, MemoryGoesBackWhenFilesAreDeleted) {
+  Mount("size=256m");
+  struct stat st;
+  ASSERT_EQ(Shell("head -c 100M /dev/zero > " + mount_ + "/big").status, 0);
+  ASSERT_EQ(stat(region_.c_str(), &st), 0);
+  EXPECT_GT(st.st_blocks, 200000);
+  ASSERT_EQ(unlink((mount_ + "/big").c_str()), 0);
+  // The kernel's forget comes after unlink's reply.
+  for (int i = 0; i < 300 && stat(region_.c_str(), &st) == 0 && st.st_blocks > 2000; ++i) {
+    usleep(10000);
+  }
+  EXPECT_LT(st.st_blocks, 2000);
+  EXPECT_LT(st.st_size, 4 << 20);
+}
+
+TEST_F(RemountTest, MlockKeepsTheContentsInMemory) {
+  Mount("size=64m,mlock");
+  Spill(mount_ + "/f", std::string(8 << 20, 'm'));
+  // "Locked:" of the region's mapping.
+  std::istringstream maps(Slurp("/proc/" + std::to_string(DaemonPid()) + "/smaps"));
+  bool ours = false;
+  long long locked = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') < line.find(' ')) ours = line.find(region_) != std::string::npos;
+    if (ours && line.rfind("Locked:", 0) == 0) locked += std::stoll(line.substr(7));
+  }
+  EXPECT_GE(locked, 8 << 10);
+}
+
+TEST_F(RemountTest, AnOrdinaryUserMountsThroughFusermount) {
+  // As udev sets it; some containers do not.
+  struct stat device;
+  ASSERT_EQ(stat("/dev/fuse", &device), 0);
+  ASSERT_EQ(chmod("/dev/fuse", 0666), 0);
+  // The user must be able to run it, wherever it was built.
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_)
+                .status,
+            0);
+  const auto as_user = [&](const std::string& command) {
+    return Shell("setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '" + command + "'");
+  };
+  const Ran mounted = as_user(dir_ + "/pkramfs " + region_ + " " + mount_ + " -o size=16m");
+  ASSERT_EQ(mounted.status, 0) << mounted.err;
+  EXPECT_EQ(as_user("echo mine > " + mount_ + "/f && cat " + mount_ + "/f").out, "mine\n");
+  EXPECT_EQ(as_user("stat -c %u " + mount_ + "/f").out, "65534\n");
+  ASSERT_EQ(as_user("fusermount3 -u " + mount_).status, 0);
+  WaitUntilFree();
+  ASSERT_EQ(as_user(dir_ + "/pkramfs " + region_ + " " + mount_).status, 0);
+  EXPECT_EQ(as_user("cat " + mount_ + "/f").out, "mine\n");
+  ASSERT_EQ(as_user("fusermount3 -u " + mount_).status, 0);
+  chmod("/dev/fuse", device.st_mode & 07777);
+}
+
+TEST_F(RemountTest, AMemfdIsARegion) {
+  const int fd = memfd_create("region", 0);
+  region_ = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(fd);
+  Mount("size=16m");
+  Spill(mount_ + "/f", "in a memfd");
+  Kill();
+  Mount();
+  EXPECT_EQ(Slurp(mount_ + "/f"), "in a memfd");
+  Unmount();
+  WaitUntilFree();
+  close(fd);
+}
+
+}  // namespace
+}  // namespace pkramfs

@@ -1,0 +1,72 @@
+// The noise-free measure of speed: how many requests the kernel sends.
+#include "tests/mount_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+class RequestsTest : public MountTest {
+ protected:
+  void SetUp() override {
+    MountTest::SetUp();
+    if (IsSkipped()) return;
+    Mount();
+    // The first of each kind, and the answers "never ask again".
+    for (int i = 0; i < 3; ++i) CreateAndWrite(i);
+    Slurp(Path(0));
+    struct stat st;
+    stat(Path(0).c_str(), &st);
+    unlink(Path(1).c_str());
+  }
+  std::string Path(int i) const { return mount_ + "/file" + std::to_string(i); }
+  void CreateAndWrite(int i) {
+    const int fd = open(Path(i).c_str(), O_CREAT | O_EXCL | O_WRONLY, 0644);
+    ASSERT_GE(fd, 0);
+    ASSERT_EQ(write(fd, std::string(1024, 'x').data(), 1024), 1024);
+    ASSERT_EQ(close(fd), 0);
+  }
+  // Requests that somebody waits for, by kind.
+  std::map<std::string, int> Synchronous() {
+    std::map<std::string, int> counts = Statistics()["requests"];
+    for (const char* kind : {"forget", "release", "releasedir", "ioctl"}) counts.erase(kind);
+    return counts;
+  }
+  // How many `run` costs, of each of `times`.
+  double Cost(int times, const std::function<void(int)>& run) {
+    const auto before = Synchronous();
+    for (int i = 0; i < times; ++i) run(i);
+    auto after = Synchronous();
+    int total = 0;
+    for (const auto& [kind, n] : after) {
+      const int was = before.contains(kind) ? before.at(kind) : 0;
+      if (n != was) std::printf("  %s: %d\n", kind.c_str(), n - was);
+      total += n - was;
+    }
+    return static_cast<double>(total) / times;
+  }
+};
+
+TEST_F(RequestsTest, ACreateWithAKilobyteWrittenCostsFour) {
+  EXPECT_LE(Cost(50, [&](int i) { CreateAndWrite(100 + i); }), 4);
+}
+
+TEST_F(RequestsTest, AnUnlinkCostsTwo) {
+  for (int i = 0; i < 50; ++i) CreateAndWrite(100 + i);
+  EXPECT_LE(Cost(50, [&](int i) { unlink(Path(100 + i).c_str()); }), 2);
+}
+
+TEST_F(RequestsTest, OpenReadCloseOfACachedFileCostsNothing) {
+  EXPECT_EQ(Slurp(Path(0)).size(), 1024u);
+  EXPECT_EQ(Cost(50, [&](int) { Slurp(Path(0)); }), 0);
+}
+
+TEST_F(RequestsTest, RepeatedStatCostsNothing) {
+  struct stat st;
+  stat(Path(0).c_str(), &st);
+  EXPECT_EQ(Cost(50, [&](int) { stat(Path(0).c_str(), &st); }), 0);
+  // Nor does asking again for what is not there.
+  stat(Path(999).c_str(), &st);
+  EXPECT_EQ(Cost(50, [&](int) { stat(Path(999).c_str(), &st); }), 0);
+}
+
+}  // namespace
+}  // namespace pkramfs
