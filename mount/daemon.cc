@@ -2,6 +2,7 @@
 
 #include <fuse_lowlevel.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -48,7 +49,9 @@ void TakeFuseMessage(fuse_log_level level, const char* format, va_list arguments
 // A directory that can be mounted on; the error says what to do about it.
 absl::Status CheckMountPoint(const std::string& path) {
   struct stat st;
-  if (stat(path.c_str(), &st) != 0) {
+  struct statvfs stats;
+  // The kernel may know a dead mount's attributes, but not its statistics.
+  if (stat(path.c_str(), &st) != 0 || statvfs(path.c_str(), &stats) != 0) {
     const int error = errno;
     std::string what = absl::StrCat("mount point ", path, ": ", std::strerror(error));
     if (error == ENOENT) absl::StrAppend(&what, ": create it first");

@@ -11,6 +11,15 @@
 
 namespace pkramfs {
 
+namespace {
+
+constexpr int kInterruptions[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+volatile pid_t starting_child = 0;
+
+void Forward(int number) { kill(starting_child, number); }
+
+}  // namespace
+
 Startup::Startup(bool foreground) {
   if (foreground) return;
   int ends[2];
@@ -30,6 +39,9 @@ Startup::Startup(bool foreground) {
     return;
   }
   close(ends[1]);
+  // Whoever interrupts us means the child.
+  starting_child = child;
+  for (const int number : kInterruptions) signal(number, Forward);
   char byte;
   ssize_t n;
   do {

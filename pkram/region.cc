@@ -105,7 +105,9 @@ absl::StatusOr<Reading> Read(Backing* backing, bool writable, bool guarded, uint
   const std::string& name = backing->name();
   if (*size < kPageSize) {
     return absl::FailedPreconditionError(
-        absl::StrCat(name, ": not a pkramfs region (", *size, " bytes are too few)"));
+        absl::StrCat(name, ": not a pkramfs region (", *size,
+                     " bytes are too few; left as it is): choose another path, or delete the file "
+                     "if it is not needed"));
   }
   Reading reading;
   {

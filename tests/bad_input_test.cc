@@ -1,0 +1,272 @@
+// Bad input gets one line that says what and what to do, a status that mount(8)
+// sees, nothing mounted and nothing changed.
+#include <gmock/gmock.h>
+#include <sys/resource.h>
+
+#include <regex>
+
+#include "pkram/format.h"
+#include "tests/mount_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+using testing::HasSubstr;
+
+class BadInputTest : public MountTest {
+ protected:
+  // The command fails with one line that says all of `what`.
+  void ExpectRefused(const std::string& command, const std::vector<std::string>& what) {
+    const Ran ran = Shell(command);
+    SCOPED_TRACE(command);
+    EXPECT_NE(ran.status, 0);
+    EXPECT_EQ(ran.out, "");
+    EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 1) << ran.err;
+    EXPECT_EQ(ran.err.rfind("pkram", 0), 0u) << ran.err;
+    for (const std::string& words : what) EXPECT_THAT(ran.err, HasSubstr(words));
+    EXPECT_FALSE(IsMounted(mount_));
+  }
+  // The same of a mount of region_, which is what it was before.
+  void ExpectMountRefused(const std::vector<std::string>& what, const std::string& options = "") {
+    const bool existed = access(region_.c_str(), F_OK) == 0;
+    const std::string before = existed ? Slurp(region_) : "";
+    ExpectRefused(Command(options), what);
+    EXPECT_EQ(access(region_.c_str(), F_OK) == 0, existed);
+    if (existed) {
+      EXPECT_TRUE(Slurp(region_) == before);
+    }
+  }
+  std::string Command(const std::string& options = "") const {
+    return Pkramfs() + " " + region_ + " " + mount_ + (options.empty() ? "" : " -o " + options);
+  }
+  // A region with a file in it, sealed.
+  void MakeRegion(const std::string& options = "size=16m") {
+    Mount(options);
+    Spill(mount_ + "/f", std::string(100000, 'f'));
+    Unmount();
+    WaitUntilFree();
+  }
+  void PokeRegion(uint64_t offset, const std::string& bytes) {
+    const int fd = open(region_.c_str(), O_WRONLY);
+    ASSERT_EQ(pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset)),
+              static_cast<ssize_t>(bytes.size()));
+    close(fd);
+  }
+};
+
+TEST_F(BadInputTest, WrongOptions) {
+  ExpectMountRefused({"unknown option 'foo'", "--help"}, "foo");
+  ExpectMountRefused({"unknown option 'clone_fd'"}, "clone_fd");
+  ExpectMountRefused({"option size=12q", "as 2G"}, "size=12q");
+  ExpectMountRefused({"option size=-1"}, "size=-1");
+  ExpectMountRefused({"option size="}, "size=");
+  ExpectMountRefused({"option size=99999999999t"}, "size=99999999999t");
+  ExpectMountRefused({"option size=0"}, "size=0");
+  ExpectMountRefused({"option mode=9"}, "mode=9");
+  ExpectMountRefused({"option uid=root", "a numeric id"}, "uid=root");
+  ExpectMountRefused({"option nr_inodes=x"}, "nr_inodes=x");
+  ExpectMountRefused({"option pkram="}, "pkram=");
+  ExpectMountRefused({"remount", "unmount it and mount it again"}, "remount,size=1g");
+}
+
+TEST_F(BadInputTest, WrongCommandLines) {
+  ExpectRefused(Pkramfs(), {"region is required", "--help"});
+  ExpectRefused(Pkramfs() + " " + region_, {"mountpoint is required"});
+  ExpectRefused(Pkramfs() + " --nonsense a b", {"--nonsense"});
+  ExpectRefused(Pkramctl(), {"subcommand"});
+  ExpectRefused(Pkramctl() + " info", {"region is required"});
+}
+
+TEST_F(BadInputTest, SizesThatCannotBe) {
+  ExpectMountRefused({"a region has 64 to", "pages"}, "size=8000000t");
+  MakeRegion();
+  ExpectMountRefused({"too small", "choose a larger size"}, "size=64k");
+}
+
+TEST_F(BadInputTest, MissingAndUnreadableRegions) {
+  ExpectRefused(Pkramfs() + " /nowhere/region " + mount_, {"/nowhere/region", "No such file"});
+  ExpectRefused(Pkramfs() + " /dev/null " + mount_, {"/dev/null", "not a regular file"});
+  ExpectRefused(Pkramfs() + " /tmp " + mount_, {"/tmp", "is a directory"});
+  MakeRegion();
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs").status, 0);
+  ExpectRefused("setpriv --reuid=65534 --regid=65534 --clear-groups " + dir_ + "/pkramfs " +
+                    region_ + " " + mount_,
+                {region_, "Permission denied"});
+  ExpectRefused(Pkramctl() + " info /nowhere/region", {"/nowhere/region", "No such file"});
+}
+
+TEST_F(BadInputTest, ForeignFilesAreNeverOverwritten) {
+  Spill(region_, "precious");
+  ExpectMountRefused({region_, "not a pkramfs region", "choose another path"});
+  Spill(region_, std::string(1 << 20, 'p'));
+  ExpectMountRefused({region_, "not a pkramfs region", "choose another path"}, "size=16m");
+  ExpectRefused(Pkramctl() + " check " + region_, {"not a pkramfs region"});
+}
+
+TEST_F(BadInputTest, LockedRegions) {
+  Mount("size=16m");
+  const std::string other = dir_ + "/other";
+  mkdir(other.c_str(), 0755);
+  const Ran ran = Shell(Pkramfs() + " " + region_ + " " + other);
+  EXPECT_NE(ran.status, 0);
+  EXPECT_THAT(ran.err, HasSubstr("in use by process " + std::to_string(DaemonPid())));
+  EXPECT_THAT(ran.err, HasSubstr("mounted on " + mount_));
+  EXPECT_FALSE(IsMounted(other));
+  const Ran check = Shell(Pkramctl() + " check " + region_);
+  EXPECT_EQ(check.status, 2);
+  EXPECT_THAT(check.err, HasSubstr("in use by process " + std::to_string(DaemonPid())));
+  EXPECT_THAT(Shell("echo x | " + Pkramctl() + " put " + region_ + " n").err,
+              HasSubstr("in use by process"));
+}
+
+TEST_F(BadInputTest, TruncatedAndCorruptRegions) {
+  MakeRegion();
+  const std::string good = Slurp(region_);
+  ASSERT_EQ(truncate(region_.c_str(), 18 * 4096), 0);
+  ExpectMountRefused({region_, "beyond the end (18 pages)", "pkramctl check"});
+  Spill(region_, good);
+  PokeRegion(40, "X");
+  ExpectMountRefused({region_, "page 0", "checksum"});
+  const Ran check = Shell(Pkramctl() + " check " + region_);
+  EXPECT_EQ(check.status, 1);
+  Spill(region_, good);
+  PokeRegion(20 * 4096 + 100, "scribble");
+  ExpectMountRefused({region_, "page ", "was changed since it was sealed"});
+  EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 1);
+  EXPECT_EQ(Shell(Pkramctl() + " info " + region_).status, 1);
+  Spill(region_, good);
+  Mount();
+}
+
+TEST_F(BadInputTest, RegionsOfANewerFormat) {
+  MakeRegion();
+  PokeRegion(8, "\x02");
+  ExpectMountRefused({"format version 2", "this program knows 1", "use a newer pkramfs"});
+}
+
+TEST_F(BadInputTest, ANodeThatIsNoFilesystem) {
+  MakeRegion();
+  ASSERT_EQ(Shell("echo bytes | " + Pkramctl() + " put " + region_ + " blob").status, 0);
+  ExpectRefused(Command("pkram=blob"), {"node 'blob'", "holds no filesystem", "pkram="});
+  EXPECT_EQ(Shell(Pkramctl() + " get " + region_ + " blob").out, "bytes\n");
+  ExpectRefused("echo x | " + Pkramctl() + " put " + region_ + " blob", {"node 'blob' exists"});
+  ExpectRefused(Pkramctl() + " get " + region_ + " none", {"no node 'none'"});
+  ExpectRefused(Pkramctl() + " get " + region_ + " pkramfs", {"not a saved stream"});
+  ExpectRefused(Pkramctl() + " rm " + region_ + " none", {"no node 'none'"});
+}
+
+TEST_F(BadInputTest, MountPointsThatAreNone) {
+  const std::string mount = mount_;
+  mount_ = dir_ + "/none";
+  ExpectMountRefused({"mount point " + mount_, "No such file", "create it first"});
+  mount_ = dir_ + "/file";
+  Spill(mount_, "");
+  ExpectMountRefused({"mount point " + mount_, "not a directory"});
+  mount_ = mount;
+  Mount("size=16m");
+  kill(DaemonPid(), SIGKILL);
+  while (access((mount_ + "/x").c_str(), F_OK) == 0 || errno != ENOTCONN) usleep(1000);
+  const Ran dead = TryMount();
+  EXPECT_NE(dead.status, 0);
+  EXPECT_THAT(dead.err, HasSubstr("a dead mount is there: `umount -l " + mount_ + "` first"));
+  umount2(mount_.c_str(), MNT_DETACH);
+  Mount();
+  const Ran twice = TryMount();
+  EXPECT_NE(twice.status, 0);
+  EXPECT_THAT(twice.err, HasSubstr("is mounted there: unmount it first"));
+}
+
+// In a mount namespace of its own, the machine is what the test says.
+std::string InNamespace(const std::string& prepare, const std::string& command) {
+  return "unshare -m sh -c '" + prepare + " && exec " + command + "'";
+}
+
+TEST_F(BadInputTest, NoFuseDevice) {
+  ExpectRefused(InNamespace("mount -t tmpfs none /dev", Pkramfs() + " " + dir_ + "/r " + mount_),
+                {"no /dev/fuse", "modprobe fuse"});
+  EXPECT_NE(access((dir_ + "/r").c_str(), F_OK), 0);
+}
+
+TEST_F(BadInputTest, NoSpaceForTheRegion) {
+  // A filesystem that is full: the region cannot even begin.
+  ExpectRefused(InNamespace("mount -t tmpfs -o size=64k none /dev/shm && head -c 64k /dev/zero > "
+                            "/dev/shm/filler",
+                            Pkramfs() + " r " + mount_ + " -o size=16m"),
+                {"/dev/shm/r", "No space left on device"});
+}
+
+TEST_F(BadInputTest, LessSpaceThanTheSizeIsAWarning) {
+  const Ran ran = Shell(InNamespace(
+      "mount -t tmpfs -o size=1m none /dev/shm",
+      "sh -c \"" + Pkramfs() + " r " + mount_ + " -o size=16m && umount " + mount_ + "\""));
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 1) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("warning: the filesystem of /dev/shm/r has room for"));
+  EXPECT_THAT(ran.err, HasSubstr("mount -o remount,size="));
+}
+
+TEST_F(BadInputTest, WhenTheBackingIsFullWritesSayENOSPC) {
+  const std::string writing = "cd " + mount_ +
+                              " && head -c 4M /dev/zero > big; stat -c %s big; "
+                              "rm big && echo small > small && cat small; cd /; umount " +
+                              mount_;
+  const Ran ran = Shell(InNamespace(
+      "mount -t tmpfs -o size=1m none /dev/shm",
+      "sh -c \"" + Pkramfs() + " r " + mount_ + " -o size=16m 2>/dev/null; " + writing + "\""));
+  EXPECT_THAT(ran.err, HasSubstr("No space left on device"));
+  EXPECT_THAT(ran.out, HasSubstr("small"));
+}
+
+TEST_F(BadInputTest, ARegionThatLogindWillDeleteIsAWarning) {
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_)
+                .status,
+            0);
+  const std::string user = "setpriv --reuid=65534 --regid=65534 --clear-groups ";
+  // Fuse's device as udev sets it, for a moment and in this namespace only.
+  const std::string prepare = "mount -t tmpfs none /run && mkdir -p /run/systemd/seats && mknod " +
+                              dir_ + "/fuse c 10 229 && chmod 666 " + dir_ +
+                              "/fuse && mount --bind " + dir_ + "/fuse /dev/fuse";
+  const Ran ran =
+      Shell(InNamespace(prepare, "sh -c \"" + user + dir_ + "/pkramfs " + region_ + " " + mount_ +
+                                     " -o size=1m && umount " + mount_ + "\""));
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("will be deleted when you log out"));
+  EXPECT_THAT(ran.err, HasSubstr("RemoveIPC=no"));
+}
+
+TEST_F(BadInputTest, AnInterruptedStartLeavesNothing) {
+  MakeRegion();
+  const std::string before = Slurp(region_);
+  // Somebody else's lock makes the start wait, which is when it is interrupted.
+  const int fd = open(region_.c_str(), O_RDONLY);
+  ASSERT_EQ(flock(fd, LOCK_EX), 0);
+  const Ran ran = Shell("timeout -s INT 0.3 " + Command());
+  EXPECT_NE(ran.status, 0);
+  close(fd);
+  WaitUntilFree();
+  EXPECT_FALSE(IsMounted(mount_));
+  EXPECT_TRUE(Slurp(region_) == before);
+  Mount();
+}
+
+TEST_F(BadInputTest, AMountThatFailsUnmakesTheRegionItMade) {
+  // The option is refused by libfuse, after the region was formatted.
+  ExpectMountRefused({"max_read=oops"}, "size=16m,max_read=oops");
+  Spill(region_, "");
+  ExpectMountRefused({"max_read=oops"}, "size=16m,max_read=oops");
+}
+
+TEST_F(BadInputTest, MlockBeyondTheLimit) {
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_)
+                .status,
+            0);
+  region_ = dir_ + "/region";
+  chmod(dir_.c_str(), 0777);
+  ExpectRefused("ulimit -l 64; setpriv --reuid=65534 --regid=65534 --clear-groups " + dir_ +
+                    "/pkramfs " + region_ + " " + mount_ + " -o size=16m,mlock",
+                {"cannot lock the region in memory", "without mlock"});
+  EXPECT_NE(access(region_.c_str(), F_OK), 0);
+}
+
+}  // namespace
+}  // namespace pkramfs
