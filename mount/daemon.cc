@@ -120,6 +120,7 @@ class Session {
     fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
     std::unique_ptr<Session> session(new Session);
     session->se_ = fuse_session_new(&args, &Operations(), sizeof(Operations()), server);
+    fuse_opt_free_args(&args);
     if (session->se_ == nullptr) {
       return absl::InvalidArgumentError(absl::StrCat("mount options: ", FuseMessage()));
     }

@@ -1,0 +1,108 @@
+// Many threads on one filesystem: what the thread sanitizer and the end state say.
+#include <random>
+#include <thread>
+
+#include "tests/fs_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+class ConcurrencyTest : public FsTest {};
+
+TEST_F(ConcurrencyTest, ThreadsMakeMoveAndRemoveInSharedDirectories) {
+  std::vector<Ino> dirs;
+  for (int i = 0; i < 4; ++i) dirs.push_back(Make("dir" + std::to_string(i), S_IFDIR | 0755));
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(t);
+      const Context context{.uid = 0, .gid = 0, .now = {7, t}};
+      for (int i = 0; i < 1500; ++i) {
+        const Ino dir = dirs[random() % dirs.size()];
+        const Ino other = dirs[random() % dirs.size()];
+        const std::string name = "n" + std::to_string(random() % 40);
+        const std::string other_name = "n" + std::to_string(random() % 40);
+        switch (random() % 8) {
+          case 0:
+          case 1: {
+            const auto made = fs().MakeNode(context, dir, name, S_IFREG | 0644);
+            if (!made.ok()) break;
+            (void)fs().Write(context, (*made).ino, 0, BytesOf(std::string(random() % 9000, 'x')));
+            fs().Forget((*made).ino, 1);
+            break;
+          }
+          case 2: {
+            const auto made = fs().MakeDirectory(context, dir, name, 0755);
+            if (made.ok()) fs().Forget((*made).ino, 1);
+            break;
+          }
+          case 3:
+            (void)fs().Unlink(context, dir, name);
+            break;
+          case 4:
+            (void)fs().RemoveDirectory(context, dir, name);
+            break;
+          case 5:
+            (void)fs().Rename(context, dir, name, other, other_name, 0);
+            break;
+          case 6:
+            (void)fs().Rename(context, dir, name, other, other_name, 2);
+            break;
+          default: {
+            const auto found = fs().Lookup(dir, name);
+            if (!found.ok()) break;
+            const Ino ino = (*found).ino;
+            const auto linked = fs().Link(context, ino, other, other_name);
+            if (linked.ok()) fs().Forget(ino, 1);
+            (void)fs().SetXattr(context, ino, "user.t", name, 0);
+            (void)fs().GetXattr(ino, "user.t");
+            (void)fs().SetAttr(context, ino,
+                               {.what = AttrChange::kSetSize, .size = random() % 9000});
+            (void)fs().ReadDirectory(dir, 0, [](const DirEntry&) { return true; });
+            fs().Forget(ino, 1);
+          }
+        }
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  const Picture picture = PictureOf(&fs());
+  Remount();
+  EXPECT_EQ(PictureOf(&fs()), picture);
+}
+
+TEST_F(ConcurrencyTest, WritersFillTheRegionAndDeletersEmptyIt) {
+  const uint64_t empty = FreePages();
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      const Context context{.uid = 0, .gid = 0, .now = {7, t}};
+      const std::string name = "file" + std::to_string(t);
+      const std::string chunk(256 << 10, static_cast<char>('a' + t));
+      for (int round = 0; round < 6; ++round) {
+        const auto made = fs().MakeNode(context, kRootIno, name, S_IFREG | 0644);
+        if (!made.ok()) continue;
+        const Ino ino = (*made).ino;
+        uint64_t size = 0;
+        for (;;) {
+          const auto written = fs().Write(context, ino, size, BytesOf(chunk));
+          if (!written.ok()) break;
+          size += *written;
+        }
+        // Nobody else's bytes are ever in it.
+        for (uint64_t at = 0; at < size; at += 1 << 20) {
+          const auto answer = fs().Read(ino, at, 4096);
+          const std::string text = TextOf(*answer);
+          EXPECT_EQ(text.find_first_not_of(chunk[0]), std::string::npos);
+        }
+        (void)fs().Unlink(context, kRootIno, name);
+        fs().Forget(ino, 1);
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  EXPECT_GE(FreePages() + 2, empty);
+}
+
+}  // namespace
+}  // namespace pkramfs
