@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# What `cmake --install` puts somewhere works from there: the library for other
+# programs (CMake package, pkg-config), the programs, mount(8) and fstab.
+#   install_test.sh BUILD_DIR CXX
+set -euo pipefail
+build=$1 cxx=$2
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d /tmp/pkramfs-install-XXXXXX)
+region=/dev/shm/${work##*/}
+trap 'rm -rf "$work" "$region"' EXIT
+fail() { echo "install_test: $*" >&2; exit 1; }
+
+DESTDIR=$work/root cmake --install "$build" --prefix /usr >"$work/log"
+root=$work/root/usr
+for file in bin/pkramfs bin/pkramctl share/man/man8/pkramfs.8 share/man/man8/pkramctl.8 \
+            include/pkram/region.h; do
+  [ -e "$root/$file" ] || fail "$file is not installed"
+done
+[ "$(readlink "$work/root/sbin/mount.fuse.pkramfs")" = /usr/bin/pkramfs ] || fail "no mount helper"
+for page in pkramfs pkramctl; do
+  [ "$(grep -c '^\.SH' "$root/share/man/man8/$page.8")" -ge 5 ] || fail "man page $page"
+done
+
+echo "== a consumer, with CMake"
+cmake -S "$here/consumer" -B "$work/consumer" -G Ninja -DCMAKE_CXX_COMPILER="$cxx" \
+  -DCMAKE_PREFIX_PATH="$root" >"$work/log" 2>&1 || { cat "$work/log"; fail "configure"; }
+cmake --build "$work/consumer" >"$work/log" 2>&1 || { cat "$work/log"; fail "build"; }
+[ "$("$work/consumer/consumer")" = "saved and loaded" ] || fail "the consumer"
+
+echo "== a consumer, with pkg-config"
+pc=$(dirname "$(find "$root" -name pkram.pc)")
+flags=$(PKG_CONFIG_PATH=$pc pkg-config --cflags --libs pkram)
+# shellcheck disable=SC2086
+"$cxx" -std=c++20 "$here/consumer/consumer.cc" -o "$work/with-pc" $flags
+[ "$("$work/with-pc")" = "saved and loaded" ] || fail "the consumer"
+
+[ "$(id -u)" = 0 ] && [ -e /dev/fuse ] || { echo "no root or /dev/fuse: mount(8) not tried"; exit 0; }
+echo "== mount(8) and fstab"
+# In a mount namespace whose /usr/sbin and /usr/bin have what was installed.
+mkdir "$work/mnt"
+cp -a /usr/sbin "$work/sbin"
+ln -sf "$root/bin/pkramfs" "$work/sbin/mount.fuse.pkramfs"
+cp /etc/fstab "$work/fstab" 2>/dev/null || true
+echo "${region##*/} $work/mnt fuse.pkramfs size=16m,nofail,x-systemd.automount 0 0" >>"$work/fstab"
+cat >"$work/try" <<SH
+set -eu
+mount --bind "$work/sbin" /usr/sbin
+[ -e /etc/fstab ] || touch /etc/fstab
+mount --bind "$work/fstab" /etc/fstab
+mount -t fuse.pkramfs ${region##*/} "$work/mnt" -o size=32m
+echo through-mount >"$work/mnt/f"
+grep -q " $work/mnt fuse.pkramfs " /proc/mounts
+umount "$work/mnt"
+mount "$work/mnt"
+grep -q through-mount "$work/mnt/f"
+umount "$work/mnt"
+# What goes wrong is mount's status, too.
+! mount -t fuse.pkramfs ${region##*/} "$work/mnt" -o nonsense 2>"$work/err"
+grep -q "unknown option 'nonsense'" "$work/err"
+mount -f -t fuse.pkramfs ${region##*/} "$work/mnt"
+! grep -q " $work/mnt " /proc/mounts
+SH
+unshare -m bash "$work/try" || { cat "$work/err" 2>/dev/null; fail "mount(8)"; }
+echo passed

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Rules of the house that a compiler does not know.
+#   repository_test.sh SOURCE_DIR
+set -euo pipefail
+cd "$1"
+failed=0
+fail() { echo "repository_test: $*"; failed=1; }
+
+# Nothing includes upward; pkram knows nothing of files, fs nothing of FUSE.
+for rule in 'pkram:"(fs|mount|tests)/' 'fs:"(mount|tests)/' 'mount:"tests/' \
+            'pkram:<fuse|fuse_lowlevel' 'fs:<fuse|fuse_lowlevel'; do
+  if grep -rnE "^#include .*${rule#*:}" --include='*.h' --include='*.cc' "${rule%%:*}"; then
+    fail "${rule%%:*}/ includes upward"
+  fi
+done
+if grep -rnw -E 'fuse_[a-z_]+' fs pkram --include='*.h' --include='*.cc'; then
+  fail "a fuse_* name outside mount/"
+fi
+
+# Header guards are the path.
+for header in pkram/*.h fs/*.h mount/*.h tests/*.h; do
+  guard=$(echo "$header" | tr 'a-z/.' 'A-Z__')_
+  grep -q "^#ifndef $guard\$" "$header" && grep -q "^#define $guard\$" "$header" &&
+    tail -n 1 "$header" | grep -q "^#endif  // $guard\$" || fail "$header: its guard is not $guard"
+done
+
+# Every test is registered, every source is built.
+for test in tests/*_test.cc; do
+  name=$(basename "$test" .cc)
+  grep -qE "^pkramfs_(mount_)?test\\($name\\b" tests/CMakeLists.txt || fail "$test is not registered"
+done
+for dir in pkram fs mount; do
+  for source in "$dir"/*.cc; do
+    grep -qw "$(basename "$source")" "$dir/CMakeLists.txt" || fail "$source is not built"
+  done
+done
+
+# The layout of each struct in a region is asserted.
+for struct in SuperBlock JournalSlot Node ObjectHeader Object Link; do
+  grep -q "static_assert(sizeof($struct) ==" pkram/format.h || fail "$struct: size not asserted"
+done
+for struct in InodeRecord Slot XattrHeader; do
+  grep -q "static_assert(sizeof($struct) ==" fs/layout.h || fail "$struct: size not asserted"
+done
+
+# Stores to reachable metadata are made in few places: who asks for a writable
+# pointer is on this list, with its reason in the code.
+allowed='pkram/(mapping|journal|space|link_builder|link_map|save_stream|region)\.|fs/(directory|file_data|filesystem|inode|unborn)\.'
+others=$(grep -rlE 'Writable(At)?[<(]' pkram fs mount --include='*.h' --include='*.cc' | grep -vE "^($allowed)" || true)
+[ -z "$others" ] || fail "asks for writable pointers: $others"
+
+exit $failed
