@@ -125,6 +125,43 @@ TEST_F(RemountTest, TheSecondMountWaitsForTheSealOfTheFirst) {
   EXPECT_TRUE(info["nodes"][0]["sealed"]);
 }
 
+TEST_F(RemountTest, ARootMountIsAsAnyFilesystem) {
+  Mount();
+  std::string options;
+  std::istringstream mounts(Slurp("/proc/mounts"));
+  for (std::string line; std::getline(mounts, line);) {
+    if (line.find(" " + mount_ + " ") != std::string::npos) options = line;
+  }
+  EXPECT_NE(options.find(region_ + " " + mount_ + " fuse.pkramfs rw"), std::string::npos)
+      << options;
+  for (const char* has : {"allow_other", "default_permissions"}) {
+    EXPECT_NE(options.find(has), std::string::npos) << options;
+  }
+  for (const char* has_not : {"nosuid", "nodev", "noexec"}) {
+    EXPECT_EQ(options.find(has_not), std::string::npos) << options;
+  }
+  struct stat st;
+  ASSERT_EQ(stat(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode, S_IFDIR | 01777u);
+  Unmount();
+  Mount("ro,nosuid");
+  EXPECT_LT(open((mount_ + "/f").c_str(), O_CREAT | O_WRONLY, 0644), 0);
+  EXPECT_EQ(errno, EROFS);
+}
+
+TEST_F(RemountTest, OptionsShapeTheRootAndTheLimits) {
+  Mount("size=8m,mode=750,uid=5,gid=6,nr_inodes=3");
+  struct stat st;
+  ASSERT_EQ(stat(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode, S_IFDIR | 0750u);
+  EXPECT_EQ(st.st_uid, 5u);
+  EXPECT_EQ(st.st_gid, 6u);
+  Spill(mount_ + "/a", "");
+  Spill(mount_ + "/b", "");
+  EXPECT_LT(open((mount_ + "/c").c_str(), O_CREAT | O_WRONLY, 0644), 0);
+  EXPECT_EQ(errno, ENOSPC);
+}
+
 TEST_F(RemountTest, SigtermEndsItCleanly) {
   Mount();
   Spill(mount_ + "/f", "x");
