@@ -76,7 +76,8 @@ std::string FsCheck::CheckContents(const InodeRecord& record,
     default:
       return "its mode is malformed";
   }
-  if (is_inline && (record.size > kInlineBytes || object.pages != 0)) {
+  const uint64_t allocated_end = object.object->header.allocated_end;
+  if (is_inline && (record.size > kInlineBytes || object.pages != 0 || allocated_end != 0)) {
     return "its contents stand in two places";
   }
   return "";
@@ -124,6 +125,11 @@ std::string FsCheck::CheckBlock(Ino directory, uint64_t block, const Slot* slots
 std::string FsCheck::CheckDirectory(const InodeRecord& record, const pkram::WalkedObject& object) {
   absl::flat_hash_set<std::string_view> names;
   if ((record.generation_flags >> 32) != 0) return "has unknown inode flags";
+  // Blocks are made one behind the other, so whoever walks over them needs no more
+  // steps than there are entries.
+  if (object.object->header.allocated_end > object.links * pkram::format::kLinkEntries) {
+    return "its allocated end is behind its links";
+  }
   std::string problem =
       CheckBlock(object.index, 0, reinterpret_cast<const Slot*>(record.inline_area), &names);
   for (const pkram::WalkedPage& page : object.metadata) {

@@ -61,6 +61,12 @@ Result<InodeRef> Filesystem::FindChild(Inode* directory, std::string_view name) 
 }
 
 Result<Attr> Filesystem::Lookup(Ino parent, std::string_view name) {
+  // A file handle is looked up as the "." of any inode.
+  if (name == ".") {
+    const InodeRef inode = cache_.Get(parent);
+    if (!inode) return Errno{ESTALE};
+    return ReplyWith(inode);
+  }
   const Result<InodeRef> directory = GetDirectory(parent);
   if (!directory.ok()) return directory.as_errno();
   const Result<InodeRef> child = FindChild((*directory).get(), name);

@@ -164,11 +164,11 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   std::atomic<bool> interrupted = false;
   Session* running = nullptr;
   server.ready = [&] {
-    file->Keep();
-    if (!startup->Ready()) {
+    if (startup->Ready()) {
+      file->Keep();
+    } else {
       interrupted = true;
       running->End();
-      return;
     }
   };
   server.connected = [&] { RaiseReadAhead(options.mount_point); };
@@ -201,11 +201,10 @@ absl::Status Run(const MountOptions& options, Startup* startup) {
     return absl::Status(fs.status().code(),
                         absl::StrCat((*file)->path(), ": ", std::string(fs.status().message())));
   }
-  if (absl::Status s = ServeUntilUnmounted(options, file->get(), fs->get(), startup); !s.ok()) {
-    return s;
-  }
+  const absl::Status served = ServeUntilUnmounted(options, file->get(), fs->get(), startup);
   fs->reset();
-  return (*file)->Close();
+  const absl::Status closed = (*file)->Close();
+  return served.ok() ? closed : served;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -54,20 +55,30 @@ absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path) 
   }
 }
 
-void WarnAboutSpace(const std::string& path, uint64_t pages, const pkram::Backing& backing,
-                    const std::function<void(const std::string&)>& warn) {
+// Bytes that the region's filesystem has or can have for it; no limit is 0.
+uint64_t RoomFor(const pkram::Backing& backing) {
   struct statvfs st;
   struct stat file;
-  if (fstatvfs(backing.fd(), &st) != 0 || fstat(backing.fd(), &file) != 0) return;
-  if (st.f_blocks == 0) return;  // a memfd: no limit but the memory's
-  const uint64_t have = st.f_bavail * st.f_frsize + static_cast<uint64_t>(file.st_blocks) * 512;
-  const uint64_t need = pages * pkram::kPageSize;
-  if (have < need) {
-    warn(absl::StrCat("the filesystem of ", path, " has room for ", Human(have),
-                      " of the region's ", Human(need),
-                      ": writing will fail before df says full; enlarge it (for "
-                      "/dev/shm: mount -o remount,size=...) or choose a smaller size="));
-  }
+  if (fstatvfs(backing.fd(), &st) != 0 || fstat(backing.fd(), &file) != 0) return 0;
+  if (st.f_blocks == 0) return 0;  // a memfd
+  return st.f_bavail * st.f_frsize + static_cast<uint64_t>(file.st_blocks) * 512;
+}
+
+// Half of the memory, or what its filesystem can hold.
+uint64_t DefaultPages(const pkram::Backing& backing) {
+  const uint64_t wanted = RegionPages(PhysicalMemory() / 2);
+  const uint64_t room = RoomFor(backing) / pkram::kPageSize;
+  return room == 0 ? wanted : std::clamp(room, pkram::format::kMinPages, wanted);
+}
+
+void WarnAboutSpace(const std::string& path, uint64_t size, const pkram::Backing& backing,
+                    const std::function<void(const std::string&)>& warn) {
+  const uint64_t room = RoomFor(backing);
+  if (room == 0 || room >= size) return;
+  warn(absl::StrCat("the filesystem of ", path, " has room for ", Human(room),
+                    " of size=", Human(size),
+                    ": writing will fail before df says full; enlarge it (for "
+                    "/dev/shm: mount -o remount,size=...) or choose a smaller size="));
 }
 
 void WarnAboutLogout(const std::string& path, const std::function<void(const std::string&)>& warn) {
@@ -99,7 +110,7 @@ absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
   open.lock_memory = options.lock_memory;
   if (options.size) open.pages = RegionPages(*options.size);
   if (*bytes == 0) {
-    const uint64_t pages = options.size ? open.pages : RegionPages(PhysicalMemory() / 2);
+    const uint64_t pages = options.size ? open.pages : DefaultPages(*backing);
     file->made_ = true;
     file->created_ = !existed;
     if (absl::Status s = pkram::Region::Format(backing.get(), pages); !s.ok()) return s;
@@ -111,7 +122,7 @@ absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
       pkram::Region::Open(std::move(backing), open);
   if (!region.ok()) return region.status();
   file->region_ = *std::move(region);
-  WarnAboutSpace(file->path_, file->region_->super().page_count, kept, warn);
+  if (options.size) WarnAboutSpace(file->path_, *options.size, kept, warn);
   WarnAboutLogout(file->path_, warn);
   return file;
 }

@@ -54,6 +54,11 @@ class FileBacking final : public Backing {
   absl::StatusOr<std::byte*> Map(uint64_t pages, bool writable) override {
     void* const at = mmap(nullptr, pages * kPageSize, writable ? PROT_READ | PROT_WRITE : PROT_READ,
                           MAP_SHARED | MAP_NORESERVE, fd_, 0);
+    if (at == MAP_FAILED && errno == ENOMEM) {
+      return absl::ResourceExhaustedError(absl::StrCat(name(), ": a region of ", pages,
+                                                       " pages is more than this machine can map: "
+                                                       "choose a smaller size"));
+    }
     if (at == MAP_FAILED) return IoStatus(name(), "mmap", errno);
     return static_cast<std::byte*>(at);
   }

@@ -82,7 +82,10 @@ absl::Status ReadJournal(const std::string& name, Reading* reading) {
     absl::Status read = Journal::ReadSlot(slot, existing * kPageSize, &stores);
     const uint64_t journal_end = Pfn(raw.journal_first + raw.journal_slots).offset();
     for (const format::JournalStore& s : stores) {
-      if (s.offset < journal_end && s.offset >= offsetof(SuperBlock, reserved)) {
+      const bool changes =
+          s.offset == offsetof(SuperBlock, page_count) ||
+          (s.offset >= offsetof(SuperBlock, checksum) && s.offset < offsetof(SuperBlock, reserved));
+      if (s.offset < journal_end && !changes) {
         read = absl::DataLossError(absl::StrCat("stores to offset ", s.offset));
       }
       if (!seen.insert(s.offset).second) {

@@ -149,6 +149,7 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
 
   NodeCounts& counts = nodes_.back();
   uint64_t pages = 0;
+  const uint64_t links_before = counts.link_pages;
   std::vector<WalkedPage> metadata;
   const bool pages_are_metadata = (header.flags & format::kPagesAreMetadata) != 0;
   const ListRules page_rules{live, false, false, live ? header.allocated_end : ~uint64_t{0}};
@@ -169,6 +170,7 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
     return;
   }
   counts.data_pages += pages;
+  const uint64_t links = counts.link_pages - links_before;
 
   std::string bytes;
   uint64_t byte_pages = 0;
@@ -201,7 +203,7 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   if (!CheckSeal(header.seal, pfn.offset() + offsetof(format::ObjectHeader, seal), sum)) return;
   if (header.seal != 0) ++counts.sealed;
   if (live && client_ != nullptr) {
-    ToClient(pfn, client_->Object({index, pfn, &object, pages, metadata, bytes}));
+    ToClient(pfn, client_->Object({index, pfn, &object, links, pages, metadata, bytes}));
   }
 }
 
@@ -250,11 +252,9 @@ void Walk::WalkNode(const format::Node& node, Pfn pfn) {
   counts.pfn = pfn;
   counts.state = node.state;
   counts.node_sealed = node.seal != 0;
-  for (const NodeCounts& other : nodes_) {
-    if (other.name == counts.name) {
-      Fail(pfn, absl::StrCat("has the same name as the node on page ", other.pfn.value()));
-      return;
-    }
+  if (const auto [other, fresh] = names_.emplace(counts.name, pfn); !fresh) {
+    Fail(pfn, absl::StrCat("has the same name as the node on page ", other->second.value()));
+    return;
   }
   nodes_.push_back(counts);
   if (node.state != format::kSaved && node.state != format::kLive) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "pkram/format.h"
@@ -40,7 +41,8 @@ struct WalkedObject {
   uint64_t index;  // in the node's list
   Pfn pfn;
   const format::Object* object;
-  uint64_t pages;                         // how many its list holds
+  uint64_t links;                         // of its list of pages
+  uint64_t pages;                         // how many that list holds
   absl::Span<const WalkedPage> metadata;  // its pages, if kPagesAreMetadata
   std::string_view bytes;                 // its byte stream, if kBytesAreMetadata
 };
@@ -118,6 +120,7 @@ class Walk {
   const Mode mode_;
   std::vector<Problem> problems_;
   std::vector<NodeCounts> nodes_;
+  absl::flat_hash_map<std::string, Pfn> names_;
   std::vector<format::JournalStore> repairs_;
   std::vector<format::JournalStore> seals_;
   std::string where_;

@@ -79,6 +79,7 @@ TEST_F(BadInputTest, WrongCommandLines) {
 
 TEST_F(BadInputTest, SizesThatCannotBe) {
   ExpectMountRefused({"a region has 64 to", "pages"}, "size=8000000t");
+  ExpectMountRefused({"more than this machine can map", "choose a smaller size"}, "size=900t");
   MakeRegion();
   ExpectMountRefused({"too small", "choose a larger size"}, "size=64k");
 }

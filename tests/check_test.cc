@@ -79,6 +79,8 @@ TEST_F(CheckTest, MalformedInodes) {
   ExpectRefusedWith(flags(large_), uint64_t{kInlineData} << 32, "stand in two places");
   ExpectRefusedWith(flags(large_), uint64_t{2} << 32, "unknown inode flags");
   ExpectRefusedWith(flags(dir_), uint64_t{kInlineData} << 32, "unknown inode flags");
+  ExpectRefusedWith(pages_of_[file_ino_] + offsetof(pkram::format::ObjectHeader, allocated_end), 1,
+                    "stand in two places");
   ExpectRefusedWith(Field(file_ino_, offsetof(InodeRecord, nanos)), 1000000000,
                     "a time is malformed");
   ExpectRefusedWith(pages_of_[file_ino_] + offsetof(pkram::format::ObjectHeader, client_bytes), 100,
@@ -92,6 +94,8 @@ TEST_F(CheckTest, MalformedInodes) {
 TEST_F(CheckTest, MalformedDirectories) {
   const uint64_t first = SlotAt(dir_, 0);
   const uint64_t live = file_.Peek(first);
+  ExpectRefusedWith(pages_of_[dir_] + offsetof(pkram::format::ObjectHeader, allocated_end),
+                    uint64_t{1} << 60, "allocated end is behind its links");
   ExpectRefusedWith(first, 62, "longer than its block");
   ExpectRefusedWith(first, MakeLive(file_ino_, 8, 0), "holds no name");
   ExpectRefusedWith(first, live | uint64_t{1} << 52, "is malformed");

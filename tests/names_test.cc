@@ -103,6 +103,33 @@ TEST_F(NamesTest, SetgidDirectoriesHandDownTheirGroup) {
   EXPECT_EQ(AttrOf(sub).mode, S_IFDIR | 02755u);
 }
 
+TEST_F(NamesTest, AnInodeIsFoundAsItsOwnDot) {
+  const Ino file = Make("f");
+  const auto found = fs().Lookup(file, ".");
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ((*found).ino, file);
+  EXPECT_EQ(fs().Lookup(99, ".").error(), ESTALE);
+}
+
+TEST_F(NamesTest, ANumberWhoseGenerationsAreUsedUpIsNotUsedAgain) {
+  const Ino ino = Make("a");
+  mounted_.reset();
+  // Its inode and its name know the last generation.
+  std::string image = file_.Contents();
+  const auto* node = reinterpret_cast<const pkram::format::Node*>(
+      image.data() +
+      pkram::format::EntryPfn(file_.Peek(offsetof(pkram::format::SuperBlock, nodes))).offset());
+  const uint64_t table = pkram::format::EntryPfn(node->objects).offset();
+  const uint64_t page = pkram::format::EntryPfn(file_.Peek(table + 16 + 8 * ino)).offset();
+  file_.Poke(page + 64 + offsetof(InodeRecord, generation_flags),
+             kMaxGeneration | uint64_t{kInlineData} << 32);
+  mounted_ = std::make_unique<Mounted>(file_);
+  EXPECT_EQ(Unlink("a"), 0);
+  EXPECT_NE(Make("b"), ino);
+  Remount();
+  EXPECT_NE(Make("c"), ino);
+}
+
 TEST_F(NamesTest, RemovingFailsAsOnTmpfs) {
   const Ino dir = Make("dir", S_IFDIR);
   Make("in", S_IFREG, dir);

@@ -246,6 +246,11 @@ TEST_F(RegionTest, RefusesADamagedJournal) {
   ExpectRefusedWith(slot, commit(3), "stores to offset 3", Pfn(3));
   ExpectRefusedWith(slot, commit(kPages * kPageSize * 2), "stores to offset", Pfn(3));
   ExpectRefusedWith(slot, commit(Pfn(2).offset()), "stores to offset", Pfn(3));
+  ExpectRefusedWith(slot, commit(offsetof(format::SuperBlock, magic)), "stores to offset", Pfn(3));
+  ExpectRefusedWith(slot, commit(offsetof(format::SuperBlock, journal_slots)), "stores to offset",
+                    Pfn(3));
+  ExpectRefusedWith(slot, commit(offsetof(format::SuperBlock, reserved)), "stores to offset",
+                    Pfn(3));
 }
 
 TEST_F(RegionTest, RefusesTwoSlotsThatStoreToOneWord) {
