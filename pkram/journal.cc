@@ -21,6 +21,7 @@ Journal::Journal(Mapping* mapping, Pfn first, uint64_t slots)
 }
 
 void Journal::StoreWord(uint64_t* word, uint64_t value) {
+  if (hook_) hook_();
   std::atomic_ref<uint64_t>(*word).store(value, std::memory_order_release);
   if (hook_) hook_();
 }

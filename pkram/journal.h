@@ -41,8 +41,8 @@ class Journal {
 
   void Publish(const uint64_t* word, uint64_t value);
 
-  // Called after every store that Publish and Transaction make, with the stores
-  // in the order a successor would see them.  For tests; set before use.
+  // Called before and after every store that Publish and Transaction make, with the
+  // stores in the order a successor would see them.  For tests; set before use.
   void set_store_hook(std::function<void()> hook) { hook_ = std::move(hook); }
 
   // Times that a transaction had to wait for a slot.
