@@ -48,7 +48,8 @@ absl::StatusOr<Pfn> MakeFilesystem(pkram::Region* region, const Filesystem::Opti
     page->client[0] = kFsMagic;
     page->client[1] = kFsVersion;
     std::copy(options.node.begin(), options.node.end(), page->name);
-    page->objects = table.Finish();
+    std::vector<pkram::PageRun> built;
+    page->objects = table.Finish(&built);
     return region->PublishNode(*node).ok() ? *node : Pfn();
   }
   region->space().Discard({*node, 1});
@@ -165,16 +166,16 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
     return Errno{EFBIG};
   }
   Change change(region_);
+  if (!inode->is_directory() && (resize || chown)) {
+    if (const auto r = DropPrivileges(context, inode.get(), &change, chown); !r.ok()) {
+      return r.as_errno();
+    }
+  }
   if (resize) {
     if (const auto r = FileData(region_, inode.get()).Resize(&change, wanted.size); !r.ok()) {
       return r.as_errno();
     }
     change.SetTime(inode.get(), kMtime, context.now);
-  }
-  if (!inode->is_directory() && (resize || chown)) {
-    if (const auto r = DropPrivileges(context, inode.get(), &change, chown); !r.ok()) {
-      return r.as_errno();
-    }
   }
   if ((what & AttrChange::kSetMode) != 0) {
     change.SetMode(inode.get(), (inode->mode() & S_IFMT) | (wanted.mode & 07777));

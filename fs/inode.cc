@@ -112,8 +112,13 @@ void Change::SetTime(Inode* inode, TimeIndex which, Timestamp time) {
   Store(inode, nanos, which % 2 == 0 ? WithLow(was, time.nanos) : WithHigh(was, time.nanos));
 }
 
+Change::~Change() {
+  for (const pkram::PageRun& run : made_) region_->space().Discard(run);
+}
+
 void Change::Commit() {
   transaction_.Commit();
+  made_.clear();
   for (const auto& action : after_) action();
   after_.clear();
   region_->space().Retire(std::move(dropped_));

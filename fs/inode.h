@@ -117,6 +117,9 @@ class Change {
     SetTime(inode, kCtime, now);
   }
 
+  ~Change();
+  // Pages that the commit makes reachable; without one they are free again.
+  std::vector<pkram::PageRun>* made() { return &made_; }
   // To be retired once this is committed.
   std::vector<pkram::PageRun>* dropped() { return &dropped_; }
   // For words that are no inode's.
@@ -129,6 +132,7 @@ class Change {
  private:
   pkram::Region* const region_;
   pkram::Transaction transaction_;
+  std::vector<pkram::PageRun> made_;
   std::vector<pkram::PageRun> dropped_;
   absl::InlinedVector<std::function<void()>, 2> after_;
 };

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "pkram/link_builder.h"
-#include "pkram/link_list.h"
 
 namespace pkramfs {
 
@@ -42,9 +41,8 @@ Result<Unborn> Unborn::Conceive(pkram::Region* region, InodeTable* table, const 
     pkram::LinkBuilder links(region);
     const absl::Status added = links.AppendFilledPage(0, birth.target);
     if (!added.ok()) return ToErrno(added);
-    object->header.pages = links.Finish();
+    object->header.pages = links.Finish(&unborn.runs_);
     object->header.allocated_end = 1;
-    pkram::CollectList(region->mapping(), object->header.pages, &unborn.runs_);
   }
   FillInode(object, birth, slot->generation);
   return unborn;

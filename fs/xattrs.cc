@@ -102,7 +102,7 @@ Result<void> Xattrs::Set(Change* change, std::string_view name,
     if (!added.ok()) return ToErrno(added);
   }
   pkram::CollectList(region_->mapping(), inode_->header().bytes, change->dropped());
-  change->Store(inode_, &inode_->header().bytes, links.Finish());
+  change->Store(inode_, &inode_->header().bytes, links.Finish(change->made()));
   change->Store(inode_, &inode_->header().bytes_len, blob.size());
   return {};
 }

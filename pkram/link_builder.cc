@@ -3,6 +3,8 @@
 #include <cstring>
 #include <utility>
 
+#include "pkram/link_list.h"
+
 namespace pkram {
 
 using format::Link;
@@ -37,8 +39,9 @@ uint64_t LinkBuilder::Chain(Region* region, const std::vector<Pfn>& links) {
   return next;
 }
 
-uint64_t LinkBuilder::Finish() {
-  pages_.clear();
+uint64_t LinkBuilder::Finish(std::vector<PageRun>* built) {
+  for (const Pfn page : std::exchange(pages_, {})) AddRun(built, page);
+  for (const Pfn link : links_) AddRun(built, link);
   return Chain(region_, TakeLinks());
 }
 

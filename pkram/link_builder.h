@@ -28,8 +28,8 @@ class LinkBuilder {
   absl::Status AppendFilledPage(uint64_t index, std::string_view bytes);
 
   // Chains the links: the entry of the first one, or 0.  What was built is the
-  // caller's to make reachable.
-  uint64_t Finish();
+  // caller's to make reachable, or to discard: it is added to `built`.
+  uint64_t Finish(std::vector<PageRun>* built);
 
   // The links alone, in the order of their making.
   std::vector<Pfn> TakeLinks();

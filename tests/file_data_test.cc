@@ -114,6 +114,27 @@ TEST_F(FileDataTest, AFullRegionGivesAShortWriteThenENOSPC) {
   EXPECT_GT(FreePages(), 8000u);
 }
 
+TEST_F(FileDataTest, AWriteThatFailsKeepsNoPages) {
+  const Ino capable = Make("capable");
+  ASSERT_TRUE(fs().SetXattr(ctx(), capable, "security.capability", "c", 0).ok());
+  ASSERT_TRUE(fs().SetXattr(ctx(), capable, "user.other", "o", 0).ok());
+  const Ino filler = Make("filler");
+  uint64_t size = 0;
+  for (;;) {
+    const auto r = fs().Write(ctx(), filler, size, BytesOf(std::string(1 << 20, 'f')));
+    if (!r.ok()) break;
+    size += *r;
+  }
+  // It would drop the capability, which takes pages, and then finds none for its bytes.
+  const auto before = region().space().counts();
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(fs().Write(ctx(), capable, 1 << 20, BytesOf("x")).error(), ENOSPC);
+  }
+  EXPECT_EQ(region().space().counts().reserved, before.reserved);
+  EXPECT_TRUE(fs().GetXattr(capable, "security.capability").ok());
+  EXPECT_TRUE(fs().Unlink(ctx(), kRootIno, "filler").ok());
+}
+
 TEST_F(FileDataTest, LargeFilesLieInLongRuns) {
   const Ino ino = Make("long");
   for (uint64_t at = 0; at < 16 << 20; at += 128 << 10) Put(ino, at, std::string(128 << 10, 'l'));

@@ -21,8 +21,8 @@ int main() {
   auto load = pkram::LoadStream::Prepare(region->get(), "note");
   auto object = (*load)->NextObject();
   std::string back(100, '\0');
-  back.resize((*object)->ReadBytes(
-      absl::MakeSpan(reinterpret_cast<std::byte*>(back.data()), back.size())));
+  back.resize(
+      (*object)->ReadBytes(absl::MakeSpan(reinterpret_cast<std::byte*>(back.data()), back.size())));
   (*load)->Finish();
   std::printf("%s\n", back.c_str());
   return back == text ? 0 : 1;
