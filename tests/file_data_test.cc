@@ -1,3 +1,5 @@
+#include <fcntl.h>
+
 #include <random>
 
 #include "fs/layout.h"
@@ -139,6 +141,28 @@ TEST_F(FileDataTest, LargeFilesLieInLongRuns) {
   const Ino ino = Make("long");
   for (uint64_t at = 0; at < 16 << 20; at += 128 << 10) Put(ino, at, std::string(128 << 10, 'l'));
   EXPECT_LE((*fs().Read(ino, 0, 16 << 20)).iov.size(), 2u);
+}
+
+TEST_F(FileDataTest, ARemountTouchesNoContents) {
+  const Ino ino = Make("large");
+  for (uint64_t at = 0; at < 24 << 20; at += 1 << 20) Put(ino, at, std::string(1 << 20, 'c'));
+  std::vector<std::pair<off_t, off_t>> runs;
+  for (const iovec& v : (*fs().Read(ino, 0, 24 << 20)).iov) {
+    const auto offset = region().mapping().OffsetOf(v.iov_base);
+    runs.emplace_back(static_cast<off_t>(offset), static_cast<off_t>(v.iov_len));
+  }
+  mounted_->Close();
+  // With the contents taken away, whoever looks at them makes them exist again.
+  for (const auto& [offset, size] : runs) {
+    ASSERT_EQ(fallocate(file_.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size), 0);
+  }
+  ASSERT_LT(file_.memory(), uint64_t{1} << 20);
+  mounted_ = std::make_unique<Mounted>(file_);
+  EXPECT_EQ(AttrOf(ino).size, uint64_t{24} << 20);
+  EXPECT_EQ(AttrOf(ino).blocks, (uint64_t{24} << 20) / 512);
+  mounted_->Close();
+  EXPECT_LT(file_.memory(), uint64_t{1} << 20);
+  mounted_ = std::make_unique<Mounted>(file_);
 }
 
 TEST_F(FileDataTest, DeletingGivesMemoryBack) {
