@@ -147,9 +147,12 @@ TEST_F(FileDataTest, ARemountTouchesNoContents) {
   const Ino ino = Make("large");
   for (uint64_t at = 0; at < 24 << 20; at += 1 << 20) Put(ino, at, std::string(1 << 20, 'c'));
   std::vector<std::pair<off_t, off_t>> runs;
-  for (const iovec& v : (*fs().Read(ino, 0, 24 << 20)).iov) {
-    const auto offset = region().mapping().OffsetOf(v.iov_base);
-    runs.emplace_back(static_cast<off_t>(offset), static_cast<off_t>(v.iov_len));
+  {
+    const ReadAnswer answer = *fs().Read(ino, 0, 24 << 20);
+    for (const iovec& v : answer.iov) {
+      const auto offset = region().mapping().OffsetOf(v.iov_base);
+      runs.emplace_back(static_cast<off_t>(offset), static_cast<off_t>(v.iov_len));
+    }
   }
   mounted_->Close();
   // With the contents taken away, whoever looks at them makes them exist again.
