@@ -27,7 +27,7 @@ class PkramctlTest : public MountTest {
 TEST_F(PkramctlTest, AnyBytesGoInAndComeOut) {
   UnmountAndWait();
   std::string bytes;
-  for (int i = 0; i < 3000000; ++i) bytes.push_back(static_cast<char>(i * i / 7));
+  for (unsigned i = 0; i < 3000000; ++i) bytes.push_back(static_cast<char>(i * i / 7));
   Spill(dir_ + "/in", bytes);
   for (const char* input : {"/in", "/empty"}) {
     Spill(dir_ + "/empty", "");
