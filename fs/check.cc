@@ -77,6 +77,9 @@ std::string FsCheck::CheckContents(const InodeRecord& record,
       return "its mode is malformed";
   }
   const uint64_t allocated_end = object.object->header.allocated_end;
+  if (allocated_end > pkram::PagesFor(std::numeric_limits<int64_t>::max())) {
+    return "its allocated end is impossible";
+  }
   if (is_inline && (record.size > kInlineBytes || object.pages != 0 || allocated_end != 0)) {
     return "its contents stand in two places";
   }

@@ -118,6 +118,8 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
       goal = format::EntryPfn(before) + 1;
     }
   }
+  // The link first: the pages might be the last ones.
+  if (const auto word = pages.Word(first); !word.ok()) return ToErrno(word.status());
   const absl::StatusOr<PageRun> run = region_->space().AllocateData(want, goal);
   if (!run.ok()) return ToErrno(run.status());
   const size_t head = offset % kPageSize;

@@ -92,6 +92,7 @@ absl::StatusOr<std::unique_ptr<Filesystem>> Filesystem::Open(pkram::Region* regi
   }
   std::unique_ptr<Filesystem> fs(new Filesystem(region, options, node));
   fs->ReclaimOrphans();
+  fs->root_ = fs->cache_.Get(kRootIno);
   return fs;
 }
 

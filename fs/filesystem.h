@@ -106,6 +106,7 @@ class Filesystem {
   const std::string node_name_;
   InodeTable table_;
   InodeCache cache_;
+  InodeRef root_;           // the kernel never looks it up, and always uses it
   pkram::Mutex rename_mu_;  // directories change parents only under it
 };
 

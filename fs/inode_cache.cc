@@ -45,16 +45,12 @@ void InodeCache::Forget(Ino ino, uint64_t count) {
 }
 
 void InodeCache::Release(Inode* inode) {
-  std::unique_ptr<Inode> gone;
-  {
-    Shard& shard = ShardOf(inode->ino());
-    pkram::MutexLock lock(&shard.mu);
-    if (--inode->references_ > 0 || inode->lookups() > 0) return;
-    const auto it = shard.inodes.find(inode->ino());
-    gone = std::move(it->second);
-    shard.inodes.erase(it);
-  }
-  if (gone->nlink() == 0) reclaim_(*gone);
+  Shard& shard = ShardOf(inode->ino());
+  pkram::MutexLock lock(&shard.mu);
+  if (--inode->references_ > 0 || inode->lookups() > 0) return;
+  // Under the lock: nobody gets the inode between its last use and its end.
+  if (inode->nlink() == 0) reclaim_(*inode);
+  shard.inodes.erase(inode->ino());
 }
 
 }  // namespace pkramfs

@@ -45,7 +45,8 @@ class InodeRef {
 class InodeCache {
  public:
   using Reclaimer = std::function<void(const Inode&)>;
-  // `reclaim` is called without locks, for an inode nobody can reach any more.
+  // `reclaim` is called for an inode that nobody can reach any more; it must not
+  // call the cache.
   InodeCache(pkram::Region* region, InodeTable* table, Reclaimer reclaim);
   ~InodeCache();
 

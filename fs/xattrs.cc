@@ -93,6 +93,7 @@ Result<void> Xattrs::Set(Change* change, std::string_view name,
     blob.append(reinterpret_cast<const char*>(&header), sizeof(header));
     blob.append(name).append(*value);
   }
+  if (blob.size() > format::kMaxMetadataBytes) return Errno{ENOSPC};
   // Removing makes space, so it may use what is kept for that.
   const auto urgency = value ? pkram::Urgency::kNormal : pkram::Urgency::kMakesSpace;
   pkram::LinkBuilder links(region_, urgency);

@@ -1,11 +1,13 @@
 #include "mount/region_file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -95,14 +97,23 @@ absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
     const MountOptions& options, const std::function<void(const std::string&)>& warn) {
   const std::string given = RegionPath(options.region);
   std::unique_ptr<RegionFile> file(new RegionFile);
-  struct stat st;
-  const bool existed = stat(given.c_str(), &st) == 0;
-  absl::StatusOr<std::unique_ptr<pkram::Backing>> opened =
-      pkram::OpenFileBacking(given, pkram::OpenFor::kCreating);
-  if (!opened.ok()) return opened.status();
-  std::unique_ptr<pkram::Backing> backing = *std::move(opened);
-  file->path_ = Canonical(given);
-  if (absl::Status s = LockWithPatience(backing.get(), file->path_); !s.ok()) return s;
+  bool existed = false;
+  std::unique_ptr<pkram::Backing> backing;
+  for (bool same = false; !same;) {
+    struct stat named, locked;
+    existed = stat(given.c_str(), &named) == 0;
+    absl::StatusOr<std::unique_ptr<pkram::Backing>> opened =
+        pkram::OpenFileBacking(given, pkram::OpenFor::kCreating);
+    if (!opened.ok()) return opened.status();
+    backing = *std::move(opened);
+    file->path_ = Canonical(given);
+    if (absl::Status s = LockWithPatience(backing.get(), file->path_); !s.ok()) return s;
+    // Whoever held the lock may have deleted the file that we waited for.
+    same = stat(given.c_str(), &named) == 0 && fstat(backing->fd(), &locked) == 0 &&
+           named.st_ino == locked.st_ino && named.st_dev == locked.st_dev;
+  }
+  // Our lock goes with this descriptor, too: it is held until what was made is unmade.
+  file->lock_ = fcntl(backing->fd(), F_DUPFD_CLOEXEC, 3);
 
   const absl::StatusOr<uint64_t> bytes = backing->Size();
   if (!bytes.ok()) return bytes.status();
@@ -133,11 +144,13 @@ absl::Status RegionFile::Close() {
 }
 
 RegionFile::~RegionFile() {
+  region_.reset();
   if (created_) {
     unlink(path_.c_str());
   } else if (made_ && truncate(path_.c_str(), 0) != 0) {
-    return;  // it was empty before, and now holds an empty region
+    std::perror("pkramfs: truncate");  // it was empty before, and now is an empty region
   }
+  if (lock_ >= 0) close(lock_);
 }
 
 }  // namespace pkramfs

@@ -38,6 +38,7 @@ class RegionFile {
   std::string path_;
   bool made_ = false;     // formatted here, to be undone
   bool created_ = false;  // and the file made, too
+  int lock_ = -1;
   std::unique_ptr<pkram::Region> region_;
 };
 

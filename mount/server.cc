@@ -4,10 +4,12 @@
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -276,6 +278,19 @@ void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
 
 // --- Contents ----------------------------------------------------------------------
 
+// Whether the kernel drops cached pages that a direct write goes by (Linux 6.6 and
+// later, as far as we know): readers of the same file see stale bytes otherwise.
+bool DirectWritesInvalidate() {
+  static const bool result = [] {
+    utsname name;
+    unsigned version = 0, patch = 0;
+    if (uname(&name) != 0 || std::sscanf(name.release, "%u.%u", &version, &patch) != 2)
+      return false;
+    return version > 6 || (version == 6 && patch >= 6);
+  }();
+  return result;
+}
+
 void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
   Filesystem* const fs = Begin(req, Request::kCreate);
   Result<Attr> made = fs->MakeNode(ContextOf(req), parent, name, (mode & 07777) | S_IFREG);
@@ -289,7 +304,7 @@ void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   // A file open for writing only cannot be mapped shared, so its bytes may come
   // straight from the writer: no copy in the page cache, and no question for
   // security.capability before each write.
-  fi->direct_io = (fi->flags & O_ACCMODE) == O_WRONLY;
+  fi->direct_io = (fi->flags & O_ACCMODE) == O_WRONLY && DirectWritesInvalidate();
   fi->keep_cache = 1;
   const Attr attr = *made;
   const fuse_entry_param entry = ToEntry(attr);

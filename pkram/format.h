@@ -161,6 +161,9 @@ static_assert(sizeof(ObjectHeader) == 64);
 inline constexpr uint64_t kPagesAreMetadata = 1;
 inline constexpr uint64_t kBytesAreMetadata = 2;
 
+// As many bytes a stream of metadata may have; its entries are of order 0.
+inline constexpr uint64_t kMaxMetadataBytes = uint64_t{16} << 20;
+
 inline constexpr uint64_t kObjectClientBytes = kPageSize - sizeof(ObjectHeader);
 
 struct Object {

@@ -43,7 +43,7 @@ absl::StatusOr<const uint64_t*> LinkMap::Word(uint64_t index) {
   }
   const Link* const link = next->second;
   uint64_t first_unused = place;
-  while (first_unused > 0 && link->entry[first_unused - 1] == 0) --first_unused;
+  while (first_unused > 0 && LoadWord(&link->entry[first_unused - 1]) == 0) --first_unused;
   for (; first_unused < place; ++first_unused) {
     region_->journal().Publish(&link->entry[first_unused], format::MakeHole());
   }

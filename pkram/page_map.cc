@@ -21,6 +21,7 @@ uint64_t PageMap::ClusterEnd(uint64_t cluster) const {
 
 bool PageMap::Claim(Pfn pfn, Purpose purpose) {
   if (!used_.Claim(pfn.value())) return false;
+  bound_ = std::max(bound_, pfn.value() + 1);
   if (purpose == Purpose::kData) {
     data_.Set(pfn.value());
     ++data_pages_;
@@ -56,6 +57,7 @@ void PageMap::Reindex(uint64_t cluster) {
 }
 
 void PageMap::Take(PageRun run, Kind kind) {
+  bound_ = std::max(bound_, run.first.value() + run.count);
   for (uint64_t i = 0; i < run.count; ++i) {
     used_.Set(run.first.value() + i);
     if (kind == kDataKind) data_.Set(run.first.value() + i);
@@ -137,6 +139,7 @@ void PageMap::Release(PageRun run) {
     data_.Clear(run.first.value() + i);
   }
   free_pages_ += run.count;
+  if (run.first.value() + run.count >= bound_) bound_ = end();
   for (uint64_t at = run.first.value(), end = at + run.count; at < end;) {
     const uint64_t cluster = at / kClusterPages;
     const uint64_t next = std::min(end, ClusterEnd(cluster));

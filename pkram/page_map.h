@@ -10,6 +10,7 @@
 #ifndef PKRAM_PAGE_MAP_H_
 #define PKRAM_PAGE_MAP_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -48,7 +49,7 @@ class PageMap {
   void Release(PageRun run);
 
   // One past the last page in use.
-  uint64_t end() const { return used_.FindLastSet(pages_) + 1; }
+  uint64_t end() const { return used_.FindLastSet(std::min(bound_, pages_)) + 1; }
 
   // The first run of free pages at or behind `from`; count 0 when none is.
   PageRun NextFree(Pfn from) const;
@@ -70,6 +71,7 @@ class PageMap {
   uint64_t clusters_;
   uint64_t free_pages_;
   uint64_t data_pages_ = 0;
+  uint64_t bound_ = 0;  // no page from here on is in use
   Bitmap used_;
   Bitmap data_;                   // of the used ones, those taken as data
   std::vector<uint16_t> in_use_;  // pages in use, per cluster

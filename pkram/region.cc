@@ -50,7 +50,8 @@ absl::Status CheckGeometry(const std::string& name, const SuperBlock& super, boo
   if (super.checksum != SuperChecksum(super)) {
     return absl::DataLossError(absl::StrCat(name, ": page 0: the super block's checksum is wrong"));
   }
-  if (super.page_count < format::kMinPages || super.page_count > format::kMaxPages) {
+  if (super.page_count < format::kMinPages || super.page_count > format::kMaxPages ||
+      super.journal_first + super.journal_slots > super.page_count) {
     return absl::DataLossError(
         absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
   }

@@ -103,7 +103,12 @@ absl::StatusOr<PageRun> Space::AllocateData(uint64_t want, Pfn goal) {
 }
 
 void Space::Discard(PageRun run) {
-  if (run.count > 0) Bury({run});
+  if (run.count == 0) return;
+  {
+    MutexLock lock(&mu_);
+    burying_ += run.count;
+  }
+  Bury({run});
 }
 
 void Space::Retire(std::vector<PageRun> runs) {
@@ -143,7 +148,7 @@ void Space::Bury(std::vector<PageRun> runs) {
       for (uint64_t i = 0; i < run.count; ++i) exists_.Clear(run.first.value() + i);
       map_.Release(run);
     }
-    burying_ -= std::min(burying_, n);
+    burying_ -= n;
     ShrinkTail();
   }
   freed_.NotifyAll();

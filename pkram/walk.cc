@@ -143,11 +143,17 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
     Fail(pfn, "has unknown flags");
     return;
   }
+  const bool bytes_are_metadata = (header.flags & format::kBytesAreMetadata) != 0;
+  if (bytes_are_metadata && header.bytes_len > format::kMaxMetadataBytes) {
+    Fail(pfn, absl::StrCat("claims ", header.bytes_len, " bytes of metadata"));
+    return;
+  }
   SealSum sum;
   SealSum* const seal = Wanted(header.seal) ? &sum : nullptr;
   if (seal != nullptr) seal->AddObject(object);
 
   NodeCounts& counts = nodes_.back();
+  const size_t repairs_before = repairs_.size();
   uint64_t pages = 0;
   const uint64_t links_before = counts.link_pages;
   std::vector<WalkedPage> metadata;
@@ -174,13 +180,18 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
 
   std::string bytes;
   uint64_t byte_pages = 0;
-  const bool bytes_are_metadata = (header.flags & format::kBytesAreMetadata) != 0;
   const Purpose purpose = bytes_are_metadata ? Purpose::kMetadata : Purpose::kData;
   const ListRules byte_rules{false, true, false, ~uint64_t{0}};
   if (!WalkList(header.bytes, pfn.offset() + offsetof(format::ObjectHeader, bytes), byte_rules,
                 seal, [&](uint64_t, uint64_t entry, Pfn link) {
                   const Pfn first = EntryPfn(entry);
                   const uint64_t count = uint64_t{1} << EntryOrder(entry);
+                  if (bytes_are_metadata && count > PagesFor(header.bytes_len) - byte_pages) {
+                    return Fail(link, "holds more pages than the bytes need");
+                  }
+                  if (bytes_are_metadata && count > 1) {
+                    return Fail(link, "has an order in a stream of metadata");
+                  }
                   if (!ClaimRun(first, count, link, purpose)) return false;
                   byte_pages += count;
                   for (uint64_t i = 0; bytes_are_metadata && i < count; ++i) {
@@ -200,8 +211,14 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   }
   if (bytes_are_metadata) bytes.resize(header.bytes_len);
 
-  if (!CheckSeal(header.seal, pfn.offset() + offsetof(format::ObjectHeader, seal), sum)) return;
+  // What will be repaired is not sealed; a seal goes before the repairs come.
+  const uint64_t seal_offset = pfn.offset() + offsetof(format::ObjectHeader, seal);
+  const bool repaired = repairs_.size() > repairs_before;
+  if ((header.seal != 0 || !repaired) && !CheckSeal(header.seal, seal_offset, sum)) return;
   if (header.seal != 0) ++counts.sealed;
+  if (header.seal != 0 && repaired) {
+    repairs_.insert(repairs_.begin() + static_cast<ptrdiff_t>(repairs_before), {seal_offset, 0});
+  }
   if (live && client_ != nullptr) {
     ToClient(pfn, client_->Object({index, pfn, &object, links, pages, metadata, bytes}));
   }
