@@ -72,6 +72,8 @@ TEST_F(CheckTest, MalformedInodes) {
   ExpectRefusedWith(mode(file_ino_), uint64_t{1} << 32 | S_IFREG | 1 << 20,
                     "its mode is malformed");
   ExpectRefusedWith(size(large_), uint64_t{1} << 63, "its size is impossible");
+  ExpectRefusedWith(pages_of_[large_] + offsetof(pkram::format::ObjectHeader, allocated_end),
+                    ~uint64_t{0}, "allocated end is impossible");
   ExpectRefusedWith(size(link_), 0, "its size is impossible");
   ExpectRefusedWith(size(link_), 4096, "its size is impossible");
   ExpectRefusedWith(size(fifo_), 1, "has contents");

@@ -116,6 +116,23 @@ TEST_F(FileDataTest, AFullRegionGivesAShortWriteThenENOSPC) {
   EXPECT_GT(FreePages(), 8000u);
 }
 
+TEST_F(FileDataTest, AWriteTakesTheLastPagesThereAre) {
+  const Ino filler = Make("filler");
+  const Ino last = Make("last");
+  const std::string chunk(1 << 20, 'f');
+  uint64_t size = 0;
+  while (FreePages() > 300) {
+    Put(filler, size, chunk);
+    size += chunk.size();
+  }
+  // More than there is, to a file that has no link yet.
+  const uint64_t free = FreePages();
+  const auto written = fs().Write(ctx(), last, 0, BytesOf(std::string(2 << 20, 'l')));
+  ASSERT_TRUE(written.ok()) << written.error();
+  EXPECT_EQ(*written, (free - 1) * kPageSize);
+  EXPECT_EQ(FreePages(), 0u);
+}
+
 TEST_F(FileDataTest, AWriteThatFailsKeepsNoPages) {
   const Ino capable = Make("capable");
   ASSERT_TRUE(fs().SetXattr(ctx(), capable, "security.capability", "c", 0).ok());

@@ -225,6 +225,28 @@ TEST_F(RegionTest, RefusesADamagedSuperBlock) {
   ExpectRefused("size is out of bounds", Pfn(0));
 }
 
+TEST_F(RegionTest, RefusesAJournalThatDoesNotFit) {
+  MemoryFile file;
+  FormatRegion(&file, 64);
+  format::SuperBlock super;
+  std::memcpy(&super, file.Contents().data(), sizeof(super));
+  super.journal_slots = 64;
+  super.checksum = Crc32c(&super, offsetof(format::SuperBlock, checksum));
+  file.Poke(0, &super, sizeof(super));
+  EXPECT_THAT(std::string(OpenRegion(file).status().message()), HasSubstr("out of bounds"));
+}
+
+TEST_F(RegionTest, RefusesTooMuchMetadata) {
+  const uint64_t at = saved_object_.offset();
+  file_.Poke(at + offsetof(format::ObjectHeader, flags), format::kBytesAreMetadata);
+  ExpectRefusedWith(at + offsetof(format::ObjectHeader, bytes_len), format::kMaxMetadataBytes + 1,
+                    "bytes of metadata", saved_object_);
+  ExpectRefusedWith(at + offsetof(format::ObjectHeader, bytes_len), 4096,
+                    "more pages than the bytes need", bytes_link_);
+  const uint64_t entry = file_.Peek(bytes_link_.offset() + Entry(0));
+  ExpectRefusedWith(bytes_link_.offset() + Entry(0), entry | 1, "has an order", bytes_link_);
+}
+
 TEST_F(RegionTest, RefusesATruncatedRegion) {
   const std::string whole = file_.Contents();
   file_.SetContents(whole.substr(0, 20 * kPageSize));
@@ -409,6 +431,18 @@ TEST_F(SealedRegionTest, AScribbleOnAnythingSealedIsFoundOut) {
   file_.Poke(saved_link_.offset() + Entry(5), other);
   file_.Poke(saved_link_.offset() + Entry(6), data);
   ExpectRefused(changed, saved_object_);
+}
+
+TEST_F(SealedRegionTest, WhatIsRepairedLosesItsSealFirst) {
+  // Garbage behind the end of an object, sealed with it.
+  auto region = OpenRegion(file_).value();
+  region->Unseal(&region->mapping().At<format::Object>(live_object_)->header.seal);
+  file_.Poke(live_object_.offset() + offsetof(format::ObjectHeader, allocated_end), 1);
+  ASSERT_EQ(region->Close(), absl::OkStatus());
+  region.reset();
+  // Nothing that will be repaired was sealed; and the opens after it are sound.
+  EXPECT_EQ(file_.Peek(live_object_.offset() + offsetof(format::ObjectHeader, seal)), 0u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(OpenError(), "");
 }
 
 TEST_F(SealedRegionTest, TheLookupWordIsOutsideTheSeal) {
