@@ -1,8 +1,7 @@
-// Opening a filesystem, and what concerns one inode.  What concerns names is in
-// names.cc, extended attributes in xattrs.cc.
+// Opening a filesystem, and what concerns one inode, its extended attributes
+// included.  What concerns names is in names.cc.
 #include "fs/filesystem.h"
 
-#include <dirent.h>
 #include <sys/xattr.h>
 
 #include <algorithm>
