@@ -44,10 +44,13 @@ std::string FsCheck::Object(const pkram::WalkedObject& object) {
       return "a time is malformed";
     }
   }
-  if ((record.generation_flags >> 32 & ~uint64_t{kInlineData}) != 0) {
+  if ((record.generation_flags >> 32 & ~uint64_t{kInlineData | kLinkable}) != 0) {
     return "has unknown inode flags";
   }
-  if (!Xattrs::Sound(object.bytes)) return "its extended attributes are malformed";
+  if ((record.generation_flags >> 32 & kLinkable) != 0 && record.mode_nlink >> 32 != 0) {
+    return "has names and is said to have had none";
+  }
+  if (!Xattrs::Sound(object.bytes, directory)) return "its extended attributes are malformed";
   Seen& seen = inodes_[object.index];
   seen.mode = mode;
   seen.nlink = static_cast<uint32_t>(record.mode_nlink >> 32);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pkram/link_list.h"
+
 namespace pkramfs {
 
 using pkram::kPageSize;
@@ -194,7 +196,9 @@ Result<void> FileData::Resize(Change* change, uint64_t size) {
   inode_->Unseal();
   const uint64_t old_size = inode_->size();
   if (size > old_size) {
-    if (inode_->is_inline() && size <= kInlineBytes) {
+    if (inode_->is_inline() && old_size == 0) {
+      change->SetInline(inode_, false);  // one hole, which takes no page
+    } else if (inode_->is_inline() && size <= kInlineBytes) {
       std::memset(InlineArea() + old_size, 0, size - old_size);
     } else if (inode_->is_inline()) {
       if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved.as_errno();
@@ -208,6 +212,175 @@ Result<void> FileData::Resize(Change* change, uint64_t size) {
   }
   if (size != old_size) change->SetSize(inode_, size);
   return {};
+}
+
+// Adds to `change` that `links` stand in place of those numbered [from, to).
+void FileData::Splice(Change* change, uint64_t from, uint64_t to, pkram::LinkBuilder* links) {
+  inode_->mu.AssertHeld();
+  pkram::LinkMap& pages = inode_->pages();
+  pages.ForEachLinkOf(from, to, [&](uint64_t, const format::Link& link) {
+    pkram::AddRun(change->dropped(), region_->mapping().PfnOf(&link));
+  });
+  change->Store(inode_, pages.Joint(from), links->Finish(change->made(), pages.Tail(to)));
+  change->AfterCommit([&pages, from, to] { pages.Adopt(from, to); });
+}
+
+Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end) {
+  inode_->mu.AssertHeld();
+  inode_->Unseal();
+  if (inode_->is_inline()) {
+    if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
+    // Its one page is in the list but not yet behind the allocated end, so what follows
+    // finds it there.
+  }
+  const uint64_t first = offset / kPageSize;
+  const uint64_t last = PagesFor(end);
+  pkram::LinkMap& pages = inode_->pages();
+  const auto undo = [this](const absl::Status& status) {
+    Trim();  // what MoveToPages did, if it did
+    return ToErrno(status);
+  };
+  // How many are missing is known before any is taken, and asking for more than there
+  // are ends here.
+  if (last - first > region_->space().counts().total) {
+    return undo(absl::ResourceExhaustedError("more than the region holds"));
+  }
+  const uint64_t from = first / format::kLinkEntries;
+  const uint64_t to = (last + format::kLinkEntries - 1) / format::kLinkEntries;
+  pkram::LinkBuilder links(region_);
+  PageRun fresh;
+  uint64_t added = 0;
+  for (uint64_t number = from; number < to; ++number) {
+    const uint64_t base = number * format::kLinkEntries;
+    // Entries behind the last one that is used stay unused.
+    uint64_t used = std::clamp<uint64_t>(last - std::min(base, last), 0, format::kLinkEntries);
+    for (uint64_t k = used; k < format::kLinkEntries; ++k) {
+      if (pages.Get(base + k) != 0) used = k + 1;
+    }
+    for (uint64_t k = 0; k < used; ++k) {
+      const uint64_t index = base + k;
+      uint64_t entry = pages.Get(index);
+      if (index >= first && index < last && !format::IsPage(entry)) {
+        if (fresh.count == 0) {
+          const uint64_t want = pages.FindPage(index, last) - index;
+          const Pfn goal = fresh.first ? fresh.first : Pfn();
+          const absl::StatusOr<PageRun> run = region_->space().AllocateData(want, goal);
+          if (!run.ok()) return undo(run.status());
+          if (absl::Status s = region_->FillZeros(*run); !s.ok()) {
+            region_->space().Discard(*run);
+            return undo(s);
+          }
+          fresh = *run;
+          change->made()->push_back(fresh);
+        }
+        entry = format::MakeEntry(fresh.first);
+        fresh = {fresh.first + 1, fresh.count - 1};
+        ++added;
+      }
+      if (entry == 0) entry = format::MakeHole();
+      if (absl::Status s = links.Append(index, entry); !s.ok()) return undo(s);
+    }
+  }
+  if (added > 0) {
+    Splice(change, from, to, &links);
+    change->AfterCommit([this, inode = inode_, added] {
+      inode->mu.AssertHeld();
+      inode->AddAllocated(static_cast<int64_t>(added));
+    });
+  }
+  if (last > change->transaction().Pending(&inode_->header().allocated_end)) {
+    change->SetAllocatedEnd(inode_, last);
+  }
+  return {};
+}
+
+Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) {
+  inode_->mu.AssertHeld();
+  inode_->Unseal();
+  if (inode_->is_inline()) {
+    // The page that it counts as goes only with all of it.
+    Zero(offset, end);
+    if (offset == 0 && end >= kPageSize && inode_->size() > 0) change->SetInline(inode_, false);
+    return {};
+  }
+  end = std::min(end, inode_->header().allocated_end * kPageSize);
+  if (offset >= end) return {};
+  const uint64_t first = PagesFor(offset);
+  const uint64_t last = end / kPageSize;
+  if (first < last) {
+    pkram::LinkMap& pages = inode_->pages();
+    const uint64_t from = first / format::kLinkEntries;
+    const uint64_t to = (last + format::kLinkEntries - 1) / format::kLinkEntries;
+    // Punching makes space, so it may use what is kept for that.
+    pkram::LinkBuilder links(region_, pkram::Urgency::kMakesSpace);
+    std::vector<PageRun> holes;
+    absl::Status status;
+    pages.ForEachLinkOf(from, to, [&](uint64_t number, const format::Link& link) {
+      const uint64_t base = number * format::kLinkEntries;
+      const auto keeps = [&](uint64_t k) {
+        return format::IsPage(link.entry[k]) && (base + k < first || base + k >= last);
+      };
+      uint64_t used = format::kLinkEntries;
+      while (used > 0 && !keeps(used - 1)) --used;
+      for (uint64_t k = 0; k < used && status.ok(); ++k) {
+        status = links.Append(base + k, keeps(k) ? link.entry[k] : format::MakeHole());
+      }
+    });
+    if (!status.ok()) return ToErrno(status);
+    pages.ForEachPage(first, last, [&](uint64_t, uint64_t entry) {
+      pkram::AddRun(&holes, format::EntryPfn(entry));
+    });
+    int64_t removed = 0;
+    for (const PageRun& run : holes) {
+      removed += static_cast<int64_t>(run.count);
+      change->dropped()->push_back(run);
+    }
+    if (removed > 0) {
+      Splice(change, from, to, &links);
+      change->AfterCommit([inode = inode_, removed] {
+        inode->mu.AssertHeld();
+        inode->AddAllocated(-removed);
+      });
+    }
+  }
+  if (first > last) {  // inside of one page
+    Zero(offset, end);
+  } else {
+    Zero(offset, first * kPageSize);
+    Zero(last * kPageSize, end);
+  }
+  return {};
+}
+
+void FileData::Zero(uint64_t offset, uint64_t end) {
+  inode_->mu.AssertHeld();
+  inode_->Unseal();
+  if (inode_->is_inline()) {
+    end = std::min(end, inode_->size());
+    if (offset < end) std::memset(InlineArea() + offset, 0, end - offset);
+    return;
+  }
+  if (offset >= end) return;
+  inode_->pages().ForEachPage(offset / kPageSize, PagesFor(end), [&](uint64_t i, uint64_t entry) {
+    const uint64_t from = std::max(offset, i * kPageSize);
+    const uint64_t to = std::min(end, (i + 1) * kPageSize);
+    std::memset(region_->mapping().WritableAt(format::EntryPfn(entry)) + from % kPageSize, 0,
+                to - from);
+  });
+}
+
+uint64_t FileData::FindData(uint64_t offset) {
+  const uint64_t size = inode_->size();
+  if (inode_->is_inline() || offset >= size) return std::min(offset, size);
+  const uint64_t page = inode_->pages().FindPage(offset / kPageSize, PagesFor(size));
+  return std::min(size, std::max(offset, page * kPageSize));
+}
+
+uint64_t FileData::FindHole(uint64_t offset) {
+  const uint64_t size = inode_->size();
+  if (inode_->is_inline() || offset >= size) return size;
+  const uint64_t page = inode_->pages().FindHole(offset / kPageSize, PagesFor(size));
+  return std::min(size, std::max(offset, page * kPageSize));
 }
 
 void FileData::Trim() {

@@ -12,6 +12,7 @@
 #include "fs/inode.h"
 #include "fs/result.h"
 #include "fs/types.h"
+#include "pkram/link_builder.h"
 #include "pkram/region.h"
 
 namespace pkramfs {
@@ -33,12 +34,25 @@ class FileData {
   Result<void> Resize(Change* change, uint64_t size);
   void Trim();
 
+  // Gives [offset, end) pages where it has none; what they hold reads as zeros, as the
+  // holes did.  The size stays.  ENOSPC.
+  Result<void> Allocate(Change* change, uint64_t offset, uint64_t end);
+  // Takes the pages of [offset, end) away; the rest of it is zeroed.  ENOSPC.
+  Result<void> PunchHole(Change* change, uint64_t offset, uint64_t end);
+  // Zeroes what is there of [offset, end).
+  void Zero(uint64_t offset, uint64_t end);
+
+  // The first byte at or behind `offset` of a page, or of a hole: at most the size.
+  uint64_t FindData(uint64_t offset);
+  uint64_t FindHole(uint64_t offset);
+
  private:
   std::byte* InlineArea();
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);
   void ZeroBehindEnd(uint64_t up_to);
   Result<size_t> FillFresh(uint64_t offset, absl::Span<const std::byte> bytes);
+  void Splice(Change* change, uint64_t from, uint64_t to, pkram::LinkBuilder* links);
 
   pkram::Region* const region_;
   Inode* const inode_;

@@ -1,17 +1,11 @@
-// Opening a filesystem, and what concerns one inode, its extended attributes
-// included.  What concerns names is in names.cc.
+// Opening a filesystem, and what concerns all of it.  What concerns attributes,
+// contents and names is in attributes.cc, contents.cc and names.cc.
 #include "fs/filesystem.h"
 
-#include <sys/xattr.h>
-
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "fs/directory.h"
-#include "fs/file_data.h"
-#include "fs/xattrs.h"
 #include "pkram/link_builder.h"
 #include "pkram/link_list.h"
 
@@ -20,7 +14,6 @@ namespace pkramfs {
 namespace format = pkram::format;
 using pkram::Pfn;
 using pkram::ReaderLock;
-using pkram::WriterLock;
 
 namespace {
 
@@ -98,21 +91,51 @@ absl::StatusOr<std::unique_ptr<Filesystem>> Filesystem::Open(pkram::Region* regi
 Filesystem::Filesystem(pkram::Region* region, const Options& options, Pfn node)
     : region_(region),
       node_name_(options.node),
+      inodes_follow_pages_(options.max_inodes == 0),
       table_(region, node,
-             options.max_inodes == 0 ? region->super().page_count : options.max_inodes),
+             options.max_inodes == 0 ? region->space().counts().total : options.max_inodes),
       cache_(region, &table_, [this](const Inode& inode) { Reclaim(inode); }) {}
 
-Filesystem::~Filesystem() { region_->ReturnName(node_name_); }
+Filesystem::~Filesystem() {
+  Thaw();
+  region_->ReturnName(node_name_);
+}
 
 // Inodes without links that a dead mount still had open.
 void Filesystem::ReclaimOrphans() {
   for (const Ino ino : table_.All()) {
     const Inode inode(region_, ino, table_.PageOf(ino));
-    if (inode.nlink() == 0) Reclaim(inode);
+    if (inode.nlink() == 0) ReclaimNow(inode);
   }
 }
 
+// The kernel's forgets cannot wait, so what they reclaim does.  Nobody gets at the
+// inode meanwhile: the cache refuses those without links and lookups.
 void Filesystem::Reclaim(const Inode& inode) {
+  if (gate_.TryEnter()) {
+    ReclaimNow(inode);
+    gate_.Leave();
+    return;
+  }
+  pkram::MutexLock lock(&deferred_mu_);
+  deferred_.push_back(inode.ino());
+}
+
+bool Filesystem::Thaw() {
+  if (!gate_.Open()) return false;
+  std::vector<Ino> deferred;
+  {
+    pkram::MutexLock lock(&deferred_mu_);
+    deferred.swap(deferred_);
+  }
+  for (const Ino ino : deferred) {
+    const Gate::Pass pass(&gate_);
+    ReclaimNow(Inode(region_, ino, table_.PageOf(ino)));
+  }
+  return true;
+}
+
+void Filesystem::ReclaimNow(const Inode& inode) {
   std::vector<pkram::PageRun> runs;
   pkram::CollectObject(region_->mapping(), inode.page(), &runs);
   table_.Clear(inode.ino(), inode.generation());
@@ -125,115 +148,23 @@ Result<Attr> Filesystem::ReplyWith(const InodeRef& inode) {
   return inode->GetAttr();
 }
 
-Result<Attr> Filesystem::GetAttr(Ino ino) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  ReaderLock lock(&inode->mu);
-  return inode->GetAttr();
-}
-
-// What a change of contents or owner takes away: set-id bits from those who may
-// not keep them, capabilities from everybody.
-Result<void> Filesystem::DropPrivileges(const Context& context, Inode* inode, Change* change,
-                                        bool mode_too) {
-  constexpr std::string_view kCapability = "security.capability";
-  const uint32_t mode = inode->mode();
-  uint32_t drop = 0;
-  if (mode_too || context.uid != 0) {
-    drop = mode & S_ISUID;
-    if ((mode & S_IXGRP) != 0) drop |= mode & S_ISGID;
+absl::Status Filesystem::Resize(std::optional<uint64_t> region_pages,
+                                std::optional<uint64_t> max_inodes) {
+  const Gate::Pass pass(&gate_);
+  if (max_inodes && *max_inodes != 0 && *max_inodes < table_.used()) {
+    return absl::OutOfRangeError(absl::StrCat(
+        "nr_inodes=", *max_inodes, " is too few: ", table_.used(), " are in use: choose more"));
   }
-  Xattrs xattrs(region_, inode);
-  if (!xattrs.empty() && xattrs.Get(kCapability)) {
-    if (const auto removed = xattrs.Set(change, kCapability, std::nullopt); !removed.ok()) {
-      return removed;
-    }
+  if (region_pages) {
+    if (absl::Status s = region_->Resize(*region_pages); !s.ok()) return s;
   }
-  if (drop != 0) change->SetMode(inode, mode & ~drop);
-  return {};
-}
-
-Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChange& wanted) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  WriterLock lock(&inode->mu);
-  const uint32_t what = wanted.what;
-  const bool resize = (what & AttrChange::kSetSize) != 0;
-  const bool chown = (what & (AttrChange::kSetUid | AttrChange::kSetGid)) != 0;
-  if (resize && inode->is_directory()) return Errno{EISDIR};
-  if (resize && !inode->is_regular()) return Errno{EINVAL};
-  if (resize && wanted.size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    return Errno{EFBIG};
+  if (max_inodes) inodes_follow_pages_ = *max_inodes == 0;
+  if (inodes_follow_pages_) {
+    table_.set_limit(region_->space().counts().total);
+  } else if (max_inodes) {
+    table_.set_limit(*max_inodes);
   }
-  Change change(region_);
-  if (!inode->is_directory() && (resize || chown)) {
-    if (const auto r = DropPrivileges(context, inode.get(), &change, chown); !r.ok()) {
-      return r.as_errno();
-    }
-  }
-  if (resize) {
-    if (const auto r = FileData(region_, inode.get()).Resize(&change, wanted.size); !r.ok()) {
-      return r.as_errno();
-    }
-    change.SetTime(inode.get(), kMtime, context.now);
-  }
-  if ((what & AttrChange::kSetMode) != 0) {
-    change.SetMode(inode.get(), (inode->mode() & S_IFMT) | (wanted.mode & 07777));
-  }
-  if (chown) {
-    const uint64_t owner = inode->record().owner;
-    change.SetOwner(
-        inode.get(), (what & AttrChange::kSetUid) != 0 ? wanted.uid : static_cast<uint32_t>(owner),
-        (what & AttrChange::kSetGid) != 0 ? wanted.gid : static_cast<uint32_t>(owner >> 32));
-  }
-  if ((what & AttrChange::kSetAtime) != 0) change.SetTime(inode.get(), kAtime, wanted.atime);
-  if ((what & AttrChange::kSetMtime) != 0) change.SetTime(inode.get(), kMtime, wanted.mtime);
-  change.SetTime(inode.get(), kCtime,
-                 (what & AttrChange::kSetCtime) != 0 ? wanted.ctime : context.now);
-  change.Commit();
-  if (resize) FileData(region_, inode.get()).Trim();
-  return inode->GetAttr();
-}
-
-Result<std::string> Filesystem::ReadLink(Ino ino) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  ReaderLock lock(&inode->mu);
-  if (!S_ISLNK(inode->mode())) return Errno{EINVAL};
-  const ReadAnswer answer = FileData(region_, inode.get()).Read(0, inode->size());
-  std::string target;
-  for (const iovec& v : answer.iov) target.append(static_cast<const char*>(v.iov_base), v.iov_len);
-  return target;
-}
-
-Result<ReadAnswer> Filesystem::Read(Ino ino, uint64_t offset, size_t size) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  ReaderLock lock(&inode->mu);
-  if (inode->is_directory()) return Errno{EISDIR};
-  if (!inode->is_regular()) return Errno{EINVAL};
-  return FileData(region_, inode.get()).Read(offset, size);
-}
-
-Result<size_t> Filesystem::Write(const Context& context, Ino ino, uint64_t offset,
-                                 absl::Span<const std::byte> bytes) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  WriterLock lock(&inode->mu);
-  if (inode->is_directory()) return Errno{EISDIR};
-  if (!inode->is_regular()) return Errno{EINVAL};
-  constexpr auto kMax = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-  if (offset > kMax || bytes.size() > kMax - offset) return Errno{EFBIG};
-  if (bytes.empty()) return size_t{0};
-  Change change(region_);
-  if (const auto r = DropPrivileges(context, inode.get(), &change, false); !r.ok()) {
-    return r.as_errno();
-  }
-  const Result<size_t> written = FileData(region_, inode.get()).Write(&change, offset, bytes);
-  if (!written.ok()) return written;
-  change.Modified(inode.get(), context.now);
-  change.Commit();
-  return written;
+  return absl::OkStatus();
 }
 
 FsStats Filesystem::StatFs() const {
@@ -249,73 +180,6 @@ FsStats Filesystem::StatFs() const {
   const uint64_t free_inodes = stats.inodes - std::min(stats.inodes, stats.used_inodes);
   stats.free_inodes = std::min(free_inodes, counts.free);
   return stats;
-}
-
-// --- Extended attributes ------------------------------------------------------------
-
-namespace {
-
-constexpr std::string_view kNamespaces[] = {"user.", "trusted.", "security."};
-
-int CheckXattrName(std::string_view name) {
-  for (const std::string_view prefix : kNamespaces) {
-    if (name.substr(0, prefix.size()) == prefix) {
-      if (name.size() == prefix.size()) return EINVAL;
-      return name.size() > kMaxName ? ERANGE : 0;
-    }
-  }
-  return EOPNOTSUPP;
-}
-
-}  // namespace
-
-Result<std::string> Filesystem::GetXattr(Ino ino, std::string_view name) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
-  ReaderLock lock(&inode->mu);
-  std::optional<std::string> value = Xattrs(region_, inode.get()).Get(name);
-  if (!value) return Errno{ENODATA};
-  return *std::move(value);
-}
-
-Result<std::string> Filesystem::ListXattrs(Ino ino) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  ReaderLock lock(&inode->mu);
-  return Xattrs(region_, inode.get()).List();
-}
-
-Result<void> Filesystem::SetXattr(const Context& context, Ino ino, std::string_view name,
-                                  std::string_view value, int flags) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
-  if (value.size() > XATTR_SIZE_MAX) return Errno{E2BIG};
-  WriterLock lock(&inode->mu);
-  Xattrs xattrs(region_, inode.get());
-  const bool exists = xattrs.Get(name).has_value();
-  if (exists && (flags & XATTR_CREATE) != 0) return Errno{EEXIST};
-  if (!exists && (flags & XATTR_REPLACE) != 0) return Errno{ENODATA};
-  Change change(region_);
-  if (const auto r = xattrs.Set(&change, name, value); !r.ok()) return r;
-  change.SetTime(inode.get(), kCtime, context.now);
-  change.Commit();
-  return {};
-}
-
-Result<void> Filesystem::RemoveXattr(const Context& context, Ino ino, std::string_view name) {
-  const InodeRef inode = cache_.Get(ino);
-  if (!inode) return Errno{ESTALE};
-  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
-  WriterLock lock(&inode->mu);
-  Xattrs xattrs(region_, inode.get());
-  if (!xattrs.Get(name)) return Errno{ENODATA};
-  Change change(region_);
-  if (const auto r = xattrs.Set(&change, name, std::nullopt); !r.ok()) return r;
-  change.SetTime(inode.get(), kCtime, context.now);
-  change.Commit();
-  return {};
 }
 
 }  // namespace pkramfs

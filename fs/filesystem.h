@@ -10,6 +10,7 @@
 #ifndef FS_FILESYSTEM_H_
 #define FS_FILESYSTEM_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,11 +19,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "fs/gate.h"
 #include "fs/inode_cache.h"
 #include "fs/inode_table.h"
 #include "fs/result.h"
 #include "fs/types.h"
 #include "fs/unborn.h"
+#include "fs/xattrs.h"
 #include "pkram/mutex.h"
 #include "pkram/region.h"
 
@@ -66,11 +69,24 @@ class Filesystem {
   Result<void> Rename(const Context& context, Ino old_parent, std::string_view old_name,
                       Ino new_parent, std::string_view new_name, uint32_t flags = 0);
 
+  // A regular file without a name, which Link may give one (O_TMPFILE).
+  Result<Attr> MakeTemporary(const Context& context, Ino parent, uint32_t mode);
+
   Result<std::string> ReadLink(Ino ino);
   Result<ReadAnswer> Read(Ino ino, uint64_t offset, size_t size);
   // May write less than asked for when space runs out on the way.
   Result<size_t> Write(const Context& context, Ino ino, uint64_t offset,
                        absl::Span<const std::byte> bytes);
+
+  // `mode`: 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE with it, FALLOC_FL_ZERO_RANGE with
+  // or without it; EOPNOTSUPP for others.
+  Result<void> Fallocate(const Context& context, Ino ino, uint64_t offset, uint64_t length,
+                         int mode);
+  // `whence`: SEEK_DATA, SEEK_HOLE.  ENXIO.
+  Result<uint64_t> Seek(Ino ino, uint64_t offset, int whence);
+  // May copy less than asked for, at the end of the file or when space runs out.
+  Result<size_t> CopyRange(const Context& context, Ino from, uint64_t from_offset, Ino to,
+                           uint64_t to_offset, size_t size);
 
   // Calls `visit` for the entries behind `cookie` (0 to begin), "." and ".."
   // included, until it returns false.  The name is valid during the call, which
@@ -78,15 +94,29 @@ class Filesystem {
   Result<void> ReadDirectory(Ino ino, uint64_t cookie,
                              const std::function<bool(const DirEntry&)>& visit);
 
-  // Names of the namespaces user., trusted. and security.; EOPNOTSUPP for others.
+  // Names of the namespaces user., trusted. and security., and the POSIX ACLs;
+  // EOPNOTSUPP for others.
   Result<std::string> GetXattr(Ino ino, std::string_view name);
-  Result<std::string> ListXattrs(Ino ino);
-  // `flags`: XATTR_CREATE, XATTR_REPLACE.
+  // Those of trusted. are shown to root only.
+  Result<std::string> ListXattrs(const Context& context, Ino ino);
+  // `flags`: XATTR_CREATE, XATTR_REPLACE.  An access ACL changes the mode with it.
   Result<void> SetXattr(const Context& context, Ino ino, std::string_view name,
                         std::string_view value, int flags);
   Result<void> RemoveXattr(const Context& context, Ino ino, std::string_view name);
 
   FsStats StatFs() const;
+
+  // Another size, of a filesystem in use; nothing keeps what it is, and 0 inodes is
+  // "as many as there are pages".  OUT_OF_RANGE, and nothing changed, when more is in
+  // use or the region cannot grow so far.
+  absl::Status Resize(std::optional<uint64_t> region_pages, std::optional<uint64_t> max_inodes);
+
+  // Between them the region does not change, so that a copy of it is whole: calls that
+  // change something wait.  False when it is so already.
+  bool Freeze() { return gate_.Close(); }
+  bool Thaw();
+  // Says when nobody is left to thaw it: waiting ends then.  Set before use.
+  void set_abandoned(std::function<bool()> abandoned) { gate_.set_abandoned(std::move(abandoned)); }
 
  private:
   Filesystem(pkram::Region* region, const Options& options, pkram::Pfn node);
@@ -97,13 +127,27 @@ class Filesystem {
   Result<InodeRef> FindChild(Inode* directory, std::string_view name);
   Result<void> Remove(const Context& context, Ino parent, std::string_view name, bool directory);
   bool IsAncestor(Ino ino, Ino of) const;
-  Result<void> DropPrivileges(const Context& context, Inode* inode, Change* change, bool mode_too)
+  void Inherit(const Context& context, Inode* directory, Birth* birth)
+      ABSL_SHARED_LOCKS_REQUIRED(directory->mu);
+  uint32_t DropPrivileges(const Context& context, Inode* inode, bool mode_too,
+                          std::vector<XattrEdit>* edits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
+  Result<void> EditInode(Inode* inode, Change* change, uint32_t mode,
+                         absl::Span<const XattrEdit> edits)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
+  Result<size_t> WriteTo(const Context& context, Inode* inode, uint64_t offset,
+                         absl::Span<const std::byte> bytes);
+  Result<void> SetAcl(const Context& context, Inode* inode, std::string_view name,
+                      std::string_view value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   void Reclaim(const Inode& inode);
+  void ReclaimNow(const Inode& inode);
   void ReclaimOrphans();
 
   pkram::Region* const region_;
   const std::string node_name_;
+  std::atomic<bool> inodes_follow_pages_;
+  Gate gate_;
+  pkram::Mutex deferred_mu_;
+  std::vector<Ino> deferred_ ABSL_GUARDED_BY(deferred_mu_);  // to reclaim when thawed
   InodeTable table_;
   InodeCache cache_;
   InodeRef root_;           // the kernel never looks it up, and always uses it

@@ -1,5 +1,6 @@
 #include "fs/inode.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "fs/directory.h"
@@ -100,12 +101,17 @@ void Change::AddLinks(Inode* inode, int32_t delta) {
         WithHigh(was, static_cast<uint32_t>(was >> 32) + static_cast<uint32_t>(delta)));
 }
 
-void Change::SetInline(Inode* inode, bool is_inline) {
+void Change::SetFlag(Inode* inode, uint32_t flag, bool value) {
   const uint64_t* const word = &inode->record().generation_flags;
-  Store(inode, word, WithHigh(transaction_.Pending(word), is_inline ? kInlineData : 0));
+  const uint64_t was = transaction_.Pending(word);
+  const auto flags = static_cast<uint32_t>(was >> 32);
+  Store(inode, word, WithHigh(was, value ? flags | flag : flags & ~flag));
 }
 
 void Change::SetTime(Inode* inode, TimeIndex which, Timestamp time) {
+  // The clock may be set back, and who comes first need not have read it first: what
+  // says "changed since" must not go back with it.
+  if (which == kCtime) time = std::max(time, TimeOf(inode->record(), kCtime));
   Store(inode, &inode->record().seconds[which], static_cast<uint64_t>(time.seconds));
   const uint64_t* const nanos = &inode->record().nanos[which / 2];
   const uint64_t was = transaction_.Pending(nanos);

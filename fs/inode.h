@@ -45,7 +45,8 @@ class Inode {
     return static_cast<uint32_t>(Word(&InodeRecord::generation_flags));
   }
   Ino parent() const { return Word(&InodeRecord::parent); }
-  bool is_inline() const { return (Word(&InodeRecord::generation_flags) >> 32 & kInlineData) != 0; }
+  bool is_inline() const { return HasFlag(kInlineData); }
+  bool is_linkable() const { return HasFlag(kLinkable); }
   bool is_directory() const { return S_ISDIR(mode()); }
   bool is_regular() const { return S_ISREG(mode()); }
 
@@ -75,6 +76,9 @@ class Inode {
  private:
   friend class InodeCache;
 
+  bool HasFlag(uint32_t flag) const {
+    return (Word(&InodeRecord::generation_flags) >> 32 & flag) != 0;
+  }
   uint64_t Word(uint64_t InodeRecord::*field) const { return pkram::LoadWord(&(record().*field)); }
 
   pkram::Region* const region_;
@@ -105,7 +109,8 @@ class Change {
   void SetOwner(Inode* inode, uint32_t uid, uint32_t gid);
   void AddLinks(Inode* inode, int32_t delta);
   void SetSize(Inode* inode, uint64_t size) { Store(inode, &inode->record().size, size); }
-  void SetInline(Inode* inode, bool is_inline);
+  void SetFlag(Inode* inode, uint32_t flag, bool value);
+  void SetInline(Inode* inode, bool is_inline) { SetFlag(inode, kInlineData, is_inline); }
   void SetAllocatedEnd(Inode* inode, uint64_t end) {
     Store(inode, &inode->header().allocated_end, end);
   }

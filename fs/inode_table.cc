@@ -33,7 +33,7 @@ pkram::Pfn InodeTable::PageOf(Ino ino) const {
 
 Result<InodeTable::Reservation> InodeTable::Reserve() {
   pkram::MutexLock lock(&mu_);
-  if (used_ >= limit_) return Errno{ENOSPC};
+  if (used_ >= limit()) return Errno{ENOSPC};
   region_->Unseal(&node_->seal);
   const bool fresh = free_.empty();
   const Ino ino = fresh ? end_ : free_.back();

@@ -6,6 +6,7 @@
 #ifndef FS_INODE_TABLE_H_
 #define FS_INODE_TABLE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -39,7 +40,9 @@ class InodeTable {
   void Clear(Ino ino, uint32_t generation);
 
   uint64_t used() const;
-  uint64_t limit() const { return limit_; }
+  // How many there may be.
+  uint64_t limit() const { return limit_.load(std::memory_order_relaxed); }
+  void set_limit(uint64_t limit) { limit_.store(limit, std::memory_order_relaxed); }
 
   // All inodes that exist, in order; while nobody changes the table.
   std::vector<Ino> All() const;
@@ -47,7 +50,7 @@ class InodeTable {
  private:
   pkram::Region* const region_;
   const pkram::format::Node* const node_;
-  const uint64_t limit_;
+  std::atomic<uint64_t> limit_;
   mutable pkram::Mutex mu_;
   pkram::LinkMap entries_ ABSL_GUARDED_BY(mu_);
   uint64_t end_ ABSL_GUARDED_BY(mu_) = 0;  // slots from here on were never used

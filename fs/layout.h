@@ -41,6 +41,7 @@ enum TimeIndex { kAtime, kMtime, kCtime, kBtime };
 
 // InodeRecord flags.
 inline constexpr uint32_t kInlineData = 1;  // contents stand in inline_area
+inline constexpr uint32_t kLinkable = 2;    // was made without a name, and has had none yet
 
 // --- Directories ----------------------------------------------------------------
 // An array of 64-byte slots: block 0 is the inode's inline area, block b > 0 is

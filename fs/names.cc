@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "fs/acl.h"
 #include "fs/directory.h"
 #include "fs/filesystem.h"
 #include "fs/lock_set.h"
@@ -76,8 +77,34 @@ Result<Attr> Filesystem::Lookup(Ino parent, std::string_view name) {
 
 // --- Making -------------------------------------------------------------------------
 
+// What a new inode has from its maker and from its directory: owner, group, ACLs.
+void Filesystem::Inherit(const Context& context, Inode* directory, Birth* birth) {
+  const bool makes_directory = S_ISDIR(birth->mode);
+  birth->uid = context.uid;
+  birth->gid = context.gid;
+  birth->now = context.now;
+  if (makes_directory) birth->parent = directory->ino();
+  if ((directory->mode() & S_ISGID) != 0) {
+    birth->gid = static_cast<uint32_t>(directory->record().owner >> 32);
+    if (makes_directory) birth->mode |= S_ISGID;
+  }
+  if (S_ISLNK(birth->mode)) return;
+  const Xattrs xattrs(region_, directory);
+  const auto inherited = xattrs.empty() ? std::nullopt : xattrs.Get(kDefaultAcl);
+  if (!inherited) {
+    birth->mode &= ~(context.umask & 0777);
+    return;
+  }
+  Acl acl = *Acl::Parse(*inherited);
+  acl.Restrict(birth->mode);
+  birth->mode = (birth->mode & ~uint32_t{0777}) | acl.ModeBits();
+  if (!acl.IsMode()) Xattrs::Append(&birth->xattrs, kAccessAcl, acl.Bytes());
+  if (makes_directory) Xattrs::Append(&birth->xattrs, kDefaultAcl, *inherited);
+}
+
 Result<Attr> Filesystem::MakeInode(const Context& context, Ino parent, std::string_view name,
                                    Birth birth) {
+  const Gate::Pass pass(&gate_);
   if (const int error = CheckName(name); error != 0) return Errno{error};
   const Result<InodeRef> got = GetDirectory(parent);
   if (!got.ok()) return got.as_errno();
@@ -89,14 +116,7 @@ Result<Attr> Filesystem::MakeInode(const Context& context, Ino parent, std::stri
     if (directory->nlink() == 0) return Errno{ENOENT};
     if (directory->directory().Find(name)) return Errno{EEXIST};
     if (makes_directory && directory->nlink() >= kMaxLinks) return Errno{EMLINK};
-    birth.uid = context.uid;
-    birth.gid = context.gid;
-    birth.now = context.now;
-    if ((directory->mode() & S_ISGID) != 0) {
-      birth.gid = static_cast<uint32_t>(directory->record().owner >> 32);
-      if (makes_directory) birth.mode |= S_ISGID;
-    }
-    if (makes_directory) birth.parent = parent;
+    Inherit(context, directory, &birth);
     Result<Unborn> unborn = Unborn::Conceive(region_, &table_, birth);
     if (!unborn.ok()) return unborn.as_errno();
     Change change(region_);
@@ -152,7 +172,31 @@ Result<Attr> Filesystem::MakeSymlink(const Context& context, Ino parent, std::st
   return MakeInode(context, parent, name, birth);
 }
 
+Result<Attr> Filesystem::MakeTemporary(const Context& context, Ino parent, uint32_t mode) {
+  const Gate::Pass pass(&gate_);
+  const Result<InodeRef> got = GetDirectory(parent);
+  if (!got.ok()) return got.as_errno();
+  Inode* const directory = (*got).get();
+  ReaderLock lock(&directory->mu);
+  if (directory->nlink() == 0) return Errno{ENOENT};
+  Birth birth;
+  birth.mode = S_IFREG | (mode & 07777);
+  birth.linked = false;
+  Inherit(context, directory, &birth);
+  Result<Unborn> unborn = Unborn::Conceive(region_, &table_, birth);
+  if (!unborn.ok()) return unborn.as_errno();
+  // It is in use before anybody could take it for one that nobody uses.
+  unborn->AddLookup();
+  Change change(region_);
+  unborn->Deliver(&change);
+  change.Commit();
+  const InodeRef made = cache_.Get(unborn->ino());
+  ReaderLock made_lock(&made->mu);
+  return made->GetAttr();
+}
+
 Result<Attr> Filesystem::Link(const Context& context, Ino ino, Ino parent, std::string_view name) {
+  const Gate::Pass pass(&gate_);
   if (const int error = CheckName(name); error != 0) return Errno{error};
   const Result<InodeRef> got = GetDirectory(parent);
   if (!got.ok()) return got.as_errno();
@@ -163,13 +207,15 @@ Result<Attr> Filesystem::Link(const Context& context, Ino ino, Ino parent, std::
     const LockSet locks({directory, inode.get()});
     directory->mu.AssertHeld();
     if (inode->is_directory()) return Errno{EPERM};
-    if (directory->nlink() == 0 || inode->nlink() == 0) return Errno{ENOENT};
+    if (directory->nlink() == 0) return Errno{ENOENT};
+    if (inode->nlink() == 0 && !inode->is_linkable()) return Errno{ENOENT};
     if (inode->nlink() >= kMaxLinks) return Errno{EMLINK};
     if (directory->directory().Find(name)) return Errno{EEXIST};
     Change change(region_);
     const auto inserted = directory->directory().Insert(&change, name, ino, TypeOf(inode->mode()));
     if (!inserted.ok()) return inserted.as_errno();
     change.AddLinks(inode.get(), 1);
+    if (inode->is_linkable()) change.SetFlag(inode.get(), kLinkable, false);
     change.SetTime(inode.get(), kCtime, context.now);
     change.Modified(directory, context.now);
     change.Commit();
@@ -192,6 +238,7 @@ Result<void> Filesystem::RemoveDirectory(const Context& context, Ino parent,
 
 Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_view name,
                                 bool want_directory) {
+  const Gate::Pass pass(&gate_);
   const Result<InodeRef> got = GetDirectory(parent);
   if (!got.ok()) return got.as_errno();
   Inode* const directory = (*got).get();
@@ -233,6 +280,7 @@ bool Filesystem::IsAncestor(Ino ino, Ino of) const {
 
 Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::string_view old_name,
                                 Ino new_parent, std::string_view new_name, uint32_t flags) {
+  const Gate::Pass pass(&gate_);
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   const bool whiteout = (flags & RENAME_WHITEOUT) != 0;
   if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0) return Errno{EINVAL};
@@ -301,9 +349,7 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
       if (whiteout) {
         Birth birth;
         birth.mode = S_IFCHR;
-        birth.uid = context.uid;
-        birth.gid = context.gid;
-        birth.now = context.now;
+        Inherit(context, from, &birth);
         Result<Unborn> unborn = Unborn::Conceive(region_, &table_, birth);
         if (!unborn.ok()) return unborn.as_errno();
         white.emplace(*std::move(unborn));

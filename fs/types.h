@@ -6,6 +6,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -26,7 +27,7 @@ inline constexpr uint32_t kMaxLinks = 0x7fffffff;
 struct Timestamp {
   int64_t seconds = 0;
   uint32_t nanos = 0;
-  friend bool operator==(const Timestamp&, const Timestamp&) = default;
+  friend auto operator<=>(const Timestamp&, const Timestamp&) = default;
 };
 
 // Who calls, and when.
@@ -34,6 +35,8 @@ struct Context {
   uid_t uid = 0;
   gid_t gid = 0;
   Timestamp now;
+  uint32_t umask = 0;         // for what is made
+  std::vector<gid_t> groups{};  // besides `gid`; looked at only where an ACL is set
 };
 
 struct Attr {

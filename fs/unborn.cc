@@ -15,12 +15,14 @@ void FillInode(format::Object* page, const Birth& birth, uint32_t generation) {
   header.client_bytes = format::kObjectClientBytes;
   header.flags = format::kBytesAreMetadata | (directory ? format::kPagesAreMetadata : 0);
   auto& record = *reinterpret_cast<InodeRecord*>(page->client);
-  record.mode_nlink = birth.mode | uint64_t{directory ? 2u : 1u} << 32;
+  const uint32_t links = !birth.linked ? 0 : directory ? 2 : 1;
+  record.mode_nlink = birth.mode | uint64_t{links} << 32;
   record.owner = birth.uid | uint64_t{birth.gid} << 32;
   record.rdev = birth.rdev;
   const bool inline_data = (S_ISREG(birth.mode) || S_ISLNK(birth.mode)) && header.pages == 0 &&
                            birth.target.size() <= kInlineBytes;
-  record.generation_flags = generation | uint64_t{inline_data ? kInlineData : 0} << 32;
+  const uint32_t flags = (inline_data ? kInlineData : 0) | (birth.linked ? 0 : kLinkable);
+  record.generation_flags = generation | uint64_t{flags} << 32;
   record.parent = birth.parent;
   record.size = directory ? DirectorySize(0) : birth.target.size();
   if (inline_data) std::copy(birth.target.begin(), birth.target.end(), record.inline_area);
@@ -44,6 +46,13 @@ Result<Unborn> Unborn::Conceive(pkram::Region* region, InodeTable* table, const 
     object->header.pages = links.Finish(&unborn.runs_);
     object->header.allocated_end = 1;
   }
+  if (!birth.xattrs.empty()) {
+    const absl::StatusOr<uint64_t> bytes =
+        pkram::BuildBytes(region, birth.xattrs, pkram::Urgency::kNormal, &unborn.runs_);
+    if (!bytes.ok()) return ToErrno(bytes.status());
+    object->header.bytes = *bytes;
+    object->header.bytes_len = birth.xattrs.size();
+  }
   FillInode(object, birth, slot->generation);
   return unborn;
 }
@@ -52,6 +61,11 @@ Unborn::~Unborn() {
   if (table_ == nullptr) return;
   for (const pkram::PageRun& run : runs_) region_->space().Discard(run);
   table_->Cancel(slot_);
+}
+
+void Unborn::AddLookup() {
+  region_->mapping().WritableAt<format::Object>(page_)->header.lookups =
+      uint64_t{region_->mount_epoch()} << 32 | 1;
 }
 
 void Unborn::Deliver(Change* change) {

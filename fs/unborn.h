@@ -4,6 +4,7 @@
 #ifndef FS_UNBORN_H_
 #define FS_UNBORN_H_
 
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -24,10 +25,12 @@ struct Birth {
   uint64_t rdev = 0;
   Ino parent = 0;           // of a directory
   std::string_view target;  // of a symlink
+  std::string xattrs{};     // as Xattrs::Append makes them
+  bool linked = true;       // but for O_TMPFILE
   Timestamp now;
 };
 
-// Fills the object page of a new inode with one link (a directory: two) to it.
+// Fills the object page of a new inode with one link (a directory: two) to it, or none.
 void FillInode(pkram::format::Object* page, const Birth& birth, uint32_t generation);
 
 class Unborn {
@@ -43,6 +46,9 @@ class Unborn {
   ~Unborn();
 
   Ino ino() const { return slot_.ino; }
+
+  // As InodeCache::AddLookup, while nothing reaches it.
+  void AddLookup();
 
   // Adds its birth to `change`, which will be committed.
   void Deliver(Change* change);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "absl/container/flat_hash_set.h"
+#include "fs/acl.h"
 #include "fs/layout.h"
 #include "pkram/link_builder.h"
 #include "pkram/link_list.h"
@@ -11,7 +12,6 @@
 namespace pkramfs {
 
 using pkram::kPageSize;
-using pkram::Pfn;
 namespace format = pkram::format;
 
 namespace {
@@ -38,15 +38,25 @@ bool ForEach(std::string_view blob, Fn fn) {
 
 }  // namespace
 
-bool Xattrs::Sound(std::string_view blob) {
+bool Xattrs::Sound(std::string_view blob, bool directory) {
   absl::flat_hash_set<std::string_view> names;
   bool sound = true;
-  const bool whole = ForEach(blob, [&](std::string_view name, std::string_view, std::string_view) {
+  const auto check = [&](std::string_view name, std::string_view value, std::string_view) {
     sound = !name.empty() && name.size() <= kMaxName && name.find('\0') == std::string_view::npos &&
             names.insert(name).second;
+    if (name == kAccessAcl || name == kDefaultAcl) {
+      const std::optional<Acl> acl = Acl::Parse(value);
+      sound = sound && acl && !acl->empty() && (directory || name == kAccessAcl);
+    }
     return sound;
-  });
-  return whole && sound;
+  };
+  return ForEach(blob, check) && sound;
+}
+
+void Xattrs::Append(std::string* blob, std::string_view name, std::string_view value) {
+  const XattrHeader header{static_cast<uint32_t>(name.size()), static_cast<uint32_t>(value.size())};
+  blob->append(reinterpret_cast<const char*>(&header), sizeof(header));
+  blob->append(name).append(value);
 }
 
 std::string Xattrs::Blob() const {
@@ -70,40 +80,35 @@ std::optional<std::string> Xattrs::Get(std::string_view name) const {
   return found;
 }
 
-std::string Xattrs::List() const {
-  std::string names;
-  if (empty()) return names;
+void Xattrs::ForEachName(absl::FunctionRef<void(std::string_view)> fn) const {
+  if (empty()) return;
   ForEach(Blob(), [&](std::string_view name, std::string_view, std::string_view) {
-    names.append(name).push_back('\0');
+    fn(name);
     return true;
   });
-  return names;
 }
 
-Result<void> Xattrs::Set(Change* change, std::string_view name,
-                         std::optional<std::string_view> value) {
+Result<void> Xattrs::Edit(Change* change, absl::Span<const XattrEdit> edits) {
   std::string blob;
-  ForEach(Blob(), [&](std::string_view n, std::string_view, std::string_view entry) {
-    if (n != name) blob.append(entry);
+  ForEach(Blob(), [&](std::string_view name, std::string_view, std::string_view entry) {
+    const bool edited = std::any_of(edits.begin(), edits.end(),
+                                    [&](const XattrEdit& edit) { return edit.name == name; });
+    if (!edited) blob.append(entry);
     return true;
   });
-  if (value) {
-    const XattrHeader header{static_cast<uint32_t>(name.size()),
-                             static_cast<uint32_t>(value->size())};
-    blob.append(reinterpret_cast<const char*>(&header), sizeof(header));
-    blob.append(name).append(*value);
+  bool adds = false;
+  for (const XattrEdit& edit : edits) {
+    if (!edit.value) continue;
+    Append(&blob, edit.name, *edit.value);
+    adds = true;
   }
   if (blob.size() > format::kMaxMetadataBytes) return Errno{ENOSPC};
   // Removing makes space, so it may use what is kept for that.
-  const auto urgency = value ? pkram::Urgency::kNormal : pkram::Urgency::kMakesSpace;
-  pkram::LinkBuilder links(region_, urgency);
-  for (size_t at = 0; at < blob.size(); at += kPageSize) {
-    const absl::Status added =
-        links.AppendFilledPage(at / kPageSize, std::string_view(blob).substr(at, kPageSize));
-    if (!added.ok()) return ToErrno(added);
-  }
+  const auto urgency = adds ? pkram::Urgency::kNormal : pkram::Urgency::kMakesSpace;
+  const absl::StatusOr<uint64_t> bytes = pkram::BuildBytes(region_, blob, urgency, change->made());
+  if (!bytes.ok()) return ToErrno(bytes.status());
   pkram::CollectList(region_->mapping(), inode_->header().bytes, change->dropped());
-  change->Store(inode_, &inode_->header().bytes, links.Finish(change->made()));
+  change->Store(inode_, &inode_->header().bytes, *bytes);
   change->Store(inode_, &inode_->header().bytes_len, blob.size());
   return {};
 }

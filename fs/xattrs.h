@@ -6,11 +6,19 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
+#include "absl/types/span.h"
 #include "fs/inode.h"
 #include "fs/result.h"
 #include "pkram/region.h"
 
 namespace pkramfs {
+
+// `name` gets another value; without one it goes.
+struct XattrEdit {
+  std::string_view name;
+  std::optional<std::string> value;
+};
 
 class Xattrs {
  public:
@@ -20,14 +28,17 @@ class Xattrs {
 
   bool empty() const { return inode_->header().bytes == 0; }
   std::optional<std::string> Get(std::string_view name) const;
-  // The names, each with a NUL behind it.
-  std::string List() const;
+  void ForEachName(absl::FunctionRef<void(std::string_view)> fn) const;
 
-  // Adds to `change` that `name` has another value; without one it goes.  ENOSPC.
-  Result<void> Set(Change* change, std::string_view name, std::optional<std::string_view> value);
+  // The blob of some attributes, for a new inode.
+  static void Append(std::string* blob, std::string_view name, std::string_view value);
 
-  // Says that a blob is well-formed: whole entries, no name twice.
-  static bool Sound(std::string_view blob);
+  // Adds edits to `change`, once in its life.  ENOSPC.
+  Result<void> Edit(Change* change, absl::Span<const XattrEdit> edits);
+
+  // Says that a blob is well-formed: whole entries, no name twice, ACLs that are some, the
+  // default one a directory's.
+  static bool Sound(std::string_view blob, bool directory);
 
  private:
   std::string Blob() const;

@@ -1,4 +1,4 @@
-// What pkramctl asks a running daemon, through the mount: an ioctl on its root.
+// What pkramctl asks of a running daemon, through the mount: ioctls on its root.
 #ifndef MOUNT_CONTROL_H_
 #define MOUNT_CONTROL_H_
 
@@ -15,7 +15,20 @@ struct ControlReply {
 };
 static_assert(sizeof(ControlReply) == 8192);
 
+inline constexpr uint64_t kControlKeep = ~uint64_t{0};
+
+struct ControlResize {
+  uint64_t size;    // in: bytes of contents, or kControlKeep
+  uint64_t inodes;  // in: how many at most, 0 for no limit of their own, or kControlKeep
+  char error[496];  // out: why nothing was changed, or ""
+};
+static_assert(sizeof(ControlResize) == 512);
+
 inline constexpr unsigned kControlStatistics = _IOR('P', 1, ControlReply);
+// For root and the user who mounted; EPERM.
+inline constexpr unsigned kControlResize = _IOWR('P', 2, ControlResize);
+inline constexpr unsigned kControlFreeze = _IO('P', 3);  // EBUSY when it is frozen
+inline constexpr unsigned kControlThaw = _IO('P', 4);    // EINVAL when it is not
 
 }  // namespace pkramfs
 

@@ -27,6 +27,8 @@ namespace pkramfs {
 namespace {
 
 constexpr int kReadAheadKiB = 1024;
+constexpr unsigned kMaxThreads = 10000;
+constexpr unsigned kIdleThreads = 16;
 
 void Say(const std::string& text) { std::fprintf(stderr, "pkramfs: %s\n", text.c_str()); }
 
@@ -144,10 +146,15 @@ class Session {
 
   void Loop() {
     fuse_loop_config* const config = fuse_loop_cfg_create();
+    // Each change that waits while the filesystem is frozen keeps a thread, and who
+    // thaws it needs one, too.
+    fuse_loop_cfg_set_max_threads(config, kMaxThreads);
+    fuse_loop_cfg_set_idle_threads(config, kIdleThreads);
     fuse_session_loop_mt(se_, config);
     fuse_loop_cfg_destroy(config);
   }
   void End() { fuse_session_exit(se_); }
+  bool ended() const { return fuse_session_exited(se_) != 0; }
 
  private:
   fuse_session* se_ = nullptr;
@@ -176,6 +183,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
       Session::Mount(FuseOptions(options, file->path()), options.mount_point, &server);
   if (!session.ok()) return session.status();
   running = session->get();
+  fs->set_abandoned([running] { return running->ended(); });
   running->Loop();
   session->reset();
   if (interrupted) return absl::CancelledError("the start was interrupted");

@@ -31,11 +31,6 @@ std::string Human(uint64_t bytes) {
   return absl::StrCat(bytes, units[unit]);
 }
 
-uint64_t RegionPages(uint64_t size) {
-  const uint64_t contents = pkram::PagesFor(size);
-  return contents + pkram::Region::Overhead(contents);
-}
-
 // A daemon seals its region after its mount is gone; one whose mount is there
 // will not let go.
 absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path) {
@@ -93,6 +88,11 @@ void WarnAboutLogout(const std::string& path, const std::function<void(const std
 
 }  // namespace
 
+uint64_t RegionPages(uint64_t size) {
+  const uint64_t contents = pkram::PagesFor(size);
+  return contents + pkram::Region::Overhead(contents);
+}
+
 absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
     const MountOptions& options, const std::function<void(const std::string&)>& warn) {
   const std::string given = RegionPath(options.region);
@@ -119,6 +119,7 @@ absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
   if (!bytes.ok()) return bytes.status();
   pkram::Region::OpenOptions open;
   open.lock_memory = options.lock_memory;
+  open.resizable = true;
   if (options.size) open.pages = RegionPages(*options.size);
   if (*bytes == 0) {
     const uint64_t pages = options.size ? open.pages : DefaultPages(*backing);

@@ -15,6 +15,9 @@
 namespace pkramfs {
 
 // A region that is open, and what its opening changed.
+// Pages of a region that holds `size` bytes of contents.
+uint64_t RegionPages(uint64_t size);
+
 class RegionFile {
  public:
   // Waits up to 10 s for a daemon whose mount is gone already.  `warn` gets

@@ -6,14 +6,17 @@
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "mount/control.h"
+#include "mount/region_file.h"
 
 namespace pkramfs {
 namespace {
@@ -43,7 +46,23 @@ Timestamp Now() {
 
 Context ContextOf(fuse_req_t req) {
   const fuse_ctx* const ctx = fuse_req_ctx(req);
-  return {.uid = ctx->uid, .gid = ctx->gid, .now = Now()};
+  return {.uid = ctx->uid, .gid = ctx->gid, .now = Now(), .umask = ctx->umask, .groups = {}};
+}
+
+// The same for whom it matters which groups the caller is in.
+Context ContextWithGroups(fuse_req_t req) {
+  Context context = ContextOf(req);
+  if (context.uid == 0) return context;
+  context.groups.resize(64);
+  const int count =
+      fuse_req_getgroups(req, static_cast<int>(context.groups.size()), context.groups.data());
+  const size_t known = count < 0 ? 0 : static_cast<size_t>(count);
+  if (known > context.groups.size()) {
+    context.groups.resize(known);
+    fuse_req_getgroups(req, count, context.groups.data());
+  }
+  context.groups.resize(known);
+  return context;
 }
 
 timespec ToTimespec(Timestamp t) { return {t.seconds, static_cast<long>(t.nanos)}; }
@@ -116,7 +135,8 @@ void Init(void* userdata, fuse_conn_info* conn) {
   constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_IOCTL_DIR |
                                FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                                FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
-                               FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
+                               FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA |
+                               FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
   conn->want |= conn->capable & kWanted;
   // Opens are not sent (see Open), so truncation must come as a request of its own;
   // nobody else changes contents, so a new mtime does not mean stale pages; and
@@ -262,13 +282,13 @@ void GetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
 }
 
 void ListXattrs(fuse_req_t req, fuse_ino_t ino, size_t size) {
-  ReplyBytes(req, Begin(req, Request::kListXattrs)->ListXattrs(ino), size);
+  ReplyBytes(req, Begin(req, Request::kListXattrs)->ListXattrs(ContextOf(req), ino), size);
 }
 
 void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
               int flags) {
   Filesystem* const fs = Begin(req, Request::kSetXattr);
-  ReplyStatus(req, fs->SetXattr(ContextOf(req), ino, name, {value, size}, flags));
+  ReplyStatus(req, fs->SetXattr(ContextWithGroups(req), ino, name, {value, size}, flags));
 }
 
 void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
@@ -291,25 +311,38 @@ bool DirectWritesInvalidate() {
   return result;
 }
 
-void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
-  Filesystem* const fs = Begin(req, Request::kCreate);
-  Result<Attr> made = fs->MakeNode(ContextOf(req), parent, name, (mode & 07777) | S_IFREG);
-  if (!made.ok() && made.error() == EEXIST && (fi->flags & O_EXCL) == 0) {
-    made = fs->Lookup(parent, name);
-  }
+// A file open for writing only cannot be mapped shared, so its bytes may come straight
+// from the writer: no copy in the page cache, and no question for security.capability
+// before each write.
+void ReplyCreate(fuse_req_t req, const Result<Attr>& made, fuse_file_info* fi) {
   if (!made.ok()) {
     fuse_reply_err(req, made.error());
     return;
   }
-  // A file open for writing only cannot be mapped shared, so its bytes may come
-  // straight from the writer: no copy in the page cache, and no question for
-  // security.capability before each write.
+  Filesystem* const fs = ServerOf(req)->fs;
   fi->direct_io = (fi->flags & O_ACCMODE) == O_WRONLY && DirectWritesInvalidate();
   fi->keep_cache = 1;
   const Attr attr = *made;
   const fuse_entry_param entry = ToEntry(attr);
   if (fuse_reply_create(req, &entry, fi) == -ENOENT) fs->Forget(attr.ino, 1);
 }
+
+void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
+  Filesystem* const fs = Begin(req, Request::kCreate);
+  Result<Attr> made = fs->MakeNode(ContextOf(req), parent, name, (mode & 07777) | S_IFREG);
+  if (!made.ok() && made.error() == EEXIST && (fi->flags & O_EXCL) == 0) {
+    made = fs->Lookup(parent, name);
+  }
+  ReplyCreate(req, made, fi);
+}
+
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+void MakeTemporary(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* fi) {
+  Filesystem* const fs = Begin(req, Request::kMakeTemporary);
+  const Result<Attr> made = fs->MakeTemporary(ContextOf(req), parent, mode);
+  ReplyCreate(req, made, fi);
+}
+#endif
 
 // File handles carry no state, so the kernel need not ask: after the first ENOSYS
 // it opens and closes by itself.
@@ -362,6 +395,36 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
     fuse_reply_write(req, *written);
   } else {
     fuse_reply_err(req, written.error());
+  }
+}
+
+void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+               fuse_file_info*) {
+  Filesystem* const fs = Begin(req, Request::kFallocate);
+  ReplyStatus(req, fs->Fallocate(ContextOf(req), ino, static_cast<uint64_t>(offset),
+                                 static_cast<uint64_t>(length), mode));
+}
+
+void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  const Result<uint64_t> found =
+      Begin(req, Request::kSeek)->Seek(ino, static_cast<uint64_t>(offset), whence);
+  if (found.ok()) {
+    fuse_reply_lseek(req, static_cast<off_t>(*found));
+  } else {
+    fuse_reply_err(req, found.error());
+  }
+}
+
+void CopyRange(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*, fuse_ino_t to,
+               off_t to_offset, fuse_file_info*, size_t size, int) {
+  Filesystem* const fs = Begin(req, Request::kCopyRange);
+  const Result<size_t> copied =
+      fs->CopyRange(ContextOf(req), from, static_cast<uint64_t>(from_offset), to,
+                    static_cast<uint64_t>(to_offset), size);
+  if (copied.ok()) {
+    fuse_reply_write(req, *copied);
+  } else {
+    fuse_reply_err(req, copied.error());
   }
 }
 
@@ -449,19 +512,50 @@ void ReadDirectoryPlus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 
 // --- pkramctl ------------------------------------------------------------------------
 
-void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
-           const void*, size_t, size_t out_size) {
-  Filesystem* const fs = Begin(req, Request::kIoctl);
-  if (command != kControlStatistics || out_size < sizeof(ControlReply)) {
-    fuse_reply_err(req, ENOTTY);
-    return;
-  }
+void ReplyStatistics(fuse_req_t req) {
   Server* const server = ServerOf(req);
-  const std::string json = server->statistics.Json(server->node, *fs, server->region);
+  const std::string json = server->statistics.Json(server->node, *server->fs, server->region);
   ControlReply reply{};
   reply.size = static_cast<uint32_t>(std::min(json.size(), sizeof(reply.json)));
   std::memcpy(reply.json, json.data(), reply.size);
   fuse_reply_ioctl(req, 0, &reply, sizeof(reply));
+}
+
+void ReplyResize(fuse_req_t req, const void* in) {
+  ControlResize resize;
+  std::memcpy(&resize, in, sizeof(resize));
+  std::optional<uint64_t> pages, inodes;
+  if (resize.size != kControlKeep) pages = RegionPages(resize.size);
+  if (resize.inodes != kControlKeep) inodes = resize.inodes;
+  const absl::Status done = ServerOf(req)->fs->Resize(pages, inodes);
+  const std::string_view error(done.message().data(), done.message().size());
+  resize.error[error.copy(resize.error, sizeof(resize.error) - 1)] = 0;
+  fuse_reply_ioctl(req, 0, &resize, sizeof(resize));
+}
+
+void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
+           const void* in, size_t in_size, size_t out_size) {
+  Filesystem* const fs = Begin(req, Request::kIoctl);
+  if (command == kControlStatistics && out_size >= sizeof(ControlReply)) {
+    ReplyStatistics(req);
+    return;
+  }
+  if (command != kControlResize && command != kControlFreeze && command != kControlThaw) {
+    fuse_reply_err(req, ENOTTY);
+    return;
+  }
+  const uid_t uid = fuse_req_ctx(req)->uid;
+  if (uid != 0 && uid != geteuid()) {
+    fuse_reply_err(req, EPERM);
+  } else if (command == kControlFreeze || command == kControlThaw) {
+    const int error =
+        command == kControlFreeze ? (fs->Freeze() ? 0 : EBUSY) : (fs->Thaw() ? 0 : EINVAL);
+    error != 0 ? fuse_reply_err(req, error) : fuse_reply_ioctl(req, 0, nullptr, 0);
+  } else if (in_size < sizeof(ControlResize) || out_size < sizeof(ControlResize)) {
+    fuse_reply_err(req, EINVAL);
+  } else {
+    ReplyResize(req, in);
+  }
 }
 
 fuse_lowlevel_ops MakeOperations() {
@@ -497,6 +591,12 @@ fuse_lowlevel_ops MakeOperations() {
   ops.listxattr = ListXattrs;
   ops.removexattr = RemoveXattr;
   ops.create = Create;
+  ops.fallocate = Fallocate;
+  ops.lseek = Seek;
+  ops.copy_file_range = CopyRange;
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+  ops.tmpfile = MakeTemporary;
+#endif
   ops.ioctl = Ioctl;
   return ops;
 }

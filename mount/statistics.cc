@@ -7,12 +7,15 @@
 namespace pkramfs {
 namespace {
 
-constexpr const char* kNames[] = {"lookup",      "forget",      "getattr", "setattr",  "readlink",
-                                  "mknod",       "mkdir",       "unlink",  "rmdir",    "symlink",
-                                  "rename",      "link",        "open",    "read",     "write",
-                                  "flush",       "release",     "fsync",   "opendir",  "readdir",
-                                  "readdirplus", "releasedir",  "statfs",  "setxattr", "getxattr",
-                                  "listxattr",   "removexattr", "create",  "ioctl"};
+constexpr const char* kNames[] = {"lookup",      "forget",     "getattr",     "setattr",
+                                  "readlink",    "mknod",      "mkdir",       "unlink",
+                                  "rmdir",       "symlink",    "rename",      "link",
+                                  "open",        "read",       "write",       "flush",
+                                  "release",     "fsync",      "opendir",     "readdir",
+                                  "readdirplus", "releasedir", "statfs",      "setxattr",
+                                  "getxattr",    "listxattr",  "removexattr", "create",
+                                  "tmpfile",     "fallocate",  "lseek",       "copy_file_range",
+                                  "ioctl"};
 static_assert(std::size(kNames) == static_cast<size_t>(Request::kCount));
 
 }  // namespace

@@ -41,6 +41,10 @@ enum class Request {
   kListXattrs,
   kRemoveXattr,
   kCreate,
+  kMakeTemporary,
+  kFallocate,
+  kSeek,
+  kCopyRange,
   kIoctl,
   kCount
 };

@@ -49,6 +49,9 @@ class Backing {
   // RESOURCE_EXHAUSTED as above.
   virtual absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes) = 0;
 
+  // Makes pages that nothing reaches exist, all zeros.  RESOURCE_EXHAUSTED as above.
+  virtual absl::Status FillZeros(PageRun run) = 0;
+
   // Gives the memory of pages back to the system, as far as the backing can.
   // Best effort: a page that is not given back costs memory, nothing else.
   virtual void GiveBack(PageRun run) = 0;

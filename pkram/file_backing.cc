@@ -108,12 +108,21 @@ class FileBacking final : public Backing {
     return absl::OkStatus();
   }
 
-  void GiveBack(PageRun run) override {
-    // Where it is not supported, the pages stay and are used again.
-    (void)fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                    static_cast<off_t>(run.first.offset()),
-                    static_cast<off_t>(run.count * kPageSize));
+  // A page that was a hole is zeroed by the kernel, when it is touched first.
+  absl::Status FillZeros(PageRun run) override {
+    if (Punch(run)) return Reserve(run);
+    static constexpr char kZeros[16 * kPageSize] = {};
+    for (uint64_t done = 0; done < run.count;) {
+      const uint64_t n = std::min<uint64_t>(run.count - done, sizeof(kZeros) / kPageSize);
+      const iovec iov{const_cast<char*>(kZeros), n * kPageSize};
+      if (absl::Status s = Fill((run.first + done).offset(), {&iov, 1}); !s.ok()) return s;
+      done += n;
+    }
+    return absl::OkStatus();
   }
+
+  // Where it is not supported, the pages stay and are used again.
+  void GiveBack(PageRun run) override { (void)Punch(run); }
 
   void ShrinkTo(uint64_t pages) override {
     struct stat st;
@@ -124,6 +133,12 @@ class FileBacking final : public Backing {
   }
 
  private:
+  bool Punch(PageRun run) {
+    return fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     static_cast<off_t>(run.first.offset()),
+                     static_cast<off_t>(run.count * kPageSize)) == 0;
+  }
+
   const int fd_;
 };
 

@@ -84,7 +84,8 @@ struct SuperBlock {
   uint64_t nodes;        // entry: first node, or 0
   uint64_t mount_epoch;  // raised at each open for writing; lookup counts refer to it
   uint64_t seal;         // of `nodes` and `mount_epoch`
-  uint8_t reserved[kPageSize - 120];
+  uint64_t limit;        // pages that may be in use, of a region that is to shrink; or 0
+  uint8_t reserved[kPageSize - 128];
 };
 static_assert(sizeof(SuperBlock) == kPageSize);
 static_assert(offsetof(SuperBlock, page_count) == 56);

@@ -30,8 +30,8 @@ absl::Status LinkBuilder::AppendFilledPage(uint64_t index, std::string_view byte
   return Append(index, format::MakeEntry(*pfn));
 }
 
-uint64_t LinkBuilder::Chain(Region* region, const std::vector<Pfn>& links) {
-  uint64_t next = 0;
+uint64_t LinkBuilder::Chain(Region* region, const std::vector<Pfn>& links, uint64_t tail) {
+  uint64_t next = tail;
   for (auto it = links.rbegin(); it != links.rend(); ++it) {
     region->mapping().WritableAt<Link>(*it)->next = next;
     next = format::MakeEntry(*it);
@@ -39,10 +39,10 @@ uint64_t LinkBuilder::Chain(Region* region, const std::vector<Pfn>& links) {
   return next;
 }
 
-uint64_t LinkBuilder::Finish(std::vector<PageRun>* built) {
+uint64_t LinkBuilder::Finish(std::vector<PageRun>* built, uint64_t tail) {
   for (const Pfn page : std::exchange(pages_, {})) AddRun(built, page);
   for (const Pfn link : links_) AddRun(built, link);
-  return Chain(region_, TakeLinks());
+  return Chain(region_, TakeLinks(), tail);
 }
 
 std::vector<Pfn> LinkBuilder::TakeLinks() { return std::exchange(links_, {}); }
@@ -50,6 +50,16 @@ std::vector<Pfn> LinkBuilder::TakeLinks() { return std::exchange(links_, {}); }
 void LinkBuilder::Discard() {
   for (const Pfn link : TakeLinks()) region_->space().Discard({link, 1});
   for (const Pfn page : std::exchange(pages_, {})) region_->space().Discard({page, 1});
+}
+
+absl::StatusOr<uint64_t> BuildBytes(Region* region, std::string_view bytes, Urgency urgency,
+                                    std::vector<PageRun>* built) {
+  LinkBuilder links(region, urgency);
+  for (size_t at = 0; at < bytes.size(); at += kPageSize) {
+    const absl::Status added = links.AppendFilledPage(at / kPageSize, bytes.substr(at, kPageSize));
+    if (!added.ok()) return added;
+  }
+  return links.Finish(built);
 }
 
 }  // namespace pkram

@@ -75,6 +75,52 @@ void LinkMap::Truncate(uint64_t end, std::vector<PageRun>* runs) {
   }
 }
 
+const uint64_t* LinkMap::Joint(uint64_t from) const {
+  const auto it = links_.lower_bound(from);
+  return it == links_.begin() ? head_ : &std::prev(it)->second->next;
+}
+
+uint64_t LinkMap::Tail(uint64_t to) const {
+  const auto it = links_.lower_bound(to);
+  return it == links_.end() ? 0 : format::MakeEntry(region_->mapping().PfnOf(it->second));
+}
+
+void LinkMap::Adopt(uint64_t from, uint64_t to) {
+  const uint64_t joint = LoadWord(Joint(from));
+  const auto after = links_.erase(links_.lower_bound(from), links_.lower_bound(to));
+  const uint64_t tail =
+      after == links_.end() ? 0 : format::MakeEntry(region_->mapping().PfnOf(after->second));
+  for (uint64_t word = joint; word != tail;) {
+    const Link* const link = region_->mapping().At<Link>(format::EntryPfn(word));
+    links_.emplace(link->index / kLinkEntries, link);
+    word = link->next;
+  }
+}
+
+uint64_t LinkMap::FindPage(uint64_t index, uint64_t end) const {
+  for (auto it = links_.lower_bound(index / kLinkEntries); it != links_.end(); ++it) {
+    const uint64_t base = it->first * kLinkEntries;
+    if (base >= end) break;
+    for (uint64_t k = base < index ? index - base : 0; k < kLinkEntries; ++k) {
+      if (format::IsPage(LoadWord(&it->second->entry[k]))) return std::min(base + k, end);
+    }
+  }
+  return end;
+}
+
+uint64_t LinkMap::FindHole(uint64_t index, uint64_t end) const {
+  while (index < end) {
+    const auto it = links_.find(index / kLinkEntries);
+    if (it == links_.end()) return index;
+    const uint64_t base = it->first * kLinkEntries;
+    for (uint64_t k = index - base; k < kLinkEntries; ++k) {
+      if (!format::IsPage(LoadWord(&it->second->entry[k]))) return std::min(base + k, end);
+    }
+    index = base + kLinkEntries;
+  }
+  return end;
+}
+
 uint64_t LinkMap::end() const {
   if (links_.empty()) return 0;
   const auto& [number, link] = *links_.rbegin();

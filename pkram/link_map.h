@@ -40,6 +40,24 @@ class LinkMap {
   // REQUIRES: they are garbage already (behind the object's allocated end).
   void Truncate(uint64_t end, std::vector<PageRun>* runs);
 
+  // Swaps the links numbered [from, to) (entry i is link i / 510's) for others that were
+  // built beside them, in one word: storing Tail's value behind the new links and the
+  // entry of their first one to Joint is what swaps; Adopt takes note of it afterwards.
+  const uint64_t* Joint(uint64_t from) const;
+  uint64_t Tail(uint64_t to) const;
+  void Adopt(uint64_t from, uint64_t to);
+  // fn(number, link) for the links numbered [from, to).
+  template <typename Fn>
+  void ForEachLinkOf(uint64_t from, uint64_t to, Fn fn) const {
+    for (auto it = links_.lower_bound(from); it != links_.end() && it->first < to; ++it) {
+      fn(it->first, *it->second);
+    }
+  }
+
+  // The first index at or behind `index` that has a page, or none: at most `end`.
+  uint64_t FindPage(uint64_t index, uint64_t end) const;
+  uint64_t FindHole(uint64_t index, uint64_t end) const;
+
   // fn(index, entry) for the page entries of [from, to).
   template <typename Fn>
   void ForEachPage(uint64_t from, uint64_t to, Fn fn) const {

@@ -25,8 +25,8 @@ absl::StatusOr<std::unique_ptr<Mapping>> Mapping::Create(Backing* backing, uint6
   return std::unique_ptr<Mapping>(new Mapping(*base, writable, pages));
 }
 
-absl::Status Mapping::LockInMemory() {
-  if (mlock2(base_, pages_ * kPageSize, MLOCK_ONFAULT) == 0) return absl::OkStatus();
+absl::Status Mapping::LockInMemory(uint64_t pages) {
+  if (mlock2(base_, pages * kPageSize, MLOCK_ONFAULT) == 0) return absl::OkStatus();
   return absl::PermissionDeniedError(
       absl::StrCat("cannot lock the region in memory: ", std::strerror(errno),
                    ": raise the limit (ulimit -l) or mount without mlock"));

@@ -27,9 +27,9 @@ class Mapping {
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
-  // Keeps in memory what is touched through base() from now on.  PERMISSION_DENIED
-  // beyond RLIMIT_MEMLOCK.
-  absl::Status LockInMemory();
+  // Keeps in memory what is touched of the first `pages` pages through base() from now
+  // on.  PERMISSION_DENIED beyond RLIMIT_MEMLOCK.
+  absl::Status LockInMemory(uint64_t pages);
   // Touches pages that exist, so that they are locked.
   absl::Status Populate(PageRun run);
 

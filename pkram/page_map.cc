@@ -34,11 +34,14 @@ bool PageMap::Claim(Pfn pfn, Purpose purpose) {
   return true;
 }
 
-void PageMap::Truncate(uint64_t pages) {
-  assert(end() <= pages && pages <= pages_);
-  free_pages_ -= pages_ - pages;
+void PageMap::SetPages(uint64_t pages) {
+  assert(end() <= pages && pages <= used_.size());
+  free_pages_ = free_pages_ + pages - pages_;
+  // The last cluster may be another, or only have another length.
+  const uint64_t changed = std::min(pages, pages_) / kClusterPages;
   pages_ = pages;
   clusters_ = (pages + kClusterPages - 1) / kClusterPages;
+  for (uint64_t cluster = changed; cluster < clusters_; ++cluster) Reindex(cluster);
 }
 
 void PageMap::FinishClaims() {

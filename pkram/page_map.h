@@ -37,9 +37,9 @@ class PageMap {
   bool Claim(Pfn pfn, Purpose purpose);
   void FinishClaims();
 
-  // Fewer pages than it was made for, before FinishClaims.
+  // Another number of pages, at most what it was made for.
   // REQUIRES: end() <= pages.
-  void Truncate(uint64_t pages);
+  void SetPages(uint64_t pages);
 
   // A run of 1 to `want` pages (count 0 when nothing is free), at `goal` if
   // that page is free: passing the page behind the last one extends its run.

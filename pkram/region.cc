@@ -55,6 +55,10 @@ absl::Status CheckGeometry(const std::string& name, const SuperBlock& super, boo
     return absl::DataLossError(
         absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
   }
+  if (super.limit != 0 && (super.limit < format::kMinPages || super.limit > super.page_count)) {
+    return absl::DataLossError(
+        absl::StrCat(name, ": page 0: the super block's limit is out of bounds"));
+  }
   if (writable && (super.ro_compat & ~format::kKnownReadOnlyCompat) != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat(name, ": the region has features that this program can read but not write (",
@@ -103,7 +107,13 @@ absl::Status ReadJournal(const std::string& name, Reading* reading) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Reading> Read(Backing* backing, bool writable, bool guarded, uint64_t pages) {
+// Address space for a region that may grow, in pages.
+uint64_t RoomToGrow(uint64_t pages) {
+  constexpr uint64_t kLeast = uint64_t{1} << 24;  // 64 GiB
+  return std::min(std::max(kLeast, 4 * pages), std::max(pages, format::kMaxPages));
+}
+
+absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& options) {
   absl::StatusOr<uint64_t> size = backing->Size();
   if (!size.ok()) return size.status();
   const std::string& name = backing->name();
@@ -114,35 +124,45 @@ absl::StatusOr<Reading> Read(Backing* backing, bool writable, bool guarded, uint
                      "if it is not needed"));
   }
   Reading reading;
+  uint64_t bound = 0;
   {
     absl::StatusOr<std::unique_ptr<Mapping>> first =
         Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
     if (!first.ok()) return first.status();
     const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
     if (absl::Status s = CheckIdentity(name, super); !s.ok()) return s;
-    pages = std::max(pages, super.page_count);
     // Read again below, with its checksum; until then it only has to be mappable.
-    if (pages > format::kMaxPages) {
+    bound = super.page_count;
+    if (bound > format::kMaxPages) {
       return absl::DataLossError(
           absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
     }
   }
-  const auto access = !writable ? Mapping::Access::kReadOnly
-                      : guarded ? Mapping::Access::kGuarded
-                                : Mapping::Access::kWritable;
+  const auto access = !options.writable ? Mapping::Access::kReadOnly
+                      : options.guarded ? Mapping::Access::kGuarded
+                                        : Mapping::Access::kWritable;
   for (;;) {
-    absl::StatusOr<std::unique_ptr<Mapping>> mapping = Mapping::Create(backing, pages, access);
+    const uint64_t least = std::max(bound, options.pages);
+    absl::StatusOr<std::unique_ptr<Mapping>> mapping =
+        Mapping::Create(backing, options.resizable ? RoomToGrow(least) : least, access);
+    // It does with less when there is no more.
+    if (!mapping.ok() && options.resizable) mapping = Mapping::Create(backing, least, access);
     if (!mapping.ok()) return mapping.status();
     reading.mapping = *std::move(mapping);
     reading.view =
-        std::make_unique<PageView>(reading.mapping.get(), std::min(PagesFor(*size), pages));
+        std::make_unique<PageView>(reading.mapping.get(), std::min(PagesFor(*size), bound));
     reading.committed_slots = 0;
     if (absl::Status s = ReadJournal(name, &reading); !s.ok()) return s;
-    if (absl::Status s = CheckGeometry(name, reading.super(), writable); !s.ok()) return s;
+    if (absl::Status s = CheckGeometry(name, reading.super(), options.writable); !s.ok()) return s;
     // A committed slot may hold a change of the size itself.
-    if (reading.super().page_count <= pages) return reading;
-    pages = reading.super().page_count;
+    if (reading.super().page_count == bound) return reading;
+    bound = reading.super().page_count;
   }
+}
+
+absl::Status TooSmall(const std::string& name, uint64_t pages, uint64_t in_use) {
+  return absl::OutOfRangeError(absl::StrCat(name, ": a size of ", pages, " pages is too small: ",
+                                            in_use, " are in use: choose a larger size"));
 }
 
 absl::Status ProblemStatus(const std::string& name, const Problem& problem) {
@@ -206,19 +226,20 @@ absl::Status Region::Format(Backing* backing, uint64_t pages) {
 absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> backing,
                                                      const OpenOptions& options) {
   if (absl::Status s = backing->Lock(options.writable); !s.ok()) return s;
-  absl::StatusOr<Reading> reading =
-      Read(backing.get(), options.writable, options.guarded, options.pages);
+  absl::StatusOr<Reading> reading = Read(backing.get(), options);
   if (!reading.ok()) return reading.status();
-  const uint64_t pages = options.pages != 0 ? options.pages : reading->super().page_count;
+  const SuperBlock& super = reading->super();
+  const uint64_t kept = super.limit != 0 ? super.limit : super.page_count;
+  const uint64_t pages = options.pages != 0 ? options.pages : kept;
   PageMap map(reading->mapping->pages());
   Walk walk(reading->view.get(), &map, options.client, Walk::Mode::kStopAtFirst);
-  walk.Run(reading->super());
+  walk.Run(super);
   if (!walk.problems().empty()) return ProblemStatus(backing->name(), walk.problems().front());
-  if (map.end() > pages) {
-    return absl::OutOfRangeError(absl::StrCat(backing->name(), ": a size of ", pages,
-                                              " pages is too small: the region uses pages up to ",
-                                              map.end(), ": choose a larger size"));
+  const uint64_t in_use = map.pages() - map.free_pages();
+  if (options.pages != 0 && options.pages < std::max(in_use, format::kMinPages)) {
+    return TooSmall(backing->name(), options.pages, in_use);
   }
+  const Space::Size wanted = Space::SizeFor(map, pages);
   std::unique_ptr<Region> region(new Region);
   region->backing_ = std::move(backing);
   region->mapping_ = std::move(reading->mapping);
@@ -227,7 +248,7 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   if (options.store_hook) region->journal_->set_store_hook(options.store_hook);
   region->found_ = walk.nodes();
   if (options.writable) {
-    if (absl::Status s = region->Accept(walk, std::move(map), pages, options.lock_memory); !s.ok())
+    if (absl::Status s = region->Accept(walk, std::move(map), wanted, options.lock_memory); !s.ok())
       return s;
   }
   return region;
@@ -235,7 +256,7 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
 
 // From here on the region is changed: what was committed is applied, what is
 // garbage is cleared, and this use begins.
-absl::Status Region::Accept(const Walk& walk, PageMap map, uint64_t pages, bool lock_memory) {
+absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size, bool lock_memory) {
   const PageRun head{Pfn(0), super().journal_first + super().journal_slots};
   if (absl::Status s = backing_->Reserve(head); !s.ok()) return s;
   if (lock_memory) {
@@ -246,27 +267,56 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, uint64_t pages, bool 
     journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);
   }
   Unseal(&super().seal);
-  if (pages != super().page_count) {
-    SuperBlock changed = super();
-    changed.page_count = pages;
-    const auto* page_count = reinterpret_cast<const uint64_t*>(mapping_->base() + 56);
-    static_assert(offsetof(SuperBlock, page_count) == 56);
-    Transaction t(journal_.get());
-    t.Store(page_count, pages);
-    t.Store(&super().checksum, SuperChecksum(changed));
-    t.Commit();
-  }
+  StoreSize(size);
   journal_->Publish(&super().mount_epoch, (super().mount_epoch + 1) & 0xffffffff);
-  map.Truncate(pages);
+  map.SetPages(size.pages);
   map.FinishClaims();
-  space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map));
+  space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map), size.limit);
   space_->GiveBackUnused();
+  return absl::OkStatus();
+}
+
+void Region::StoreSize(Space::Size size) {
+  if (size.pages == super().page_count && size.limit == super().limit) return;
+  SuperBlock changed = super();
+  changed.page_count = size.pages;
+  const auto* page_count =
+      reinterpret_cast<const uint64_t*>(mapping_->base() + offsetof(SuperBlock, page_count));
+  Transaction t(journal_.get());
+  t.Store(page_count, size.pages);
+  t.Store(&super().checksum, SuperChecksum(changed));
+  t.Store(&super().limit, size.limit);
+  t.Commit();
+}
+
+absl::Status Region::Resize(uint64_t pages) {
+  MutexLock lock(&resize_mu_);
+  if (pages > mapping_->pages()) {
+    return absl::OutOfRangeError(
+        absl::StrCat(backing_->name(), ": cannot grow beyond ", mapping_->pages(),
+                     " pages while it is in use: unmount it, and mount it with the new size"));
+  }
+  // Space beyond the old size must not be used before the region has it, and space beyond
+  // the new one not any more when it has not.
+  const uint64_t before = super().page_count;
+  if (pages > before) {
+    if (locked_) {
+      if (absl::Status s = mapping_->LockInMemory(pages); !s.ok()) return s;
+    }
+    StoreSize({pages, 0});
+  }
+  const absl::StatusOr<Space::Size> size =
+      pages < format::kMinPages ? absl::OutOfRangeError("") : space_->Resize(pages);
+  if (!size.ok()) return TooSmall(backing_->name(), pages, space_->counts().InUse());
+  StoreSize(*size);
   return absl::OkStatus();
 }
 
 absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* client) {
   if (absl::Status s = backing->Lock(false); !s.ok()) return s;
-  absl::StatusOr<Reading> reading = Read(backing, false, false, 0);
+  OpenOptions options;
+  options.writable = false;
+  absl::StatusOr<Reading> reading = Read(backing, options);
   if (!reading.ok()) return reading.status();
   PageMap map(reading->mapping->pages());
   Walk walk(reading->view.get(), &map, client, Walk::Mode::kFindAll);
@@ -303,7 +353,7 @@ absl::Status Region::Close(WalkClient* client) {
 }
 
 absl::Status Region::LockInMemory(const PageMap& map) {
-  if (absl::Status s = mapping_->LockInMemory(); !s.ok()) return s;
+  if (absl::Status s = mapping_->LockInMemory(map.pages()); !s.ok()) return s;
   for (PageRun run = map.NextUsed(Pfn()); run.count > 0;
        run = map.NextUsed(run.first + run.count)) {
     if (absl::Status s = mapping_->Populate(run); !s.ok()) return s;
@@ -319,6 +369,11 @@ absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
   for (const iovec& v : bytes) end += v.iov_len;
   const Pfn first(offset >> kPageShift);
   return mapping_->Populate({first, PagesFor(end) - first.value()});
+}
+
+absl::Status Region::FillZeros(PageRun run) {
+  absl::Status filled = backing_->FillZeros(run);
+  return filled.ok() && locked_ ? mapping_->Populate(run) : filled;
 }
 
 void Region::Unseal(const uint64_t* seal) {

@@ -39,6 +39,7 @@ class Region {
     bool guarded = false;              // tests: a stray store faults
     bool lock_memory = false;          // keep what the region holds from being swapped out
     uint64_t pages = 0;                // change the size to this many; 0 keeps it
+    bool resizable = false;            // take address space to grow into: see Resize
     WalkClient* client = nullptr;      // checks live nodes; used during Open only
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
   };
@@ -69,6 +70,12 @@ class Region {
   static absl::StatusOr<Report> Check(Backing* backing, WalkClient* client);
 
   ~Region();
+
+  // Another size of a region in use.  Pages in use stay where they are: while some lie
+  // beyond a smaller size, the file stays larger, but no more than `pages` are used.
+  // OUT_OF_RANGE, and nothing changed, when more pages are in use or when the region was
+  // not opened to grow so far.
+  absl::Status Resize(uint64_t pages);
 
   // Seals everything and ends the use.  DATA_LOSS, and no seal, when the region
   // is not sound any more: something scribbled on it while it was in use.
@@ -101,6 +108,9 @@ class Region {
   // memory if the region is locked.  RESOURCE_EXHAUSTED.
   absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes);
 
+  // The same with zeros.
+  absl::Status FillZeros(PageRun run);
+
   // Clears a seal; before the first change of what it covers.
   void Unseal(const uint64_t* seal);
 
@@ -113,7 +123,8 @@ class Region {
  private:
   Region() = default;
   absl::Status LockInMemory(const PageMap& map);
-  absl::Status Accept(const Walk& walk, PageMap map, uint64_t pages, bool lock_memory);
+  absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, bool lock_memory);
+  void StoreSize(Space::Size size);
 
   std::unique_ptr<Backing> backing_;
   std::unique_ptr<Mapping> mapping_;
@@ -122,6 +133,7 @@ class Region {
   std::vector<NodeCounts> found_;
   bool locked_ = false;
 
+  Mutex resize_mu_;  // one at a time
   mutable Mutex nodes_mu_;
   absl::flat_hash_set<std::string> taken_ ABSL_GUARDED_BY(nodes_mu_);
 };

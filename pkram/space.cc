@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace pkram {
 namespace {
 
@@ -35,13 +37,11 @@ void Coalesce(std::vector<PageRun>* runs) {
 
 }  // namespace
 
-Space::Space(Backing* backing, Mapping* mapping, PageMap map)
-    : backing_(backing),
-      mapping_(mapping),
-      reserve_(ReserveFor(map.pages())),
-      map_(std::move(map)),
-      exists_(mapping->pages()) {
+Space::Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit)
+    : backing_(backing), mapping_(mapping), map_(std::move(map)), exists_(mapping->pages()) {
   MutexLock lock(&mu_);
+  reserve_ = ReserveFor(limit == 0 ? map_.pages() : limit);
+  beyond_ = limit == 0 ? 0 : map_.pages() - limit;
   high_water_ = map_.end();
 }
 
@@ -50,14 +50,16 @@ absl::Status Space::Full() const { return absl::ResourceExhaustedError("the regi
 // Allocates, waiting for limbo if that is where the free pages are.  Pins are
 // held by readers that take no lock, so waiting under locks cannot deadlock.
 PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
-  const uint64_t keep = urgency == Urgency::kMakesSpace ? 0 : reserve_;
   const auto deadline = std::chrono::steady_clock::now() + patience_;
   MutexLock lock(&mu_);
-  while (map_.free_pages() <= keep) {
+  const auto keep = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return beyond_ + (urgency == Urgency::kMakesSpace ? 0 : reserve_);
+  };
+  while (map_.free_pages() <= keep()) {
     if (limbo_.empty() && burying_ == 0) return {};
     if (!freed_.WaitUntil(&mu_, deadline)) return {};
   }
-  const PageRun run = map_.Allocate(purpose, std::min(want, map_.free_pages() - keep), goal);
+  const PageRun run = map_.Allocate(purpose, std::min(want, map_.free_pages() - keep()), goal);
   high_water_ = std::max(high_water_, run.first.value() + run.count);
   return run;
 }
@@ -184,15 +186,35 @@ void Space::Leave(uint64_t epoch) {
 Space::Counts Space::counts() const {
   MutexLock lock(&mu_);
   Counts c;
-  c.total = map_.pages();
+  c.total = map_.pages() - beyond_;
   c.limbo = limbo_pages_ + burying_;
-  const uint64_t free = map_.free_pages() + c.limbo;
+  const uint64_t all_free = map_.free_pages() + c.limbo;
+  const uint64_t free = all_free - std::min(all_free, beyond_);
   c.reserved = std::min(free, reserve_);
   c.free = free - c.reserved;
   c.end = map_.end();
   c.data = map_.data_pages();
   c.metadata = map_.pages() - map_.free_pages() - c.data;
   return c;
+}
+
+// Pages do not move, so a region cannot end before its last one.
+Space::Size Space::SizeFor(const PageMap& map, uint64_t pages) {
+  const uint64_t end = map.end();
+  return end <= pages ? Size{pages, 0} : Size{end, pages};
+}
+
+absl::StatusOr<Space::Size> Space::Resize(uint64_t pages) {
+  MutexLock lock(&mu_);
+  const uint64_t in_use = map_.pages() - map_.free_pages() - limbo_pages_ - burying_;
+  if (in_use + ReserveFor(pages) > pages) {
+    return absl::OutOfRangeError(absl::StrCat(in_use, " pages are in use"));
+  }
+  const Size size = SizeFor(map_, pages);
+  map_.SetPages(size.pages);
+  beyond_ = size.limit == 0 ? 0 : size.pages - size.limit;
+  reserve_ = ReserveFor(pages);
+  return size;
 }
 
 void Space::GiveBackUnused() {

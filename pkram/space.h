@@ -32,8 +32,9 @@ enum class Urgency { kNormal, kMakesSpace };
 
 class Space {
  public:
-  // `backing` and `mapping` must outlive it; `map` has its claims finished.
-  Space(Backing* backing, Mapping* mapping, PageMap map);
+  // `backing` and `mapping` must outlive it; `map` has its claims finished.  `limit` as
+  // in Size.
+  Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit = 0);
 
   // One page for metadata, existing and zeroed.  RESOURCE_EXHAUSTED.
   absl::StatusOr<Pfn> AllocateMetadata(Urgency urgency = Urgency::kNormal);
@@ -82,6 +83,7 @@ class Space {
     uint64_t end = 0;       // one past the last page in use
     uint64_t data = 0;      // in use for data; limbo included
     uint64_t metadata = 0;  // in use for the rest; limbo included
+    uint64_t InUse() const { return total - free - reserved; }
   };
   Counts counts() const;
 
@@ -90,6 +92,16 @@ class Space {
 
   // Gives back what nothing uses (a crash may have left some), and the tail.
   void GiveBackUnused();
+
+  // What a region of another size comes to.
+  struct Size {
+    uint64_t pages;  // that it has
+    uint64_t limit;  // that may be in use, when pages beyond the wanted size are; or 0
+  };
+  // At most the mapping's pages.  OUT_OF_RANGE when more than `pages` are in use.
+  absl::StatusOr<Size> Resize(uint64_t pages);
+  // The size of a region whose pages in use are these.
+  static Size SizeFor(const PageMap& map, uint64_t pages);
 
   static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 2 : 16; }
 
@@ -109,12 +121,13 @@ class Space {
 
   Backing* const backing_;
   Mapping* const mapping_;
-  const uint64_t reserve_;
   std::chrono::milliseconds patience_{5000};
 
   mutable Mutex mu_;
   CondVar freed_;
   PageMap map_ ABSL_GUARDED_BY(mu_);
+  uint64_t reserve_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;  // pages that must stay free: Size::limit
   // Free pages that exist already: metadata is reserved a batch at a time.
   Bitmap exists_ ABSL_GUARDED_BY(mu_);
   uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have

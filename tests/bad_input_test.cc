@@ -81,6 +81,10 @@ TEST_F(BadInputTest, SizesThatCannotBe) {
   ExpectMountRefused({"a region has 64 to", "pages"}, "size=8000000t");
   ExpectMountRefused({"more than this machine can map", "choose a smaller size"}, "size=900t");
   MakeRegion();
+  Mount();
+  Spill(mount_ + "/file", std::string(1 << 20, 'x'));
+  Unmount();
+  WaitUntilFree();
   ExpectMountRefused({"too small", "choose a larger size"}, "size=64k");
 }
 

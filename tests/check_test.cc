@@ -158,13 +158,23 @@ TEST(XattrBlobTest, SoundBlobsOnly) {
                              static_cast<uint32_t>(value.size())};
     return std::string(reinterpret_cast<const char*>(&header), 8) + name + value;
   };
-  EXPECT_TRUE(Xattrs::Sound(""));
-  EXPECT_TRUE(Xattrs::Sound(entry("user.a", "1") + entry("user.b", "")));
-  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1") + entry("user.a", "2")));
-  EXPECT_FALSE(Xattrs::Sound(entry("", "1")));
-  EXPECT_FALSE(Xattrs::Sound(entry(std::string("a\0b", 3), "1")));
-  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1").substr(0, 12)));
-  EXPECT_FALSE(Xattrs::Sound("short"));
+  EXPECT_TRUE(Xattrs::Sound("", false));
+  EXPECT_TRUE(Xattrs::Sound(entry("user.a", "1") + entry("user.b", ""), false));
+  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1") + entry("user.a", "2"), false));
+  EXPECT_FALSE(Xattrs::Sound(entry("", "1"), false));
+  EXPECT_FALSE(Xattrs::Sound(entry(std::string("a\0b", 3), "1"), false));
+  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1").substr(0, 12), false));
+  EXPECT_FALSE(Xattrs::Sound("short", false));
+  // owner rwx, user 7 r, group rx, mask r, others none
+  const std::string acl(
+      "\2\0\0\0\1\0\7\0\xff\xff\xff\xff\2\0\4\0\7\0\0\0\4\0\5\0\xff\xff\xff\xff"
+      "\x10\0\4\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff",
+      44);
+  EXPECT_TRUE(Xattrs::Sound(entry("system.posix_acl_access", acl), false));
+  EXPECT_TRUE(Xattrs::Sound(entry("system.posix_acl_default", acl), true));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_default", acl), false));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl.substr(0, 4)), false));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl.substr(0, 36)), false));
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ inline void AddToPicture(Filesystem* fs, Ino ino, const std::string& path, Pictu
   for (const Timestamp& t : {a.atime, a.mtime, a.ctime, a.btime}) {
     text += " " + std::to_string(t.seconds) + "." + std::to_string(t.nanos);
   }
-  const std::string names = *fs->ListXattrs(ino);
+  const std::string names = *fs->ListXattrs({}, ino);
   std::map<std::string, std::string> xattrs;
   for (size_t at = 0; at < names.size(); at = names.find('\0', at) + 1) {
     const std::string name = names.c_str() + at;

@@ -317,7 +317,7 @@ TEST_F(NamesTest, ExtendedAttributesFollowTheirFlags) {
   EXPECT_EQ(fs().SetXattr(ctx(), ino, "system.x", "1", 0).error(), EOPNOTSUPP);
   EXPECT_EQ(fs().SetXattr(ctx(), ino, "user.", "1", 0).error(), EINVAL);
   EXPECT_EQ(*fs().GetXattr(ino, "user.a"), "22");
-  EXPECT_EQ(*fs().ListXattrs(ino), std::string("user.a\0user.b\0", 14));
+  EXPECT_EQ(*fs().ListXattrs(ctx(), ino), std::string("user.a\0user.b\0", 14));
   EXPECT_EQ(fs().RemoveXattr(ctx(), ino, "user.b").error(), 0);
   EXPECT_EQ(fs().RemoveXattr(ctx(), ino, "user.b").error(), ENODATA);
   EXPECT_EQ(fs().GetXattr(ino, "user.b").error(), ENODATA);

@@ -1,0 +1,216 @@
+// What the filesystem does with attributes, extended ones and ACLs included.
+#include <sys/xattr.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "fs/acl.h"
+#include "fs/file_data.h"
+#include "fs/filesystem.h"
+#include "fs/xattrs.h"
+
+namespace pkramfs {
+
+using pkram::ReaderLock;
+using pkram::WriterLock;
+
+namespace {
+
+constexpr std::string_view kCapability = "security.capability";
+constexpr std::string_view kTrusted = "trusted.";
+
+constexpr uint32_t kPermissions = 0777;
+
+bool IsAcl(std::string_view name) { return name == kAccessAcl || name == kDefaultAcl; }
+
+int CheckXattrName(std::string_view name) {
+  if (IsAcl(name)) return 0;
+  for (const std::string_view prefix :
+       {std::string_view("user."), kTrusted, std::string_view("security.")}) {
+    if (name.substr(0, prefix.size()) == prefix) {
+      if (name.size() == prefix.size()) return EINVAL;
+      return name.size() > kMaxName ? ERANGE : 0;
+    }
+  }
+  return EOPNOTSUPP;
+}
+
+}  // namespace
+
+Result<Attr> Filesystem::GetAttr(Ino ino) {
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  ReaderLock lock(&inode->mu);
+  return inode->GetAttr();
+}
+
+// What a change of contents or owner takes away: set-id bits from those who may not
+// keep them, capabilities from everybody.  Returns the mode that is left.
+uint32_t Filesystem::DropPrivileges(const Context& context, Inode* inode, bool mode_too,
+                                    std::vector<XattrEdit>* edits) {
+  const uint32_t mode = inode->mode();
+  uint32_t drop = 0;
+  if (mode_too || context.uid != 0) {
+    drop = mode & S_ISUID;
+    if ((mode & S_IXGRP) != 0) drop |= mode & S_ISGID;
+  }
+  const Xattrs xattrs(region_, inode);
+  if (!xattrs.empty() && xattrs.Get(kCapability)) edits->push_back({kCapability, std::nullopt});
+  return mode & ~drop;
+}
+
+// Adds another mode and other extended attributes to `change`.  ENOSPC.
+Result<void> Filesystem::EditInode(Inode* inode, Change* change, uint32_t mode,
+                                   absl::Span<const XattrEdit> edits) {
+  if (!edits.empty()) {
+    if (const auto r = Xattrs(region_, inode).Edit(change, edits); !r.ok()) return r;
+  }
+  if (mode != inode->mode()) change->SetMode(inode, mode);
+  return {};
+}
+
+Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChange& wanted) {
+  const Gate::Pass pass(&gate_);
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  WriterLock lock(&inode->mu);
+  const uint32_t what = wanted.what;
+  const bool resize = (what & AttrChange::kSetSize) != 0;
+  const bool chown = (what & (AttrChange::kSetUid | AttrChange::kSetGid)) != 0;
+  if (resize && inode->is_directory()) return Errno{EISDIR};
+  if (resize && !inode->is_regular()) return Errno{EINVAL};
+  if (resize && wanted.size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return Errno{EFBIG};
+  }
+  // truncate(2) to the size that a file has is no change of it; ftruncate and O_TRUNC,
+  // which set the time themselves, are.
+  const bool touches = what != AttrChange::kSetSize || wanted.size != inode->size();
+  Change change(region_);
+  uint32_t mode = inode->mode();
+  std::vector<XattrEdit> edits;
+  if (!inode->is_directory() && (resize || chown)) {
+    mode = DropPrivileges(context, inode.get(), chown, &edits);
+  }
+  if ((what & AttrChange::kSetMode) != 0) {
+    mode = (mode & S_IFMT) | (wanted.mode & 07777);
+    const Xattrs xattrs(region_, inode.get());
+    if (const auto bytes = xattrs.empty() ? std::nullopt : xattrs.Get(kAccessAcl)) {
+      Acl acl = *Acl::Parse(*bytes);
+      acl.SetModeBits(mode);
+      edits.push_back({kAccessAcl, acl.Bytes()});
+    }
+  }
+  if (const auto r = EditInode(inode.get(), &change, mode, edits); !r.ok()) return r.as_errno();
+  if (resize) {
+    if (const auto r = FileData(region_, inode.get()).Resize(&change, wanted.size); !r.ok()) {
+      return r.as_errno();
+    }
+    if (touches) change.SetTime(inode.get(), kMtime, context.now);
+  }
+  if (chown) {
+    const uint64_t owner = inode->record().owner;
+    change.SetOwner(
+        inode.get(), (what & AttrChange::kSetUid) != 0 ? wanted.uid : static_cast<uint32_t>(owner),
+        (what & AttrChange::kSetGid) != 0 ? wanted.gid : static_cast<uint32_t>(owner >> 32));
+  }
+  if ((what & AttrChange::kSetAtime) != 0) change.SetTime(inode.get(), kAtime, wanted.atime);
+  if ((what & AttrChange::kSetMtime) != 0) change.SetTime(inode.get(), kMtime, wanted.mtime);
+  if (touches) {
+    change.SetTime(inode.get(), kCtime,
+                   (what & AttrChange::kSetCtime) != 0 ? wanted.ctime : context.now);
+  }
+  change.Commit();
+  if (resize) FileData(region_, inode.get()).Trim();
+  return inode->GetAttr();
+}
+
+// --- Extended attributes ------------------------------------------------------------
+
+Result<std::string> Filesystem::GetXattr(Ino ino, std::string_view name) {
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
+  ReaderLock lock(&inode->mu);
+  std::optional<std::string> value = Xattrs(region_, inode.get()).Get(name);
+  if (!value) return Errno{ENODATA};
+  return *std::move(value);
+}
+
+Result<std::string> Filesystem::ListXattrs(const Context& context, Ino ino) {
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  ReaderLock lock(&inode->mu);
+  std::string names;
+  Xattrs(region_, inode.get()).ForEachName([&](std::string_view name) {
+    if (context.uid != 0 && name.substr(0, kTrusted.size()) == kTrusted) return;
+    names.append(name).push_back('\0');
+  });
+  return names;
+}
+
+// What an access list says of the owner, the group and the others is said by the mode,
+// too; one that says nothing else is kept as the mode only.
+Result<void> Filesystem::SetAcl(const Context& context, Inode* inode, std::string_view name,
+                                std::string_view value) {
+  if (S_ISLNK(inode->mode())) return Errno{EOPNOTSUPP};
+  const std::optional<Acl> acl = Acl::Parse(value);
+  if (!acl) return Errno{EINVAL};
+  XattrEdit edit{name, std::nullopt};
+  uint32_t mode = inode->mode();
+  if (!acl->empty()) {
+    if (name == kDefaultAcl && !inode->is_directory()) return Errno{EACCES};
+    if (name == kDefaultAcl || !acl->IsMode()) edit.value = std::string(value);
+    if (name == kAccessAcl) {
+      mode = (mode & ~kPermissions) | acl->ModeBits();
+      const auto group = static_cast<gid_t>(inode->record().owner >> 32);
+      const bool member =
+          context.gid == group ||
+          std::find(context.groups.begin(), context.groups.end(), group) != context.groups.end();
+      if (context.uid != 0 && !member) mode &= ~static_cast<uint32_t>(S_ISGID);
+    }
+  }
+  Change change(region_);
+  if (const auto r = EditInode(inode, &change, mode, {&edit, 1}); !r.ok()) return r;
+  change.SetTime(inode, kCtime, context.now);
+  change.Commit();
+  return {};
+}
+
+Result<void> Filesystem::SetXattr(const Context& context, Ino ino, std::string_view name,
+                                  std::string_view value, int flags) {
+  const Gate::Pass pass(&gate_);
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
+  if (value.size() > XATTR_SIZE_MAX) return Errno{E2BIG};
+  WriterLock lock(&inode->mu);
+  if (IsAcl(name)) return SetAcl(context, inode.get(), name, value);
+  Xattrs xattrs(region_, inode.get());
+  const bool exists = xattrs.Get(name).has_value();
+  if (exists && (flags & XATTR_CREATE) != 0) return Errno{EEXIST};
+  if (!exists && (flags & XATTR_REPLACE) != 0) return Errno{ENODATA};
+  Change change(region_);
+  const XattrEdit edit{name, std::string(value)};
+  if (const auto r = xattrs.Edit(&change, {&edit, 1}); !r.ok()) return r;
+  change.SetTime(inode.get(), kCtime, context.now);
+  change.Commit();
+  return {};
+}
+
+Result<void> Filesystem::RemoveXattr(const Context& context, Ino ino, std::string_view name) {
+  const Gate::Pass pass(&gate_);
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
+  WriterLock lock(&inode->mu);
+  Xattrs xattrs(region_, inode.get());
+  if (!xattrs.Get(name)) return Errno{ENODATA};
+  Change change(region_);
+  const XattrEdit edit{name, std::nullopt};
+  if (const auto r = xattrs.Edit(&change, {&edit, 1}); !r.ok()) return r;
+  change.SetTime(inode.get(), kCtime, context.now);
+  change.Commit();
+  return {};
+}
+
+}  // namespace pkramfs
