@@ -96,7 +96,7 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
   if (!has_value && name == "remount") {
     return absl::InvalidArgumentError(
         "option remount: a FUSE filesystem cannot be remounted in place: unmount it and mount it "
-        "again, its files stay");
+        "again, its files stay; `pkramctl resize` changes size= and nr_inodes= in place");
   }
   if (!has_value && Contains(kFuseOptions, name)) {
     if (name == "ro") options->read_only = true;

@@ -25,6 +25,11 @@ struct MountOptions {
   bool lock_memory = false;
   bool read_only = false;
   std::vector<std::string> fuse;  // options that the kernel and libfuse take
+
+  // Says of options that none but size= and nr_inodes= are given.
+  bool OnlySizes() const {
+    return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && fuse.empty();
+  }
 };
 
 // Applies one comma-separated list, as -o takes it.  INVALID_ARGUMENT naming the

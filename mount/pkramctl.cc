@@ -9,6 +9,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -37,21 +38,89 @@ const char* StateName(uint64_t state) {
   return state == pkram::format::kSaved ? "saved" : "unknown";
 }
 
-// What the daemon of a mounted region says; an error when it is not mounted here.
-absl::StatusOr<Json> AskDaemon(const std::string& path) {
-  for (const MountEntry& mount : MountsOf(path)) {
-    const int fd = open(mount.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) continue;  // a dead mount
-    ControlReply reply{};
-    const int result = ioctl(fd, kControlStatistics, &reply);
-    close(fd);
-    if (result != 0) continue;
-    Json json = Json::parse(std::string(reply.json, reply.size), nullptr, false);
+absl::Status IoError(const char* what) {
+  return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
+}
+
+// The live mount of a region, open.
+class LiveMount {
+ public:
+  // NOT_FOUND when it is not mounted here.
+  static absl::StatusOr<LiveMount> Of(const std::string& path) {
+    for (const MountEntry& mount : MountsOf(path)) {
+      LiveMount live(mount.mount_point);
+      // A dead mount can be opened, but nobody answers.
+      if (live.fd_ >= 0 && ioctl(live.fd_, kControlStatistics, &live.statistics_) == 0) return live;
+    }
+    return absl::NotFoundError(absl::StrCat(path, ": not mounted here: mount it first"));
+  }
+  LiveMount(LiveMount&& other) noexcept
+      : mount_point_(std::move(other.mount_point_)),
+        fd_(std::exchange(other.fd_, -1)),
+        statistics_(other.statistics_) {}
+  ~LiveMount() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  absl::StatusOr<Json> Statistics() const {
+    Json json = Json::parse(std::string(statistics_.json, statistics_.size), nullptr, false);
     if (json.is_discarded()) return absl::InternalError("the daemon's answer is not understood");
-    json["mounted_on"] = mount.mount_point;
+    json["mounted_on"] = mount_point_;
     return json;
   }
-  return absl::NotFoundError("not mounted here");
+
+  absl::Status Ask(const char* what, unsigned command, void* argument = nullptr) const {
+    if (ioctl(fd_, command, argument) == 0) return absl::OkStatus();
+    if (command == kControlFreeze && errno == EBUSY) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(mount_point_, " is frozen already: thaw it first"));
+    }
+    if (command == kControlThaw && errno == EINVAL) {
+      return absl::FailedPreconditionError(absl::StrCat(mount_point_, " is not frozen"));
+    }
+    return IoError(absl::StrCat(what, " ", mount_point_).c_str());
+  }
+
+  // What programs have stored through shared mappings is sent, too.
+  absl::Status Sync() const { return syncfs(fd_) == 0 ? absl::OkStatus() : IoError("syncfs"); }
+
+ private:
+  explicit LiveMount(std::string mount_point)
+      : mount_point_(std::move(mount_point)),
+        fd_(open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
+
+  std::string mount_point_;
+  int fd_;
+  ControlReply statistics_{};
+};
+
+absl::Status Freeze(const LiveMount& mount) {
+  if (absl::Status s = mount.Sync(); !s.ok()) return s;
+  return mount.Ask("cannot freeze", kControlFreeze);
+}
+
+absl::Status Resize(const LiveMount& mount, const std::string& list) {
+  MountOptions options;
+  if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), &options); !s.ok()) return s;
+  ControlResize resize{
+      options.size.value_or(kControlKeep), options.max_inodes.value_or(kControlKeep), {}};
+  if (!options.OnlySizes() || (!options.size && !options.max_inodes)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", list, "': only size= and nr_inodes= can be changed, as size=2G"));
+  }
+  if (absl::Status s = mount.Ask("cannot resize", kControlResize, &resize); !s.ok()) return s;
+  resize.error[sizeof(resize.error) - 1] = 0;
+  if (resize.error[0] == 0) return absl::OkStatus();
+  return absl::OutOfRangeError(resize.error);
+}
+
+// What is done to a region through its mount.
+template <typename Fn>
+int ThroughMount(const std::string& path, Fn fn) {
+  const absl::StatusOr<LiveMount> mount = LiveMount::Of(path);
+  if (!mount.ok()) return Fail(mount.status());
+  const absl::Status done = fn(*mount);
+  return done.ok() ? 0 : Fail(done);
 }
 
 Json ToJson(const std::string& path, const pkram::Region::Report& report) {
@@ -128,8 +197,10 @@ int Info(const std::string& path, bool as_json) {
     return report->problems.empty() ? status : kProblems;
   }
   if (!absl::IsUnavailable(report.status())) return Fail(report.status());
-  absl::StatusOr<Json> live = AskDaemon(path);
-  if (!live.ok()) return Fail(report.status());
+  const absl::StatusOr<LiveMount> mount = LiveMount::Of(path);
+  if (!mount.ok()) return Fail(report.status());
+  const absl::StatusOr<Json> live = mount->Statistics();
+  if (!live.ok()) return Fail(live.status());
   Json json;
   json["region"] = path;
   json.update(*live);
@@ -167,10 +238,6 @@ int ChangeRegion(const std::string& path, Fn change) {
   const absl::Status closed = (*region)->Close(&check);
   if (!changed.ok()) return Fail(changed);
   return closed.ok() ? 0 : Fail(closed);
-}
-
-absl::Status IoError(const char* what) {
-  return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
 absl::Status PutBytes(pkram::Region* region, const std::string& name, int in) {
@@ -237,7 +304,7 @@ int Main(int argc, char** argv) {
   CLI::App app("Looks into pkramfs regions, and moves bytes in and out of them.", "pkramctl");
   app.set_version_flag("--version,-V", std::string("pkramctl " PKRAMFS_VERSION));
   app.require_subcommand(1);
-  std::string region, name;
+  std::string region, name, sizes;
   bool as_json = false;
   const auto command = [&](const char* command_name, const char* what) {
     CLI::App* const sub = app.add_subcommand(command_name, what);
@@ -254,6 +321,11 @@ int Main(int argc, char** argv) {
   for (CLI::App* const sub : {put, get, rm}) {
     sub->add_option("name", name, "Name of the node")->required();
   }
+  CLI::App* const resize = command("resize", "Change the size of a mounted region");
+  resize->add_option("options", sizes, "As for mount: size=2G, nr_inodes=1m, or both")->required();
+  CLI::App* const freeze =
+      command("freeze", "Keep a mounted region as it is, for a copy: what changes it waits");
+  CLI::App* const thaw = command("thaw", "End that");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -272,6 +344,14 @@ int Main(int argc, char** argv) {
   const std::string path = Canonical(RegionPath(region));
   if (info->parsed()) return Info(path, as_json);
   if (check->parsed()) return Check(path);
+  if (freeze->parsed()) return ThroughMount(path, Freeze);
+  if (thaw->parsed()) {
+    return ThroughMount(path,
+                        [](const LiveMount& m) { return m.Ask("cannot thaw", kControlThaw); });
+  }
+  if (resize->parsed()) {
+    return ThroughMount(path, [&](const LiveMount& m) { return Resize(m, sizes); });
+  }
   return ChangeRegion(path, [&](pkram::Region* r) {
     if (put->parsed()) return PutBytes(r, name, STDIN_FILENO);
     if (get->parsed()) return GetBytes(r, name, STDOUT_FILENO);
