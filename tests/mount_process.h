@@ -1,0 +1,88 @@
+// A mount of the pkramfs that was just built, on a region and a directory of its own.
+#ifndef TESTS_MOUNT_PROCESS_H_
+#define TESTS_MOUNT_PROCESS_H_
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "mount/control.h"
+#include "mount/mounts.h"
+
+namespace pkramfs {
+
+class MountProcess {
+ public:
+  MountProcess() {
+    char dir[] = "/tmp/pkramfs-test-XXXXXX";
+    dir_ = mkdtemp(dir);
+    // An ordinary user's daemon must get here, too.
+    chmod(dir_.c_str(), 0755);
+    mount_point_ = dir_ + "/mnt";
+    mkdir(mount_point_.c_str(), 0777);
+    region_ = "/dev/shm/" + dir_.substr(5);
+  }
+  ~MountProcess() {
+    umount2(mount_point_.c_str(), MNT_DETACH);
+    WaitUntilFree();
+    unlink(region_.c_str());
+    rmdir(mount_point_.c_str());
+    rmdir(dir_.c_str());
+  }
+  MountProcess(const MountProcess&) = delete;
+  MountProcess& operator=(const MountProcess&) = delete;
+
+  const std::string& mount_point() const { return mount_point_; }
+  const std::string& region() const { return region_; }
+
+  void Mount(const std::string& options) {
+    const std::string command =
+        std::string(PKRAMFS_BINARY) + " " + region_ + " " + mount_point_ + " -o " + options;
+    if (std::system(command.c_str()) != 0) throw std::runtime_error("cannot mount: " + command);
+  }
+  // A clean unmount.
+  void Unmount() {
+    if (umount2(mount_point_.c_str(), 0) != 0) throw std::runtime_error("cannot unmount");
+    WaitUntilFree();
+  }
+  // kill -9 of the daemon, then umount -l.
+  void Kill() {
+    kill(Pid(), SIGKILL);
+    umount2(mount_point_.c_str(), MNT_DETACH);
+  }
+  pid_t Pid() const {
+    const int fd = open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY);
+    ControlReply reply{};
+    const int asked = ioctl(fd, kControlStatistics, &reply);
+    close(fd);
+    if (asked != 0) throw std::runtime_error("the daemon does not answer");
+    return nlohmann::json::parse(std::string(reply.json, reply.size))["pid"];
+  }
+  // Until the daemon of a mount that is gone has sealed the region.
+  void WaitUntilFree() const {
+    const int fd = open(region_.c_str(), O_RDONLY);
+    if (fd < 0) return;
+    for (int i = 0; i < 1000 && flock(fd, LOCK_EX | LOCK_NB) != 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    close(fd);
+  }
+
+ private:
+  std::string dir_, mount_point_, region_;
+};
+
+}  // namespace pkramfs
+
+#endif  // TESTS_MOUNT_PROCESS_H_
