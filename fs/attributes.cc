@@ -23,6 +23,13 @@ constexpr uint32_t kPermissions = 0777;
 
 bool IsAcl(std::string_view name) { return name == kAccessAcl || name == kDefaultAcl; }
 
+// Whether the caller may have programs run as the inode's group.
+bool MayKeepGroup(const Context& context, const Inode& inode) {
+  const auto group = static_cast<gid_t>(inode.record().owner >> 32);
+  return context.uid == 0 || context.gid == group ||
+         (context.has_group && context.has_group(group));
+}
+
 int CheckXattrName(std::string_view name) {
   if (IsAcl(name)) return 0;
   for (const std::string_view prefix :
@@ -52,7 +59,10 @@ uint32_t Filesystem::DropPrivileges(const Context& context, Inode* inode, bool m
   uint32_t drop = 0;
   if (mode_too || context.uid != 0) {
     drop = mode & S_ISUID;
-    if ((mode & S_IXGRP) != 0) drop |= mode & S_ISGID;
+    // Without the group's right to execute it is no right, but only members may keep it.
+    if ((mode & S_ISGID) != 0 && ((mode & S_IXGRP) != 0 || !MayKeepGroup(context, *inode))) {
+      drop |= S_ISGID;
+    }
   }
   const Xattrs xattrs(region_, inode);
   if (!xattrs.empty() && xattrs.Get(kCapability)) edits->push_back({kCapability, std::nullopt});
@@ -82,9 +92,6 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
   if (resize && wanted.size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return Errno{EFBIG};
   }
-  // truncate(2) to the size that a file has is no change of it; ftruncate and O_TRUNC,
-  // which set the time themselves, are.
-  const bool touches = what != AttrChange::kSetSize || wanted.size != inode->size();
   Change change(region_);
   uint32_t mode = inode->mode();
   std::vector<XattrEdit> edits;
@@ -92,7 +99,9 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
     mode = DropPrivileges(context, inode.get(), chown, &edits);
   }
   if ((what & AttrChange::kSetMode) != 0) {
-    mode = (mode & S_IFMT) | (wanted.mode & 07777);
+    // With another size or owner it is the kernel's idea of what is to be dropped.
+    const uint32_t dropped = inode->mode() & ~mode;
+    mode = (mode & S_IFMT) | (wanted.mode & 07777 & ~dropped);
     const Xattrs xattrs(region_, inode.get());
     if (const auto bytes = xattrs.empty() ? std::nullopt : xattrs.Get(kAccessAcl)) {
       Acl acl = *Acl::Parse(*bytes);
@@ -105,7 +114,7 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
     if (const auto r = FileData(region_, inode.get()).Resize(&change, wanted.size); !r.ok()) {
       return r.as_errno();
     }
-    if (touches) change.SetTime(inode.get(), kMtime, context.now);
+    change.SetTime(inode.get(), kMtime, context.now);
   }
   if (chown) {
     const uint64_t owner = inode->record().owner;
@@ -115,10 +124,8 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
   }
   if ((what & AttrChange::kSetAtime) != 0) change.SetTime(inode.get(), kAtime, wanted.atime);
   if ((what & AttrChange::kSetMtime) != 0) change.SetTime(inode.get(), kMtime, wanted.mtime);
-  if (touches) {
-    change.SetTime(inode.get(), kCtime,
-                   (what & AttrChange::kSetCtime) != 0 ? wanted.ctime : context.now);
-  }
+  change.SetTime(inode.get(), kCtime,
+                 (what & AttrChange::kSetCtime) != 0 ? wanted.ctime : context.now);
   change.Commit();
   if (resize) FileData(region_, inode.get()).Trim();
   return inode->GetAttr();
@@ -162,11 +169,7 @@ Result<void> Filesystem::SetAcl(const Context& context, Inode* inode, std::strin
     if (name == kDefaultAcl || !acl->IsMode()) edit.value = std::string(value);
     if (name == kAccessAcl) {
       mode = (mode & ~kPermissions) | acl->ModeBits();
-      const auto group = static_cast<gid_t>(inode->record().owner >> 32);
-      const bool member =
-          context.gid == group ||
-          std::find(context.groups.begin(), context.groups.end(), group) != context.groups.end();
-      if (context.uid != 0 && !member) mode &= ~static_cast<uint32_t>(S_ISGID);
+      if (!MayKeepGroup(context, *inode)) mode &= ~uint32_t{S_ISGID};
     }
   }
   Change change(region_);

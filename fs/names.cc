@@ -206,11 +206,11 @@ Result<Attr> Filesystem::Link(const Context& context, Ino ino, Ino parent, std::
   {
     const LockSet locks({directory, inode.get()});
     directory->mu.AssertHeld();
-    if (inode->is_directory()) return Errno{EPERM};
     if (directory->nlink() == 0) return Errno{ENOENT};
+    if (directory->directory().Find(name)) return Errno{EEXIST};
+    if (inode->is_directory()) return Errno{EPERM};
     if (inode->nlink() == 0 && !inode->is_linkable()) return Errno{ENOENT};
     if (inode->nlink() >= kMaxLinks) return Errno{EMLINK};
-    if (directory->directory().Find(name)) return Errno{EEXIST};
     Change change(region_);
     const auto inserted = directory->directory().Insert(&change, name, ino, TypeOf(inode->mode()));
     if (!inserted.ok()) return inserted.as_errno();

@@ -8,6 +8,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -35,8 +36,9 @@ struct Context {
   uid_t uid = 0;
   gid_t gid = 0;
   Timestamp now;
-  uint32_t umask = 0;         // for what is made
-  std::vector<gid_t> groups{};  // besides `gid`; looked at only where an ACL is set
+  uint32_t umask = 0;  // for what is made
+  // Whether a group is one of the caller's besides `gid`: asked rarely, and dear to know.
+  std::function<bool(gid_t)> has_group{};
 };
 
 struct Attr {

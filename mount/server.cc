@@ -44,25 +44,24 @@ Timestamp Now() {
   return {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)};
 }
 
-Context ContextOf(fuse_req_t req) {
-  const fuse_ctx* const ctx = fuse_req_ctx(req);
-  return {.uid = ctx->uid, .gid = ctx->gid, .now = Now(), .umask = ctx->umask, .groups = {}};
+bool HasGroup(fuse_req_t req, gid_t group) {
+  std::vector<gid_t> groups(64);
+  for (;;) {
+    const int count = fuse_req_getgroups(req, static_cast<int>(groups.size()), groups.data());
+    const size_t known = count < 0 ? 0 : static_cast<size_t>(count);
+    const bool all = known <= groups.size();
+    groups.resize(known);
+    if (all) return std::find(groups.begin(), groups.end(), group) != groups.end();
+  }
 }
 
-// The same for whom it matters which groups the caller is in.
-Context ContextWithGroups(fuse_req_t req) {
-  Context context = ContextOf(req);
-  if (context.uid == 0) return context;
-  context.groups.resize(64);
-  const int count =
-      fuse_req_getgroups(req, static_cast<int>(context.groups.size()), context.groups.data());
-  const size_t known = count < 0 ? 0 : static_cast<size_t>(count);
-  if (known > context.groups.size()) {
-    context.groups.resize(known);
-    fuse_req_getgroups(req, count, context.groups.data());
-  }
-  context.groups.resize(known);
-  return context;
+Context ContextOf(fuse_req_t req) {
+  const fuse_ctx* const ctx = fuse_req_ctx(req);
+  return {.uid = ctx->uid,
+          .gid = ctx->gid,
+          .now = Now(),
+          .umask = ctx->umask,
+          .has_group = [req](gid_t group) { return HasGroup(req, group); }};
 }
 
 timespec ToTimespec(Timestamp t) { return {t.seconds, static_cast<long>(t.nanos)}; }
@@ -288,7 +287,7 @@ void ListXattrs(fuse_req_t req, fuse_ino_t ino, size_t size) {
 void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size,
               int flags) {
   Filesystem* const fs = Begin(req, Request::kSetXattr);
-  ReplyStatus(req, fs->SetXattr(ContextWithGroups(req), ino, name, {value, size}, flags));
+  ReplyStatus(req, fs->SetXattr(ContextOf(req), ino, name, {value, size}, flags));
 }
 
 void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {

@@ -8,6 +8,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,6 +23,32 @@ struct ManifestOptions {
 };
 
 using Manifest = std::map<std::string, std::string>;
+
+// Of all bytes that are not zero, and where they are: holes may be as large as they like.
+inline uint32_t DigestOf(int fd, off_t size) {
+  uint32_t crc = 0;
+  std::vector<char> buffer(1 << 20);
+  static const char kZeros[4096] = {};
+  for (off_t at = 0; at < size && (at = lseek(fd, at, SEEK_DATA)) >= 0;) {
+    const off_t hole = lseek(fd, at, SEEK_HOLE);
+    while (at < hole) {
+      const off_t want = std::min<off_t>(hole - at, static_cast<off_t>(buffer.size()) - at % 4096);
+      const ssize_t n = pread(fd, buffer.data(), static_cast<size_t>(want), at);
+      if (n <= 0) return ~crc;  // it says that there is data, so there is
+      for (ssize_t done = 0; done < n;) {
+        const off_t where = at + done;
+        const auto piece = static_cast<size_t>(std::min<off_t>(n - done, 4096 - where % 4096));
+        if (std::memcmp(buffer.data() + done, kZeros, piece) != 0) {
+          crc = pkram::Crc32c(&where, sizeof(where), crc);
+          crc = pkram::Crc32c(buffer.data() + done, piece, crc);
+        }
+        done += static_cast<ssize_t>(piece);
+      }
+      at += n;
+    }
+  }
+  return crc;
+}
 
 inline std::string DescribeEntry(const std::string& path, const struct stat& st,
                                  const ManifestOptions& options,
@@ -48,14 +76,7 @@ inline std::string DescribeEntry(const std::string& path, const struct stat& st,
   }
   if (S_ISREG(st.st_mode)) {
     const int fd = open(path.c_str(), O_RDONLY);
-    uint32_t crc = 0;
-    ssize_t n;
-    uint64_t total = 0;
-    while ((n = read(fd, buffer, sizeof(buffer))) > 0) {
-      crc = pkram::Crc32c(buffer, static_cast<size_t>(n), crc);
-      total += static_cast<uint64_t>(n);
-    }
-    text += " crc=" + std::to_string(crc) + " read=" + std::to_string(n < 0 ? 0 : total);
+    text += " crc=" + std::to_string(DigestOf(fd, st.st_size));
     close(fd);
   }
   char names[65536];

@@ -45,7 +45,7 @@ inline const std::vector<std::string> kKinds = {"file",     "dir",  "full",   "s
                                                 "dangling", "fifo", "socket", "char"};
 
 class Conformance : public testing::Test {
- protected:
+ public:
   void SetUp() override {
     const auto* const info = testing::UnitTest::GetInstance()->current_test_info();
     std::string name = std::string(info->test_suite_name()) + "-" + info->name();

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -294,7 +295,9 @@ class CoreSubject final : public Subject {
             .gid = user_.gid,
             .now = {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)},
             .umask = umask_,
-            .groups = user_.groups};
+            .has_group = [this](gid_t group) {
+              return std::count(user_.groups.begin(), user_.groups.end(), group) > 0;
+            }};
   }
 
   Place Walk(const std::string& path, bool follow) {
