@@ -207,7 +207,8 @@ Result<void> Filesystem::RemoveXattr(const Context& context, Ino ino, std::strin
   if (const int error = CheckXattrName(name); error != 0) return Errno{error};
   WriterLock lock(&inode->mu);
   Xattrs xattrs(region_, inode.get());
-  if (!xattrs.Get(name)) return Errno{ENODATA};
+  // An ACL is taken away whether there is one or not.
+  if (!IsAcl(name) && !xattrs.Get(name)) return Errno{ENODATA};
   Change change(region_);
   const XattrEdit edit{name, std::nullopt};
   if (const auto r = xattrs.Edit(&change, {&edit, 1}); !r.ok()) return r;

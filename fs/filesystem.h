@@ -49,6 +49,7 @@ class Filesystem {
                                                           const Options& options, Timestamp now);
   ~Filesystem();
 
+  // "." and "/" are the inode itself, of any kind.
   Result<Attr> Lookup(Ino parent, std::string_view name);
   void Forget(Ino ino, uint64_t count) { cache_.Forget(ino, count); }
 

@@ -62,8 +62,9 @@ Result<InodeRef> Filesystem::FindChild(Inode* directory, std::string_view name) 
 }
 
 Result<Attr> Filesystem::Lookup(Ino parent, std::string_view name) {
-  // A file handle is looked up as the "." of any inode.
-  if (name == ".") {
+  // A file handle is looked up as the "." of any inode.  What the kernel has found by one
+  // it knows by no name but "/", and overlayfs makes it look that up.
+  if (name == "." || name == "/") {
     const InodeRef inode = cache_.Get(parent);
     if (!inode) return Errno{ESTALE};
     return ReplyWith(inode);

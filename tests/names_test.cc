@@ -108,6 +108,7 @@ TEST_F(NamesTest, AnInodeIsFoundAsItsOwnDot) {
   const auto found = fs().Lookup(file, ".");
   ASSERT_TRUE(found.ok());
   EXPECT_EQ((*found).ino, file);
+  EXPECT_EQ((*fs().Lookup(file, "/")).ino, file);
   EXPECT_EQ(fs().Lookup(99, ".").error(), ESTALE);
 }
 

@@ -247,9 +247,7 @@ class CoreSubject final : public Subject {
   int RemoveXattr(const std::string& path, const std::string& name) override {
     const Place place = Walk(path, false);
     if (place.error != 0) return -place.error;
-    const int error = fs().RemoveXattr(Now(), place.ino, name).error();
-    // The kernel takes away an ACL that is not there.
-    return error == ENODATA && name.rfind("system.posix_acl", 0) == 0 ? 0 : -error;
+    return -fs().RemoveXattr(Now(), place.ino, name).error();
   }
   int List(const std::string& path, std::set<std::string>* names) override {
     const Place place = Walk(path, true);
