@@ -168,6 +168,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   server.fs = fs;
   server.region = file->region();
   server.node = options.node;
+  server.export_handles = options.export_handles;
   std::atomic<bool> interrupted = false;
   Session* running = nullptr;
   server.ready = [&] {

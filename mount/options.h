@@ -23,12 +23,14 @@ struct MountOptions {
   std::optional<uint32_t> mode, uid, gid;  // of the root of a new filesystem
   std::string node = "pkramfs";
   bool lock_memory = false;
+  bool export_handles = true;  // file handles find what the kernel does not know any more
   bool read_only = false;
   std::vector<std::string> fuse;  // options that the kernel and libfuse take
 
   // Says of options that none but size= and nr_inodes= are given.
   bool OnlySizes() const {
-    return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && fuse.empty();
+    return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && export_handles &&
+           fuse.empty();
   }
 };
 

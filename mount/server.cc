@@ -137,6 +137,8 @@ void Init(void* userdata, fuse_conn_info* conn) {
                                FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA |
                                FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
   conn->want |= conn->capable & kWanted;
+  auto* const server = static_cast<Server*>(userdata);
+  if (!server->export_handles) conn->want &= ~static_cast<unsigned>(FUSE_CAP_EXPORT_SUPPORT);
   // Opens are not sent (see Open), so truncation must come as a request of its own;
   // nobody else changes contents, so a new mtime does not mean stale pages; and
   // splicing was measured to be slower than copying once.
@@ -148,7 +150,6 @@ void Init(void* userdata, fuse_conn_info* conn) {
   conn->max_background = 64;
   conn->congestion_threshold = 48;
   conn->time_gran = 1;
-  auto* const server = static_cast<Server*>(userdata);
   if (server->ready) server->ready();
 }
 

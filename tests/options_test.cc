@@ -24,7 +24,7 @@ TEST(SizeTest, AsTmpfsSpellsThem) {
 
 TEST(MountOptionsTest, OursAreTakenAndTheOthersPassedOn) {
   MountOptions options;
-  ASSERT_EQ(ApplyMountOptions("size=2m,nr_inodes=10k,mode=750,uid=7,gid=8,pkram=db,mlock", kMemory,
+  ASSERT_EQ(ApplyMountOptions("size=2m,nr_inodes=10k,mode=750,uid=7,gid=8,pkram=db,mlock,noexport", kMemory,
                               &options),
             absl::OkStatus());
   ASSERT_EQ(ApplyMountOptions("ro,noexec,,allow_other,defaults,nofail,x-systemd.automount,user",

@@ -414,6 +414,10 @@ TEST_F(OverlayRules, WhiteoutsHideWhatIsBelow) {
   EXPECT_EQ(Of("upper/f").st_rdev, 0u);
   EXPECT_EQ(Text("upper/g"), "changed\n");
   Settle();
+  if (TheRun().remount) {
+    DIFFERS_ON_A_MOUNT(
+        "since Linux 6.16 overlayfs finds by handles on FUSE what it cannot use then");
+  }
   EXPECT_EQ(Overlay("", "test ! -e m/f; test $(cat m/g) = changed; test $(ls m | wc -l) = 1"), 0);
 }
 
