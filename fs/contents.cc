@@ -94,11 +94,8 @@ Result<void> Filesystem::Fallocate(const Context& context, Ino ino, uint64_t off
   if (what == FALLOC_FL_PUNCH_HOLE) {
     if (const auto r = data.PunchHole(&change, offset, end); !r.ok()) return r;
   } else {
-    if (const auto r = data.Allocate(&change, offset, end); !r.ok()) return r;
+    if (const auto r = data.Allocate(&change, offset, end, keep_size); !r.ok()) return r;
     if (what == FALLOC_FL_ZERO_RANGE) data.Zero(offset, std::min(end, inode->size()));
-    if (!keep_size && end > inode->size()) {
-      if (const auto r = data.Resize(&change, end); !r.ok()) return r;
-    }
   }
   change.Modified(inode.get(), context.now);
   change.Commit();

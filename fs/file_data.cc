@@ -46,7 +46,7 @@ ReadAnswer FileData::Read(uint64_t offset, size_t size) {
   if (offset >= file_size) return answer;
   size = std::min<uint64_t>(size, file_size - offset);
   answer.size = size;
-  if (inode_->is_inline()) {
+  if (inline_) {
     answer.copied.reset(new char[size]);
     std::memcpy(answer.copied.get(), inode_->record().inline_area + offset, size);
     Append(&answer, answer.copied.get(), size);
@@ -91,6 +91,7 @@ Result<void> FileData::MoveToPages(Change* change) {
     change->SetAllocatedEnd(inode_, 1);
   }
   change->SetInline(inode_, false);
+  inline_ = false;
   return {};
 }
 
@@ -150,7 +151,7 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
   if (bytes.empty()) return size_t{0};
   inode_->Unseal();
   const uint64_t end = offset + bytes.size();
-  if (inode_->is_inline()) {
+  if (inline_) {
     if (end <= kInlineBytes) {
       WriteInline(change, offset, bytes);
       return bytes.size();
@@ -196,16 +197,16 @@ Result<void> FileData::Resize(Change* change, uint64_t size) {
   inode_->Unseal();
   const uint64_t old_size = inode_->size();
   if (size > old_size) {
-    if (inode_->is_inline() && old_size == 0) {
+    if (inline_ && old_size == 0) {
       change->SetInline(inode_, false);  // one hole, which takes no page
-    } else if (inode_->is_inline() && size <= kInlineBytes) {
+    } else if (inline_ && size <= kInlineBytes) {
       std::memset(InlineArea() + old_size, 0, size - old_size);
-    } else if (inode_->is_inline()) {
+    } else if (inline_) {
       if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved.as_errno();
     } else {
       ZeroBehindEnd(size);
     }
-  } else if (!inode_->is_inline()) {
+  } else if (!inline_) {
     const uint64_t keep = PagesFor(size);
     if (keep < inode_->header().allocated_end) change->SetAllocatedEnd(inode_, keep);
     if (size == 0) change->SetInline(inode_, true);
@@ -225,10 +226,10 @@ void FileData::Splice(Change* change, uint64_t from, uint64_t to, pkram::LinkBui
   change->AfterCommit([&pages, from, to] { pages.Adopt(from, to); });
 }
 
-Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end) {
+Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, bool keep_size) {
   inode_->mu.AssertHeld();
   inode_->Unseal();
-  if (inode_->is_inline()) {
+  if (inline_) {
     if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
     // Its one page is in the list but not yet behind the allocated end, so what follows
     // finds it there.
@@ -291,13 +292,17 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end) {
   if (last > change->transaction().Pending(&inode_->header().allocated_end)) {
     change->SetAllocatedEnd(inode_, last);
   }
+  if (!keep_size && end > inode_->size()) {
+    ZeroBehindEnd(end);
+    change->SetSize(inode_, end);
+  }
   return {};
 }
 
 Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) {
   inode_->mu.AssertHeld();
   inode_->Unseal();
-  if (inode_->is_inline()) {
+  if (inline_) {
     // The page that it counts as goes only with all of it.
     Zero(offset, end);
     if (offset == 0 && end >= kPageSize && inode_->size() > 0) change->SetInline(inode_, false);
@@ -355,7 +360,7 @@ Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) 
 void FileData::Zero(uint64_t offset, uint64_t end) {
   inode_->mu.AssertHeld();
   inode_->Unseal();
-  if (inode_->is_inline()) {
+  if (inline_) {
     end = std::min(end, inode_->size());
     if (offset < end) std::memset(InlineArea() + offset, 0, end - offset);
     return;
@@ -371,14 +376,14 @@ void FileData::Zero(uint64_t offset, uint64_t end) {
 
 uint64_t FileData::FindData(uint64_t offset) {
   const uint64_t size = inode_->size();
-  if (inode_->is_inline() || offset >= size) return std::min(offset, size);
+  if (inline_ || offset >= size) return std::min(offset, size);
   const uint64_t page = inode_->pages().FindPage(offset / kPageSize, PagesFor(size));
   return std::min(size, std::max(offset, page * kPageSize));
 }
 
 uint64_t FileData::FindHole(uint64_t offset) {
   const uint64_t size = inode_->size();
-  if (inode_->is_inline() || offset >= size) return size;
+  if (inline_ || offset >= size) return size;
   const uint64_t page = inode_->pages().FindHole(offset / kPageSize, PagesFor(size));
   return std::min(size, std::max(offset, page * kPageSize));
 }

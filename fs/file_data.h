@@ -21,7 +21,7 @@ class FileData {
  public:
   // Of one inode, under its lock; exclusively, to change it.
   FileData(pkram::Region* region, Inode* inode) ABSL_SHARED_LOCKS_REQUIRED(inode->mu)
-      : region_(region), inode_(inode) {}
+      : region_(region), inode_(inode), inline_(inode->is_inline()) {}
 
   ReadAnswer Read(uint64_t offset, size_t size);
 
@@ -35,8 +35,8 @@ class FileData {
   void Trim();
 
   // Gives [offset, end) pages where it has none; what they hold reads as zeros, as the
-  // holes did.  The size stays.  ENOSPC.
-  Result<void> Allocate(Change* change, uint64_t offset, uint64_t end);
+  // holes did.  The file grows to `end`, unless the size is kept.  ENOSPC.
+  Result<void> Allocate(Change* change, uint64_t offset, uint64_t end, bool keep_size);
   // Takes the pages of [offset, end) away; the rest of it is zeroed.  ENOSPC.
   Result<void> PunchHole(Change* change, uint64_t offset, uint64_t end);
   // Zeroes what is there of [offset, end).
@@ -56,6 +56,7 @@ class FileData {
 
   pkram::Region* const region_;
   Inode* const inode_;
+  bool inline_;  // also when that is still to be committed
 };
 
 }  // namespace pkramfs

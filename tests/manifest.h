@@ -19,7 +19,9 @@
 namespace pkramfs {
 
 struct ManifestOptions {
-  bool inode_numbers = true;  // and ctime, st_blocks: what a copy does not keep
+  bool inode_numbers = true;  // and ctime, atime: what a copy does not keep
+  bool blocks = true;
+  bool all_times = true;  // or those that somebody has set to before 2001
 };
 
 using Manifest = std::map<std::string, std::string>;
@@ -53,7 +55,8 @@ inline uint32_t DigestOf(int fd, off_t size) {
 inline std::string DescribeEntry(const std::string& path, const struct stat& st,
                                  const ManifestOptions& options,
                                  std::map<ino_t, std::string>* first_names) {
-  const auto time = [](const timespec& t) {
+  const auto time = [&](const timespec& t) {
+    if (!options.all_times && t.tv_sec > 1000000000) return std::string("now");
     return std::to_string(t.tv_sec) + "." + std::to_string(t.tv_nsec);
   };
   std::string text = "mode=" + std::to_string(st.st_mode) + " uid=" + std::to_string(st.st_uid) +
@@ -64,8 +67,9 @@ inline std::string DescribeEntry(const std::string& path, const struct stat& st,
     text += " nlink=" + std::to_string(st.st_nlink);
   if (options.inode_numbers) {
     text += " ino=" + std::to_string(st.st_ino) + " ctime=" + time(st.st_ctim) +
-            " atime=" + time(st.st_atim) + " blocks=" + std::to_string(st.st_blocks);
+            " atime=" + time(st.st_atim);
   }
+  if (options.blocks) text += " blocks=" + std::to_string(st.st_blocks);
   if (st.st_nlink > 1 && !S_ISDIR(st.st_mode)) {
     text += " same-as=" + first_names->emplace(st.st_ino, path).first->second;
   }

@@ -387,6 +387,33 @@ TEST_F(ContentRules, ZeroRangeZeroesAndAllocates) {
   EXPECT_TRUE(Text("f") == expected);
 }
 
+TEST_F(ContentRules, ZeroRangeOfASmallFile) {
+  if (fs().is_tmpfs()) GTEST_SKIP() << "tmpfs has none";
+  const int fd = MakeOpen("f");
+  ASSERT_EQ(fs().Write(fd, "0123456789", 0), 10);
+  EXPECT_EQ(fs().Fallocate(fd, FALLOC_FL_ZERO_RANGE, 3, 4), 0);
+  EXPECT_EQ(Text("f"), std::string("012\0\0\0\0"
+                                   "789",
+                                   10));
+  EXPECT_EQ(BlocksOf("f"), 8);
+  EXPECT_EQ(fs().Fallocate(fd, FALLOC_FL_ZERO_RANGE, 8, 5000), 0);
+  Settle();
+  EXPECT_EQ(Of("f").st_size, 5008);
+  EXPECT_EQ(Text("f").substr(0, 10), std::string("012\0\0\0\0"
+                                                 "7\0\0",
+                                                 10));
+}
+
+TEST_F(ContentRules, AllocatingBehindASmallFile) {
+  const int fd = MakeOpen("f");
+  ASSERT_EQ(fs().Write(fd, "0123456789", 0), 10);
+  EXPECT_EQ(fs().Fallocate(fd, 0, 4177920, 100), 0);
+  EXPECT_EQ(BlocksOf("f"), 16);
+  Settle();
+  EXPECT_EQ(BlocksOf("f"), 16);
+  EXPECT_EQ(Of("f").st_size, 4178020);
+}
+
 TEST_F(ContentRules, WhatDoesNotFitIsNotAllocatedAtAll) {
   struct statvfs st;
   ASSERT_EQ(fs().StatFs(&st), 0);

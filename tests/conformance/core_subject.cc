@@ -28,8 +28,9 @@ class CoreSubject final : public Subject {
     mounted_ = std::make_unique<Mounted>(file_);
   }
   bool is_core() const override { return true; }
-  void Remount() override {
+  void Remount(By by) override {
     fds_.clear();
+    if (by == By::kUnmount) mounted_->Close();
     mounted_.reset();
     mounted_ = std::make_unique<Mounted>(file_);
   }

@@ -171,7 +171,7 @@ class TmpfsSubject final : public KernelSubject {
     rmdir(root_.c_str());
   }
   bool is_tmpfs() const override { return true; }
-  void Remount() override { CloseAll(); }
+  void Remount(By) override { CloseAll(); }
 
  private:
   std::string root_;
@@ -184,9 +184,9 @@ class MountSubject final : public KernelSubject {
     base = process_.mount_point();
   }
   ~MountSubject() override { CloseAll(); }
-  void Remount() override {
+  void Remount(By by) override {
     CloseAll();
-    process_.Kill();
+    by == By::kKill ? process_.Kill() : process_.Unmount();
     process_.Mount("size=256m");
   }
 

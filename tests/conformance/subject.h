@@ -34,8 +34,9 @@ class Subject {
   // The directory that the paths below start at; absolute for a subject in the kernel.
   std::string base;
 
-  // A kill of whatever serves it, and a new start; closes every descriptor.
-  virtual void Remount() = 0;
+  // The end of whatever serves it, and a new start; closes every descriptor.
+  enum class By { kKill, kUnmount };
+  virtual void Remount(By by = By::kKill) = 0;
 
   virtual void Become(const User& user) = 0;
   virtual void Umask(mode_t mask) = 0;

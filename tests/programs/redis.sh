@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# redis with an append-only file: what it has said OK to is there after a kill of everything.
+. "$(dirname "$0")/lib.sh"
+socket=$TMP/redis.sock
+start() {
+  redis-server --port 0 --unixsocket "$socket" --dir "$MNT" --appendonly yes --appendfsync always \
+    --daemonize no --save '' >"$TMP/redis.log" 2>&1 &
+  server=$!
+  for _ in $(seq 100); do
+    redis-cli -s "$socket" ping >/dev/null 2>&1 && return
+    sleep 0.1
+  done
+  fail "redis does not start: $(tail -3 "$TMP/redis.log")"
+}
+cd /
+start
+say "writes, and a rewrite of the file"
+redis-benchmark -s "$socket" -q -t set,lpush,hset -n 20000 -r 10000 -d 200 >/dev/null
+redis-cli -s "$socket" bgrewriteaof >/dev/null
+(while redis-cli -s "$socket" incr counter 2>/dev/null; do :; done) >"$TMP/acknowledged" 2>/dev/null &
+sleep 5
+say "kill -9 of the daemon, then of redis"
+kill -9 "$(daemon)"
+kill -9 $server
+wait || true
+umount -l "$MNT"
+mount_it
+start
+acknowledged=$(grep -E '^[0-9]+$' "$TMP/acknowledged" | tail -1)
+counter=$(redis-cli -s "$socket" get counter)
+say "acknowledged: $acknowledged, there: $counter"
+[ "$counter" -ge "$acknowledged" ] || fail "what was acknowledged is lost"
+digest=$(redis-cli -s "$socket" debug digest 2>/dev/null || redis-cli -s "$socket" dbsize)
+redis-cli -s "$socket" shutdown >/dev/null 2>&1 || true
+wait || true
+remount
+start
+[ "$(redis-cli -s "$socket" debug digest 2>/dev/null || redis-cli -s "$socket" dbsize)" = "$digest" ] || fail "the data is another"
+redis-cli -s "$socket" shutdown >/dev/null 2>&1 || true
+wait || true
