@@ -31,20 +31,22 @@ for mode in delete wal; do
   for victim in program daemon program daemon; do
     sqlite3 "$db" 'DELETE FROM t'
     : >"$TMP/log"
-    writer | sqlite3 "$db" >"$TMP/log" 2>/dev/null &
+    writer 2>/dev/null | sqlite3 -bail "$db" >"$TMP/log" 2>/dev/null &
     # Until it is at work.
     for _ in $(seq 200); do
       [ "$(wc -l <"$TMP/log")" -lt 5 ] || break
       sleep 0.05
     done
     [ -s "$TMP/log" ] || fail "$mode: nothing was ever committed"
-    pid=$(pgrep -f "^sqlite3 $db\$")
+    pid=$(pgrep -f "^sqlite3 -bail $db\$")
     if [ $victim = program ]; then
       kill -9 "$pid"
       wait 2>/dev/null || true
     else
       cd /
       kill -9 "$(daemon)"
+      sleep 0.2
+      kill -9 "$pid" 2>/dev/null || true
       wait 2>/dev/null || true
       umount -l "$MNT"
       mount_it
