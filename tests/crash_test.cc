@@ -5,6 +5,8 @@
 //
 // Bytes that a write in flight touches may be torn, so they are masked; st_blocks
 // of that file follows them.
+#include <fcntl.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -12,6 +14,7 @@
 #include <set>
 #include <thread>
 
+#include "fs/acl.h"
 #include "fs/layout.h"
 #include "tests/fs_fixture.h"
 
@@ -24,6 +27,13 @@ using Image = MemoryFile::Image;
 
 constexpr uint64_t kPages = 4096;
 constexpr uint32_t kExchange = 2, kWhiteout = 4;
+constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+// u::rw-,u:7:r--,g::r--,m::rw-,o::---
+const std::string kAcl(
+    "\2\0\0\0\1\0\6\0\xff\xff\xff\xff\2\0\4\0\7\0\0\0\4\0\4\0\xff\xff\xff\xff"
+    "\x10\0\6\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff",
+    44);
 
 struct Mask {
   std::string path;
@@ -134,6 +144,9 @@ Image StartImage() {
   EXPECT_TRUE(fs.MakeDirectory(ctx, kRootIno, "over", 0755).ok());
   for (uint64_t i = 0; i < kInlineSlots; ++i) make(Walk(fs, "full"), "n" + std::to_string(i));
   for (uint64_t i = 0; i <= kInlineSlots; ++i) make(Walk(fs, "over"), "n" + std::to_string(i));
+  // What a user's ACLs are on, and what is handed down.
+  EXPECT_TRUE(fs.SetXattr(ctx, Walk(fs, "empty"), kDefaultAcl, kAcl, 0).ok());
+  EXPECT_TRUE(fs.SetXattr(ctx, Walk(fs, "attr"), kAccessAcl, kAcl, 0).ok());
   // A free slot of the inode table that was used before.
   make(kRootIno, "gone");
   const Ino gone = Walk(fs, "gone");
@@ -205,6 +218,16 @@ Step Symlink(const std::string& name, size_t length) {
           {}};
 }
 
+Step Fallocate(const std::string& path, uint64_t offset, uint64_t length, int mode,
+               Mask mask = {}) {
+  return {"fallocate " + path + " at " + std::to_string(offset) + " " + std::to_string(length) +
+              " mode " + std::to_string(mode),
+          [=](Filesystem& fs, const Context& ctx) {
+            EXPECT_EQ(fs.Fallocate(ctx, Walk(fs, path), offset, length, mode).error(), 0);
+          },
+          mask};
+}
+
 Step SetXattr(const std::string& path, const std::string& name, size_t size) {
   return {"setxattr " + path + " " + name,
           [=](Filesystem& fs, const Context& ctx) {
@@ -259,6 +282,47 @@ std::vector<Step> AllSteps() {
       Truncate("large", 0),
       Truncate("large", 10000 * kPageSize),
       Truncate("other", 6001),
+      Fallocate("inline", 0, 100, 0),
+      Fallocate("inline", 2, 600 * kPageSize, 0),
+      Fallocate("large", 5 * kPageSize, 2 * kPageSize, FALLOC_FL_KEEP_SIZE),
+      Fallocate("large", 9 * kPageSize, 20 * kPageSize, 0),
+      Fallocate("large", 100 * kPageSize + 1, 1200 * kPageSize, 0),
+      Fallocate("large", 2000 * kPageSize, 10, FALLOC_FL_KEEP_SIZE),
+      Fallocate("large", 2 * kPageSize, 3 * kPageSize, kPunch),
+      Fallocate("large", 5 * kPageSize, 526 * kPageSize, kPunch),
+      Fallocate("large", 0, 2000 * kPageSize, kPunch),
+      Fallocate("large", 10, 3 * kPageSize, kPunch, {"/large", 10, 10 + 3 * kPageSize}),
+      Fallocate("inline", 3, 5, kPunch, {"/inline", 3, 8}),
+      Fallocate("inline", 0, kPageSize, kPunch, {"/inline", 0, kPageSize}),
+      Fallocate("large", 10, 30 * kPageSize, FALLOC_FL_ZERO_RANGE,
+                {"/large", 10, 10 + 30 * kPageSize}),
+      {"copy_file_range",
+       [](Filesystem& fs, const Context& ctx) {
+         const auto copied =
+             fs.CopyRange(ctx, Walk(fs, "large"), 50, Walk(fs, "other"), 5000, 9 * kPageSize);
+         EXPECT_TRUE(copied.ok() && *copied == 9 * kPageSize);
+       },
+       {"/other", 5000, 5000 + 9 * kPageSize}},
+      {"setfacl",
+       [](Filesystem& fs, const Context& ctx) {
+         EXPECT_TRUE(fs.SetXattr(ctx, Walk(fs, "inline"), kAccessAcl, kAcl, 0).ok());
+       },
+       {}},
+      {"chmod of a file with an ACL",
+       [](Filesystem& fs, const Context& ctx) {
+         AttrChange change{.what = AttrChange::kSetMode, .mode = 0751};
+         EXPECT_TRUE(fs.SetAttr(ctx, Walk(fs, "attr"), change).ok());
+       },
+       {}},
+      MakeFile("empty", "with an inherited ACL"),
+      MakeFile("empty", "a directory with two", S_IFDIR | 0777),
+      {"O_TMPFILE and linkat",
+       [](Filesystem& fs, const Context& ctx) {
+         const auto made = fs.MakeTemporary(ctx, kRootIno, 0600);
+         ASSERT_TRUE(made.ok());
+         EXPECT_TRUE(fs.Link(ctx, (*made).ino, kRootIno, "linked").ok());
+       },
+       {}},
       SetXattr("inline", "user.new", 100),
       SetXattr("attr", "user.x", 9000),
       SetXattr("attr", "user.y", 10),
@@ -349,6 +413,37 @@ TEST_P(CrashTest, EveryStoreLeavesTheStateBeforeOrAfter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Steps, CrashTest, testing::Range(size_t{0}, AllSteps().size()));
+
+// A region of another size, at each store, is one of the old or of the new.
+TEST(CrashInResizeTest, EveryStoreLeavesOneSizeOrTheOther) {
+  for (const uint64_t pages : {2000, 200}) {  // behind the last page in use, and before it
+    std::vector<Image> images;
+    MemoryFile file;
+    file.Restore(Start());
+    bool recording = false;
+    Mounted mounted(file, 0, [&] {
+      if (recording) Add(file.Save(), &images);
+    });
+    recording = true;
+    ASSERT_EQ(mounted.fs()->Resize(pages, std::nullopt), absl::OkStatus());
+    recording = false;
+    EXPECT_EQ(mounted.region()->space().counts().total, pages);
+    EXPECT_GE(images.size(), 3u);
+    images.push_back(file.Save());
+    const Picture expected = PictureOfImage(Start(), {}, true, nullptr);
+    bool seen_new = false;
+    for (const Image& image : images) {
+      EXPECT_EQ(PictureOfImage(image, {}, true, nullptr), expected);
+      MemoryFile copy;
+      copy.Restore(image);
+      const Mounted reopened(copy);
+      const uint64_t total = reopened.region()->space().counts().total;
+      EXPECT_TRUE(total == pages || (total == kPages && !seen_new)) << total;
+      seen_new |= total == pages;
+    }
+    EXPECT_TRUE(seen_new);
+  }
+}
 
 // Recovery is an operation too: each of its stores is a place to die, and what the
 // next mount shows is the same.

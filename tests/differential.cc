@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -638,6 +639,7 @@ int Main(int argc, char** argv) {
     std::puts("skipped: needs root and /dev/fuse");
     return 0;
   }
+  signal(SIGPIPE, SIG_IGN);  // of fifos that nobody reads
   Comparison comparison;
   const auto start = std::chrono::steady_clock::now();
   uint64_t done = 0, run = 0;
