@@ -231,8 +231,6 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   inode_->Unseal();
   if (inline_) {
     if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
-    // Its one page is in the list but not yet behind the allocated end, so what follows
-    // finds it there.
   }
   const uint64_t first = offset / kPageSize;
   const uint64_t last = PagesFor(end);
@@ -284,7 +282,7 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   }
   if (added > 0) {
     Splice(change, from, to, &links);
-    change->AfterCommit([this, inode = inode_, added] {
+    change->AfterCommit([inode = inode_, added] {
       inode->mu.AssertHeld();
       inode->AddAllocated(static_cast<int64_t>(added));
     });
@@ -375,6 +373,7 @@ void FileData::Zero(uint64_t offset, uint64_t end) {
 }
 
 uint64_t FileData::FindData(uint64_t offset) {
+  inode_->mu.AssertReaderHeld();
   const uint64_t size = inode_->size();
   if (inline_ || offset >= size) return std::min(offset, size);
   const uint64_t page = inode_->pages().FindPage(offset / kPageSize, PagesFor(size));
@@ -382,6 +381,7 @@ uint64_t FileData::FindData(uint64_t offset) {
 }
 
 uint64_t FileData::FindHole(uint64_t offset) {
+  inode_->mu.AssertReaderHeld();
   const uint64_t size = inode_->size();
   if (inline_ || offset >= size) return size;
   const uint64_t page = inode_->pages().FindHole(offset / kPageSize, PagesFor(size));

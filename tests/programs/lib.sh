@@ -39,6 +39,8 @@ cleanup() {
   local status=$?
   trap - EXIT
   cd /
+  # What the script has started, if it says how to end it.
+  if declare -F finish >/dev/null; then finish >/dev/null 2>&1 || true; fi
   umount -l "$MNT" 2>/dev/null || true
   # The daemon seals the region before it lets it go.
   for _ in $(seq 100); do

@@ -12,6 +12,7 @@ start() {
   done
   fail "redis does not start: $(tail -3 "$TMP/redis.log")"
 }
+finish() { kill -9 $server; }
 cd /
 start
 say "writes, and a rewrite of the file"
