@@ -3,6 +3,7 @@
 #define TESTS_MOUNT_PROCESS_H_
 
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -16,6 +17,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 
 #include "mount/control.h"
 #include "mount/mounts.h"
@@ -24,7 +26,9 @@ namespace pkramfs {
 
 class MountProcess {
  public:
-  MountProcess() {
+  enum class As { kRoot, kUser };
+  // With kUser the calling process is an ordinary user's from then on, for good.
+  explicit MountProcess(As as = As::kRoot) : as_(as) {
     char dir[] = "/tmp/pkramfs-test-XXXXXX";
     dir_ = mkdtemp(dir);
     // An ordinary user's daemon must get here, too.
@@ -32,13 +36,23 @@ class MountProcess {
     mount_point_ = dir_ + "/mnt";
     mkdir(mount_point_.c_str(), 0777);
     region_ = "/dev/shm/" + dir_.substr(5);
+    if (as_ == As::kUser) {
+      // As udev sets it; some containers do not.  And the user must be able to run the
+      // program, wherever it was built.
+      Run("chmod 666 /dev/fuse && install -m 755 " + binary_ + " " + dir_ + "/pkramfs");
+      binary_ = dir_ + "/pkramfs";
+      Run("chown -R 65534:65534 " + dir_);
+      if (setgroups(0, nullptr) != 0 || setresgid(65534, 65534, 65534) != 0 ||
+          setresuid(65534, 65534, 65534) != 0) {
+        throw std::runtime_error("cannot become an ordinary user");
+      }
+    }
   }
   ~MountProcess() {
-    umount2(mount_point_.c_str(), MNT_DETACH);
+    Detach();
     WaitUntilFree();
     unlink(region_.c_str());
-    rmdir(mount_point_.c_str());
-    rmdir(dir_.c_str());
+    std::ignore = std::system(("rm -rf --one-file-system " + dir_).c_str());
   }
   MountProcess(const MountProcess&) = delete;
   MountProcess& operator=(const MountProcess&) = delete;
@@ -47,19 +61,21 @@ class MountProcess {
   const std::string& region() const { return region_; }
 
   void Mount(const std::string& options) {
-    const std::string command =
-        std::string(PKRAMFS_BINARY) + " " + region_ + " " + mount_point_ + " -o " + options;
-    if (std::system(command.c_str()) != 0) throw std::runtime_error("cannot mount: " + command);
+    Run(binary_ + " " + region_ + " " + mount_point_ + " -o " + options);
   }
   // A clean unmount.
   void Unmount() {
-    if (umount2(mount_point_.c_str(), 0) != 0) throw std::runtime_error("cannot unmount");
+    if (as_ == As::kUser) {
+      Run("fusermount3 -u " + mount_point_);
+    } else if (umount2(mount_point_.c_str(), 0) != 0) {
+      throw std::runtime_error("cannot unmount");
+    }
     WaitUntilFree();
   }
   // kill -9 of the daemon, then umount -l.
   void Kill() {
     kill(Pid(), SIGKILL);
-    umount2(mount_point_.c_str(), MNT_DETACH);
+    Detach();
   }
   pid_t Pid() const {
     const int fd = open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY);
@@ -80,6 +96,19 @@ class MountProcess {
   }
 
  private:
+  static void Run(const std::string& command) {
+    if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
+  }
+  void Detach() {
+    if (as_ == As::kUser) {
+      std::ignore = std::system(("fusermount3 -uz " + mount_point_).c_str());
+    } else {
+      umount2(mount_point_.c_str(), MNT_DETACH);
+    }
+  }
+
+  const As as_;
+  std::string binary_ = PKRAMFS_BINARY;
   std::string dir_, mount_point_, region_;
 };
 

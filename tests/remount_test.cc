@@ -248,8 +248,6 @@ TEST_F(RemountTest, MlockKeepsTheContentsInMemory) {
 
 TEST_F(RemountTest, AnOrdinaryUserMountsThroughFusermount) {
   // As udev sets it; some containers do not.
-  struct stat device;
-  ASSERT_EQ(stat("/dev/fuse", &device), 0);
   ASSERT_EQ(chmod("/dev/fuse", 0666), 0);
   // The user must be able to run it, wherever it was built.
   ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_)
@@ -267,7 +265,6 @@ TEST_F(RemountTest, AnOrdinaryUserMountsThroughFusermount) {
   ASSERT_EQ(as_user(dir_ + "/pkramfs " + region_ + " " + mount_).status, 0);
   EXPECT_EQ(as_user("cat " + mount_ + "/f").out, "mine\n");
   ASSERT_EQ(as_user("fusermount3 -u " + mount_).status, 0);
-  chmod("/dev/fuse", device.st_mode & 07777);
 }
 
 TEST_F(RemountTest, AMemfdIsARegion) {

@@ -129,7 +129,8 @@ class Conformance : public testing::Test {
     if (kind == "loop") made = fs().Symlink(path.substr(path.rfind('/') + 1), path);
     if (kind == "fifo") made = fs().Mknod(path, S_IFIFO | 0644, 0);
     if (kind == "socket") made = fs().Mknod(path, S_IFSOCK | 0644, 0);
-    if (kind == "char") made = fs().Mknod(path, S_IFCHR | 0644, 0x103);
+    // Everybody may make the device 0:0, which is a whiteout.
+    if (kind == "char") made = fs().Mknod(path, S_IFCHR | 0644, geteuid() == 0 ? 0x103 : 0);
     ASSERT_EQ(made, 0) << kind << " " << path;
   }
   static bool IsDirectory(const std::string& kind) { return kind == "dir" || kind == "full"; }

@@ -179,7 +179,7 @@ class TmpfsSubject final : public KernelSubject {
 
 class MountSubject final : public KernelSubject {
  public:
-  MountSubject() {
+  explicit MountSubject(MountProcess::As as) : process_(as) {
     process_.Mount("size=256m");
     base = process_.mount_point();
   }
@@ -197,6 +197,11 @@ class MountSubject final : public KernelSubject {
 }  // namespace
 
 std::unique_ptr<Subject> MakeTmpfsSubject() { return std::make_unique<TmpfsSubject>(); }
-std::unique_ptr<Subject> MakeMountSubject() { return std::make_unique<MountSubject>(); }
+std::unique_ptr<Subject> MakeMountSubject() {
+  return std::make_unique<MountSubject>(MountProcess::As::kRoot);
+}
+std::unique_ptr<Subject> MakeUserMountSubject() {
+  return std::make_unique<MountSubject>(MountProcess::As::kUser);
+}
 
 }  // namespace pkramfs

@@ -1,4 +1,4 @@
-// conformance core|mount|tmpfs [--remount] [gtest flags]
+// conformance core|mount|user|tmpfs [--remount] [gtest flags]
 #include <sys/mount.h>
 
 #include <cstdio>
@@ -47,9 +47,10 @@ int Main(int argc, char** argv) {
   std::unique_ptr<Subject> subject;
   if (which == "core") subject = MakeCoreSubject();
   if (which == "mount") subject = MakeMountSubject();
+  if (which == "user") subject = MakeUserMountSubject();
   if (which == "tmpfs") subject = MakeTmpfsSubject();
   if (subject == nullptr) {
-    std::fputs("usage: conformance core|mount|tmpfs [--remount] [gtest flags]\n", stderr);
+    std::fputs("usage: conformance core|mount|user|tmpfs [--remount] [gtest flags]\n", stderr);
     return 2;
   }
   TheRun().subject = subject.get();

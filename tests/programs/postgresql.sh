@@ -9,8 +9,11 @@ install -d -o postgres -m 700 data
 pg initdb -D "$MNT/data" --data-checksums >"$TMP/initdb.log"
 start() { pg pg_ctl -D "$MNT/data" -w -l "$TMP/pg.log" -o "-c listen_addresses='' -c unix_socket_directories=$TMP" start >/dev/null && postmaster=$(head -1 "$MNT/data/postmaster.pid"); }
 stop() { pg pg_ctl -D "$MNT/data" -w -m fast stop >/dev/null; }
-# The server is a session of its own, whose files may be gone.
-finish() { pkill -9 -s "$postmaster"; }
+# Each of the server's processes is a session of its own, and their files may be gone.
+finish() {
+  pkill -9 -P "$postmaster" || true
+  kill -9 "$postmaster"
+}
 # Each dump has a word of its own against injection.
 dump() { pg pg_dumpall | grep -v '^.\(un\)\?restrict '; }
 cd /
