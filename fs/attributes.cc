@@ -25,9 +25,7 @@ bool IsAcl(std::string_view name) { return name == kAccessAcl || name == kDefaul
 
 // Whether the caller may have programs run as the inode's group.
 bool MayKeepGroup(const Context& context, const Inode& inode) {
-  const auto group = static_cast<gid_t>(inode.record().owner >> 32);
-  return context.uid == 0 || context.gid == group ||
-         (context.has_group && context.has_group(group));
+  return InGroup(context, static_cast<gid_t>(inode.record().owner >> 32));
 }
 
 int CheckXattrName(std::string_view name) {
@@ -105,8 +103,9 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
     const Xattrs xattrs(region_, inode.get());
     if (const auto bytes = xattrs.empty() ? std::nullopt : xattrs.Get(kAccessAcl)) {
       Acl acl = *Acl::Parse(*bytes);
+      const bool changes = acl.ModeBits() != (mode & kPermissions);
       acl.SetModeBits(mode);
-      edits.push_back({kAccessAcl, acl.Bytes()});
+      if (changes) edits.push_back({kAccessAcl, acl.Bytes()});
     }
   }
   if (const auto r = EditInode(inode.get(), &change, mode, edits); !r.ok()) return r.as_errno();

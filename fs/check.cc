@@ -50,7 +50,7 @@ std::string FsCheck::Object(const pkram::WalkedObject& object) {
   if ((record.generation_flags >> 32 & kLinkable) != 0 && record.mode_nlink >> 32 != 0) {
     return "has names and is said to have had none";
   }
-  if (!Xattrs::Sound(object.bytes, directory)) return "its extended attributes are malformed";
+  if (!Xattrs::Sound(object.bytes, mode)) return "its extended attributes are malformed";
   Seen& seen = inodes_[object.index];
   seen.mode = mode;
   seen.nlink = static_cast<uint32_t>(record.mode_nlink >> 32);

@@ -128,6 +128,9 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
   if (from == to && from_offset < to_offset + size && to_offset < from_offset + size) {
     return Errno{EINVAL};
   }
+  // Not for longer than somebody would wait, and never more than a reply can say.
+  constexpr size_t kMost = 64 << 20;
+  size = std::min(size, kMost);
   // By way of a buffer: whoever waits for space must hold no pages of a reader.
   constexpr size_t kPiece = 1 << 20;
   std::vector<std::byte> buffer(std::min(size, kPiece));

@@ -95,18 +95,10 @@ Result<void> FileData::MoveToPages(Change* change) {
   return {};
 }
 
-// Zeroes what stands behind the end of the file in its last page, up to an offset
-// that the file is about to reach.
-void FileData::ZeroBehindEnd(uint64_t up_to) {
-  inode_->mu.AssertHeld();
-  const uint64_t size = inode_->size();
-  if (up_to <= size || size % kPageSize == 0) return;
-  const uint64_t entry = inode_->pages().Get(size / kPageSize);
-  if (!format::IsPage(entry)) return;
-  const uint64_t in_page = size % kPageSize;
-  std::byte* const page = region_->mapping().WritableAt(format::EntryPfn(entry));
-  std::memset(page + in_page, 0, std::min(up_to - size, kPageSize - in_page));
-}
+// Zeroes what stands behind the end of the file, up to an offset that the file is about
+// to reach: the rest of its last page, and pages that were allocated there, to which a
+// write may have been on its way when the process died.
+void FileData::ZeroBehindEnd(uint64_t up_to) { Zero(inode_->size(), up_to); }
 
 // Writes where the file has no pages: allocates some, fills them, publishes their
 // entries.  Returns how many of the bytes that took.
@@ -239,15 +231,22 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
     Trim();  // what MoveToPages did, if it did
     return ToErrno(status);
   };
-  // How many are missing is known before any is taken, and asking for more than there
-  // are ends here.
-  if (last - first > region_->space().counts().total) {
-    return undo(absl::ResourceExhaustedError("more than the region holds"));
+  // More than there are is refused before any is taken from others.
+  uint64_t missing = 0;
+  const uint64_t free = region_->space().counts().free;
+  for (uint64_t at = pages.FindHole(first, last); at < last && missing <= free;) {
+    const uint64_t hole_end = pages.FindPage(at, last);
+    missing += hole_end - at;
+    at = pages.FindHole(hole_end, last);
   }
+  if (missing > free) return undo(absl::ResourceExhaustedError("more than is free"));
   const uint64_t from = first / format::kLinkEntries;
   const uint64_t to = (last + format::kLinkEntries - 1) / format::kLinkEntries;
   pkram::LinkBuilder links(region_);
-  PageRun fresh;
+  PageRun fresh;  // those taken last; its first page is also where to go on
+  if (const uint64_t before = first > 0 ? pages.Get(first - 1) : 0; format::IsPage(before)) {
+    fresh.first = format::EntryPfn(before) + 1;
+  }
   uint64_t added = 0;
   for (uint64_t number = from; number < to; ++number) {
     const uint64_t base = number * format::kLinkEntries;
@@ -262,8 +261,7 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
       if (index >= first && index < last && !format::IsPage(entry)) {
         if (fresh.count == 0) {
           const uint64_t want = pages.FindPage(index, last) - index;
-          const Pfn goal = fresh.first ? fresh.first : Pfn();
-          const absl::StatusOr<PageRun> run = region_->space().AllocateData(want, goal);
+          const absl::StatusOr<PageRun> run = region_->space().AllocateData(want, fresh.first);
           if (!run.ok()) return undo(run.status());
           if (absl::Status s = region_->FillZeros(*run); !s.ok()) {
             region_->space().Discard(*run);
@@ -310,8 +308,8 @@ Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) 
   if (offset >= end) return {};
   const uint64_t first = PagesFor(offset);
   const uint64_t last = end / kPageSize;
-  if (first < last) {
-    pkram::LinkMap& pages = inode_->pages();
+  pkram::LinkMap& pages = inode_->pages();
+  if (first < last && pages.FindPage(first, last) < last) {
     const uint64_t from = first / format::kLinkEntries;
     const uint64_t to = (last + format::kLinkEntries - 1) / format::kLinkEntries;
     // Punching makes space, so it may use what is kept for that.
@@ -338,13 +336,11 @@ Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) 
       removed += static_cast<int64_t>(run.count);
       change->dropped()->push_back(run);
     }
-    if (removed > 0) {
-      Splice(change, from, to, &links);
-      change->AfterCommit([inode = inode_, removed] {
-        inode->mu.AssertHeld();
-        inode->AddAllocated(-removed);
-      });
-    }
+    Splice(change, from, to, &links);
+    change->AfterCommit([inode = inode_, removed] {
+      inode->mu.AssertHeld();
+      inode->AddAllocated(-removed);
+    });
   }
   if (first > last) {  // inside of one page
     Zero(offset, end);

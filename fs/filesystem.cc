@@ -112,20 +112,22 @@ void Filesystem::ReclaimOrphans() {
 // The kernel's forgets cannot wait, so what they reclaim does.  Nobody gets at the
 // inode meanwhile: the cache refuses those without links and lookups.
 void Filesystem::Reclaim(const Inode& inode) {
-  if (gate_.TryEnter()) {
-    ReclaimNow(inode);
-    gate_.Leave();
-    return;
+  {
+    pkram::MutexLock lock(&deferred_mu_);  // who thaws sees all that was put off
+    if (!gate_.TryEnter()) {
+      deferred_.push_back(inode.ino());
+      return;
+    }
   }
-  pkram::MutexLock lock(&deferred_mu_);
-  deferred_.push_back(inode.ino());
+  ReclaimNow(inode);
+  gate_.Leave();
 }
 
 bool Filesystem::Thaw() {
-  if (!gate_.Open()) return false;
   std::vector<Ino> deferred;
   {
     pkram::MutexLock lock(&deferred_mu_);
+    if (!gate_.Open()) return false;
     deferred.swap(deferred_);
   }
   for (const Ino ino : deferred) {

@@ -112,8 +112,9 @@ class Filesystem {
   // use or the region cannot grow so far.
   absl::Status Resize(std::optional<uint64_t> region_pages, std::optional<uint64_t> max_inodes);
 
-  // Between them the region does not change, so that a copy of it is whole: calls that
-  // change something wait.  False when it is so already.
+  // Between them nothing that the region holds changes, so that a copy of it is whole:
+  // calls that change something wait.  (The kernel's lookups are still counted, and memory
+  // that nothing reaches may be given back.)  False when it is so already.
   bool Freeze() { return gate_.Close(); }
   bool Thaw();
   // Says when nobody is left to thaw it: waiting ends then.  Set before use.

@@ -19,13 +19,13 @@ class Gate {
   // Set before use.
   void set_abandoned(std::function<bool()> abandoned) { abandoned_ = std::move(abandoned); }
 
-  // False when it was closed already.
+  // False when it was closed already, or was opened before it was closed.
   bool Close() {
     pkram::MutexLock lock(&mu_);
     if (closed_) return false;
     closed_ = true;
-    while (inside_ > 0) changed_.Wait(&mu_);
-    return true;
+    while (closed_ && inside_ > 0) changed_.Wait(&mu_);
+    return closed_;
   }
   // False when it was open.
   bool Open() {

@@ -81,7 +81,7 @@ constexpr uint64_t DirectorySize(uint64_t entries) { return 40 + 20 * entries; }
 // --- Extended attributes ------------------------------------------------------------
 // The object's byte stream: entries one behind the other, in no order.
 struct XattrHeader {
-  uint32_t name_len;
+  uint32_t name_len;  // 0: the attribute was taken away
   uint32_t value_len;
   // name, value
 };

@@ -89,6 +89,12 @@ void Filesystem::Inherit(const Context& context, Inode* directory, Birth* birth)
     birth->gid = static_cast<uint32_t>(directory->record().owner >> 32);
     if (makes_directory) birth->mode |= S_ISGID;
   }
+  // Nobody makes a program that runs as a group that he is not in.
+  constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
+  if (!makes_directory && (birth->mode & kRunsAsGroup) == kRunsAsGroup &&
+      !InGroup(context, birth->gid)) {
+    birth->mode &= ~uint32_t{S_ISGID};
+  }
   if (S_ISLNK(birth->mode)) return;
   const Xattrs xattrs(region_, directory);
   const auto inherited = xattrs.empty() ? std::nullopt : xattrs.Get(kDefaultAcl);

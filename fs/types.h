@@ -41,6 +41,12 @@ struct Context {
   std::function<bool(gid_t)> has_group{};
 };
 
+// Root is in all groups.
+inline bool InGroup(const Context& context, gid_t group) {
+  return context.uid == 0 || context.gid == group ||
+         (context.has_group && context.has_group(group));
+}
+
 struct Attr {
   Ino ino = 0;
   uint32_t generation = 0;

@@ -12,6 +12,7 @@
 namespace pkramfs {
 
 using pkram::kPageSize;
+using pkram::Pfn;
 namespace format = pkram::format;
 
 namespace {
@@ -38,15 +39,17 @@ bool ForEach(std::string_view blob, Fn fn) {
 
 }  // namespace
 
-bool Xattrs::Sound(std::string_view blob, bool directory) {
+bool Xattrs::Sound(std::string_view blob, uint32_t mode) {
   absl::flat_hash_set<std::string_view> names;
   bool sound = true;
   const auto check = [&](std::string_view name, std::string_view value, std::string_view) {
-    sound = !name.empty() && name.size() <= kMaxName && name.find('\0') == std::string_view::npos &&
+    if (name.empty()) return true;  // was taken away
+    sound = name.size() <= kMaxName && name.find('\0') == std::string_view::npos &&
             names.insert(name).second;
     if (name == kAccessAcl || name == kDefaultAcl) {
       const std::optional<Acl> acl = Acl::Parse(value);
-      sound = sound && acl && !acl->empty() && (directory || name == kAccessAcl);
+      sound = sound && acl && !acl->empty() && !S_ISLNK(mode) &&
+              (name == kAccessAcl ? acl->ModeBits() == (mode & 0777) : S_ISDIR(mode));
     }
     return sound;
   };
@@ -83,9 +86,37 @@ std::optional<std::string> Xattrs::Get(std::string_view name) const {
 void Xattrs::ForEachName(absl::FunctionRef<void(std::string_view)> fn) const {
   if (empty()) return;
   ForEach(Blob(), [&](std::string_view name, std::string_view, std::string_view) {
-    fn(name);
+    if (!name.empty()) fn(name);
     return true;
   });
+}
+
+// Takes a name away where it stands: it becomes part of a value that has no name.  For
+// when there is no space for a blob without it.
+void Xattrs::Blot(Change* change, std::string_view name) {
+  uint64_t offset = 0;
+  uint64_t header = 0;
+  ForEach(Blob(), [&](std::string_view n, std::string_view value, std::string_view entry) {
+    header = (uint64_t{n.size()} + value.size()) << 32;
+    if (n == name) return false;
+    offset += entry.size();
+    return true;
+  });
+  std::vector<Pfn> pages;
+  pkram::ForEachLink(region_->mapping(), inode_->header().bytes, [&](const format::Link& link) {
+    pkram::ForEachPageEntry(
+        link, [&](uint64_t, uint64_t entry) { pages.push_back(format::EntryPfn(entry)); });
+  });
+  // Eight bytes at any place are parts of two words at most.
+  for (unsigned i = 0; i < sizeof(header); ++i) {
+    const uint64_t at = offset + i;
+    const auto* const word =
+        region_->mapping().At<uint64_t>(pages[at / kPageSize]) + at % kPageSize / sizeof(header);
+    const unsigned shift = at % sizeof(header) * 8;
+    const uint64_t byte = header >> (8 * i) & 0xff;
+    const uint64_t was = change->transaction().Pending(word);
+    change->Store(inode_, word, (was & ~(uint64_t{0xff} << shift)) | byte << shift);
+  }
 }
 
 Result<void> Xattrs::Edit(Change* change, absl::Span<const XattrEdit> edits) {
@@ -93,7 +124,7 @@ Result<void> Xattrs::Edit(Change* change, absl::Span<const XattrEdit> edits) {
   ForEach(Blob(), [&](std::string_view name, std::string_view, std::string_view entry) {
     const bool edited = std::any_of(edits.begin(), edits.end(),
                                     [&](const XattrEdit& edit) { return edit.name == name; });
-    if (!edited) blob.append(entry);
+    if (!edited && !name.empty()) blob.append(entry);
     return true;
   });
   bool adds = false;
@@ -103,9 +134,14 @@ Result<void> Xattrs::Edit(Change* change, absl::Span<const XattrEdit> edits) {
     adds = true;
   }
   if (blob.size() > format::kMaxMetadataBytes) return Errno{ENOSPC};
-  // Removing makes space, so it may use what is kept for that.
-  const auto urgency = adds ? pkram::Urgency::kNormal : pkram::Urgency::kMakesSpace;
+  // What takes no more than there was may use what is kept for making space.
+  const auto urgency = blob.size() <= inode_->header().bytes_len ? pkram::Urgency::kMakesSpace
+                                                                 : pkram::Urgency::kNormal;
   const absl::StatusOr<uint64_t> bytes = pkram::BuildBytes(region_, blob, urgency, change->made());
+  if (!bytes.ok() && !adds) {
+    for (const XattrEdit& edit : edits) Blot(change, edit.name);
+    return {};
+  }
   if (!bytes.ok()) return ToErrno(bytes.status());
   pkram::CollectList(region_->mapping(), inode_->header().bytes, change->dropped());
   change->Store(inode_, &inode_->header().bytes, *bytes);

@@ -36,12 +36,13 @@ class Xattrs {
   // Adds edits to `change`, once in its life.  ENOSPC.
   Result<void> Edit(Change* change, absl::Span<const XattrEdit> edits);
 
-  // Says that a blob is well-formed: whole entries, no name twice, ACLs that are some, the
-  // default one a directory's.
-  static bool Sound(std::string_view blob, bool directory);
+  // Says that the blob of an inode of this mode is well-formed: whole entries, no name
+  // twice, ACLs that are some, the access one as the mode is, the default one a directory's.
+  static bool Sound(std::string_view blob, uint32_t mode);
 
  private:
   std::string Blob() const;
+  void Blot(Change* change, std::string_view name);
 
   pkram::Region* const region_;
   Inode* const inode_;

@@ -83,7 +83,7 @@ struct SuperBlock {
   // Below: words that change while the region is in use.
   uint64_t nodes;        // entry: first node, or 0
   uint64_t mount_epoch;  // raised at each open for writing; lookup counts refer to it
-  uint64_t seal;         // of `nodes` and `mount_epoch`
+  uint64_t seal;         // of `nodes`, `mount_epoch` and `limit`
   uint64_t limit;        // pages that may be in use, of a region that is to shrink; or 0
   uint8_t reserved[kPageSize - 128];
 };

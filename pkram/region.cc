@@ -160,9 +160,10 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
   }
 }
 
-absl::Status TooSmall(const std::string& name, uint64_t pages, uint64_t in_use) {
-  return absl::OutOfRangeError(absl::StrCat(name, ": a size of ", pages, " pages is too small: ",
-                                            in_use, " are in use: choose a larger size"));
+absl::Status TooSmall(const std::string& name, uint64_t pages, uint64_t needed) {
+  return absl::OutOfRangeError(absl::StrCat(name, ": a size of ", pages,
+                                            " pages is too small: ", needed,
+                                            " are needed for what is there: choose a larger size"));
 }
 
 absl::Status ProblemStatus(const std::string& name, const Problem& problem) {
@@ -236,8 +237,15 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   walk.Run(super);
   if (!walk.problems().empty()) return ProblemStatus(backing->name(), walk.problems().front());
   const uint64_t in_use = map.pages() - map.free_pages();
-  if (options.pages != 0 && options.pages < std::max(in_use, format::kMinPages)) {
-    return TooSmall(backing->name(), options.pages, in_use);
+  if (super.limit != 0 && in_use > super.limit) {
+    return absl::DataLossError(absl::StrCat(backing->name(),
+                                            ": page 0: more pages are in use than ", super.limit,
+                                            ", the super block's limit"));
+  }
+  const uint64_t needed = in_use + Space::ReserveFor(options.pages);
+  if (options.pages != 0 && options.pages < super.page_count &&
+      options.pages < std::max(needed, format::kMinPages)) {
+    return TooSmall(backing->name(), options.pages, needed);
   }
   const Space::Size wanted = Space::SizeFor(map, pages);
   std::unique_ptr<Region> region(new Region);
@@ -260,7 +268,7 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size, boo
   const PageRun head{Pfn(0), super().journal_first + super().journal_slots};
   if (absl::Status s = backing_->Reserve(head); !s.ok()) return s;
   if (lock_memory) {
-    if (absl::Status s = LockInMemory(map); !s.ok()) return s;
+    if (absl::Status s = LockInMemory(map, size.pages); !s.ok()) return s;
   }
   journal_->Replay();
   for (const format::JournalStore& s : walk.repairs()) {
@@ -273,6 +281,7 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size, boo
   map.FinishClaims();
   space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map), size.limit);
   space_->GiveBackUnused();
+  space_->KeepSpare();
   return absl::OkStatus();
 }
 
@@ -307,7 +316,9 @@ absl::Status Region::Resize(uint64_t pages) {
   }
   const absl::StatusOr<Space::Size> size =
       pages < format::kMinPages ? absl::OutOfRangeError("") : space_->Resize(pages);
-  if (!size.ok()) return TooSmall(backing_->name(), pages, space_->counts().InUse());
+  if (!size.ok()) {
+    return TooSmall(backing_->name(), pages, space_->counts().InUse() + Space::ReserveFor(pages));
+  }
   StoreSize(*size);
   return absl::OkStatus();
 }
@@ -352,8 +363,8 @@ absl::Status Region::Close(WalkClient* client) {
   return absl::OkStatus();
 }
 
-absl::Status Region::LockInMemory(const PageMap& map) {
-  if (absl::Status s = mapping_->LockInMemory(map.pages()); !s.ok()) return s;
+absl::Status Region::LockInMemory(const PageMap& map, uint64_t pages) {
+  if (absl::Status s = mapping_->LockInMemory(pages); !s.ok()) return s;
   for (PageRun run = map.NextUsed(Pfn()); run.count > 0;
        run = map.NextUsed(run.first + run.count)) {
     if (absl::Status s = mapping_->Populate(run); !s.ok()) return s;

@@ -122,7 +122,7 @@ class Region {
 
  private:
   Region() = default;
-  absl::Status LockInMemory(const PageMap& map);
+  absl::Status LockInMemory(const PageMap& map, uint64_t pages);
   absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, bool lock_memory);
   void StoreSize(Space::Size size);
 

@@ -21,6 +21,7 @@ class SealSum {
   void Add(const void* data, size_t size) { crc_ = Crc32c(data, size, crc_); }
   void AddSuper(const format::SuperBlock& super) {
     Add(&super.nodes, sizeof(super.nodes) + sizeof(super.mount_epoch));
+    if (super.limit != 0) Add(&super.limit, sizeof(super.limit));
   }
   void AddNode(const format::Node& node) {
     Add(&node.next, 3 * sizeof(uint64_t));

@@ -53,11 +53,12 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
   const auto deadline = std::chrono::steady_clock::now() + patience_;
   MutexLock lock(&mu_);
   const auto keep = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return beyond_ + (urgency == Urgency::kMakesSpace ? 0 : reserve_);
+    const uint64_t missing = reserve_ - std::min<uint64_t>(reserve_, spare_.size());
+    return beyond_ + (urgency == Urgency::kMakesSpace ? 0 : missing);
   };
   while (map_.free_pages() <= keep()) {
     if (limbo_.empty() && burying_ == 0) return {};
-    if (!freed_.WaitUntil(&mu_, deadline)) return {};
+    if (!freed_.WaitUntil(&mu_, deadline) && map_.free_pages() <= keep()) return {};
   }
   const PageRun run = map_.Allocate(purpose, std::min(want, map_.free_pages() - keep()), goal);
   high_water_ = std::max(high_water_, run.first.value() + run.count);
@@ -65,6 +66,27 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
 }
 
 absl::StatusOr<Pfn> Space::AllocateMetadata(Urgency urgency) {
+  absl::StatusOr<Pfn> pfn = TakeMetadata(urgency);
+  if (!pfn.ok() && urgency == Urgency::kMakesSpace) {
+    MutexLock lock(&mu_);
+    if (!spare_.empty()) {
+      pfn = spare_.back();
+      spare_.pop_back();
+      exists_.Set(pfn->value());
+    }
+  }
+  if (pfn.ok()) std::memset(mapping_->WritableAt(*pfn), 0, kPageSize);
+  return pfn;
+}
+
+absl::StatusOr<Pfn> Space::TakeMetadata(Urgency urgency) {
+  {
+    // What is kept for it is there at once.
+    MutexLock lock(&mu_);
+    if (urgency == Urgency::kMakesSpace && map_.free_pages() <= beyond_ && !spare_.empty()) {
+      return Full();
+    }
+  }
   const PageRun run = Take(Purpose::kMetadata, 1, Pfn(), urgency);
   if (run.count == 0) return Full();
   const Pfn pfn = run.first;
@@ -94,8 +116,36 @@ absl::StatusOr<Pfn> Space::AllocateMetadata(Urgency urgency) {
       high_water_ = std::max(high_water_, pfn.value() + batch.count);
     }
   }
-  std::memset(mapping_->WritableAt(pfn), 0, kPageSize);
   return pfn;
+}
+
+// Pages that exist already, so that making space does not take space: neither of the
+// region nor of what is under it.
+void Space::FillSpare() {
+  // One by one: a run as long as the reserve would get a cluster of its own.
+  while (keeps_spare_ && spare_.size() < reserve_ && map_.free_pages() > beyond_) {
+    const PageRun run = map_.Allocate(Purpose::kMetadata, 1);
+    if (!backing_->Reserve(run).ok()) {
+      map_.Release(run);
+      return;
+    }
+    high_water_ = std::max(high_water_, run.first.value() + 1);
+    spare_.push_back(run.first);
+  }
+}
+
+void Space::DropSpare() {
+  for (const Pfn pfn : spare_) {
+    backing_->GiveBack({pfn, 1});
+    map_.Release({pfn, 1});
+  }
+  spare_.clear();
+}
+
+void Space::KeepSpare() {
+  MutexLock lock(&mu_);
+  keeps_spare_ = true;
+  FillSpare();
 }
 
 absl::StatusOr<PageRun> Space::AllocateData(uint64_t want, Pfn goal) {
@@ -143,6 +193,15 @@ void Space::Bury(std::vector<PageRun> runs) {
   if (runs.empty()) return;
   const uint64_t n = Total(runs);
   Coalesce(&runs);
+  {
+    // What was taken from the spare pages is put back first.
+    MutexLock lock(&mu_);
+    while (keeps_spare_ && spare_.size() < reserve_ && !runs.empty()) {
+      PageRun& run = runs.back();
+      spare_.push_back(run.first + --run.count);
+      if (run.count == 0) runs.pop_back();
+    }
+  }
   for (const PageRun& run : runs) backing_->GiveBack(run);
   {
     MutexLock lock(&mu_);
@@ -188,13 +247,13 @@ Space::Counts Space::counts() const {
   Counts c;
   c.total = map_.pages() - beyond_;
   c.limbo = limbo_pages_ + burying_;
-  const uint64_t all_free = map_.free_pages() + c.limbo;
+  const uint64_t all_free = map_.free_pages() + c.limbo + spare_.size();
   const uint64_t free = all_free - std::min(all_free, beyond_);
   c.reserved = std::min(free, reserve_);
   c.free = free - c.reserved;
   c.end = map_.end();
   c.data = map_.data_pages();
-  c.metadata = map_.pages() - map_.free_pages() - c.data;
+  c.metadata = map_.pages() - map_.free_pages() - c.data - spare_.size();
   return c;
 }
 
@@ -206,19 +265,25 @@ Space::Size Space::SizeFor(const PageMap& map, uint64_t pages) {
 
 absl::StatusOr<Space::Size> Space::Resize(uint64_t pages) {
   MutexLock lock(&mu_);
-  const uint64_t in_use = map_.pages() - map_.free_pages() - limbo_pages_ - burying_;
-  if (in_use + ReserveFor(pages) > pages) {
-    return absl::OutOfRangeError(absl::StrCat(in_use, " pages are in use"));
+  DropSpare();
+  const uint64_t needed = map_.pages() - map_.free_pages() - limbo_pages_ - burying_;
+  const bool grows = pages >= map_.pages() - beyond_;
+  if (!grows && needed + ReserveFor(pages) > pages) {
+    FillSpare();
+    return absl::OutOfRangeError(absl::StrCat(needed + ReserveFor(pages), " pages are needed"));
   }
   const Size size = SizeFor(map_, pages);
   map_.SetPages(size.pages);
   beyond_ = size.limit == 0 ? 0 : size.pages - size.limit;
   reserve_ = ReserveFor(pages);
+  FillSpare();
+  freed_.NotifyAll();
   return size;
 }
 
 void Space::GiveBackUnused() {
   MutexLock lock(&mu_);
+  DropSpare();
   const uint64_t end = map_.end();
   for (PageRun run = map_.NextFree(Pfn()); run.count > 0 && run.first.value() < end;
        run = map_.NextFree(run.first + run.count)) {

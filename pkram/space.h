@@ -93,6 +93,10 @@ class Space {
   // Gives back what nothing uses (a crash may have left some), and the tail.
   void GiveBackUnused();
 
+  // From now on the reserve's pages exist, as far as there is space for them; until
+  // GiveBackUnused.
+  void KeepSpare();
+
   // What a region of another size comes to.
   struct Size {
     uint64_t pages;  // that it has
@@ -116,6 +120,9 @@ class Space {
   PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);
   void Bury(std::vector<PageRun> runs);  // gives back, then frees
   std::vector<PageRun> Exhume() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<Pfn> TakeMetadata(Urgency urgency);
+  void FillSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DropSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ShrinkTail() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Full() const;
 
@@ -127,7 +134,9 @@ class Space {
   CondVar freed_;
   PageMap map_ ABSL_GUARDED_BY(mu_);
   uint64_t reserve_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;  // pages that must stay free: Size::limit
+  bool keeps_spare_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<Pfn> spare_ ABSL_GUARDED_BY(mu_);  // of the reserve, in use to the map
+  uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;     // pages that must stay free: Size::limit
   // Free pages that exist already: metadata is reserved a batch at a time.
   Bitmap exists_ ABSL_GUARDED_BY(mu_);
   uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have

@@ -79,7 +79,8 @@ TEST_F(CheckTest, MalformedInodes) {
   ExpectRefusedWith(size(fifo_), 1, "has contents");
   ExpectRefusedWith(size(file_ino_), kInlineBytes + 1, "stand in two places");
   ExpectRefusedWith(flags(large_), uint64_t{kInlineData} << 32, "stand in two places");
-  ExpectRefusedWith(flags(large_), uint64_t{2} << 32, "unknown inode flags");
+  ExpectRefusedWith(flags(large_), uint64_t{4} << 32, "unknown inode flags");
+  ExpectRefusedWith(flags(large_), uint64_t{kLinkable} << 32, "is said to have had none");
   ExpectRefusedWith(flags(dir_), uint64_t{kInlineData} << 32, "unknown inode flags");
   ExpectRefusedWith(pages_of_[file_ino_] + offsetof(pkram::format::ObjectHeader, allocated_end), 1,
                     "stand in two places");
@@ -158,23 +159,25 @@ TEST(XattrBlobTest, SoundBlobsOnly) {
                              static_cast<uint32_t>(value.size())};
     return std::string(reinterpret_cast<const char*>(&header), 8) + name + value;
   };
-  EXPECT_TRUE(Xattrs::Sound("", false));
-  EXPECT_TRUE(Xattrs::Sound(entry("user.a", "1") + entry("user.b", ""), false));
-  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1") + entry("user.a", "2"), false));
-  EXPECT_FALSE(Xattrs::Sound(entry("", "1"), false));
-  EXPECT_FALSE(Xattrs::Sound(entry(std::string("a\0b", 3), "1"), false));
-  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1").substr(0, 12), false));
-  EXPECT_FALSE(Xattrs::Sound("short", false));
+  EXPECT_TRUE(Xattrs::Sound("", S_IFREG | 0740));
+  EXPECT_TRUE(Xattrs::Sound(entry("user.a", "1") + entry("user.b", ""), S_IFREG | 0740));
+  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1") + entry("user.a", "2"), S_IFREG | 0740));
+  EXPECT_TRUE(Xattrs::Sound(entry("", "1") + entry("", "1"), S_IFREG | 0740));
+  EXPECT_FALSE(Xattrs::Sound(entry(std::string("a\0b", 3), "1"), S_IFREG | 0740));
+  EXPECT_FALSE(Xattrs::Sound(entry("user.a", "1").substr(0, 12), S_IFREG | 0740));
+  EXPECT_FALSE(Xattrs::Sound("short", S_IFREG | 0740));
   // owner rwx, user 7 r, group rx, mask r, others none
   const std::string acl(
       "\2\0\0\0\1\0\7\0\xff\xff\xff\xff\2\0\4\0\7\0\0\0\4\0\5\0\xff\xff\xff\xff"
       "\x10\0\4\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff",
       44);
-  EXPECT_TRUE(Xattrs::Sound(entry("system.posix_acl_access", acl), false));
-  EXPECT_TRUE(Xattrs::Sound(entry("system.posix_acl_default", acl), true));
-  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_default", acl), false));
-  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl.substr(0, 4)), false));
-  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl.substr(0, 36)), false));
+  EXPECT_TRUE(Xattrs::Sound(entry("system.posix_acl_access", acl), S_IFREG | 0740));
+  EXPECT_TRUE(Xattrs::Sound(entry("system.posix_acl_default", acl), S_IFDIR | 0700));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_default", acl), S_IFREG | 0740));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl), S_IFREG | 0750));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl), S_IFLNK | 0740));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl.substr(0, 4)), S_IFREG | 0740));
+  EXPECT_FALSE(Xattrs::Sound(entry("system.posix_acl_access", acl.substr(0, 36)), S_IFREG | 0740));
 }
 
 }  // namespace

@@ -414,6 +414,37 @@ TEST_P(CrashTest, EveryStoreLeavesTheStateBeforeOrAfter) {
 
 INSTANTIATE_TEST_SUITE_P(Steps, CrashTest, testing::Range(size_t{0}, AllSteps().size()));
 
+// What a write has left where the file has pages but no size yet is never seen.
+TEST(CrashInAWriteBehindTheEnd, WhatWasNotAcknowledgedReadsAsZeros) {
+  constexpr size_t kSize = 8 * kPageSize;
+  const std::string written(100, 'S');
+  std::vector<Image> images;
+  MemoryFile file;
+  file.Restore(Start());
+  bool recording = false;
+  Mounted mounted(file, 0, [&] {
+    if (recording) Add(file.Save(), &images);
+  });
+  Filesystem& fs = *mounted.fs();
+  const Ino ino = Walk(fs, "d/a");
+  ASSERT_EQ(fs.Fallocate(kNow, ino, 0, kSize, FALLOC_FL_KEEP_SIZE).error(), 0);
+  recording = true;
+  ASSERT_TRUE(fs.Write(kNow, ino, 2 * kPageSize, BytesOf(written)).ok());
+  recording = false;
+  for (const Image& image : images) {
+    MemoryFile copy;
+    copy.Restore(image);
+    const Mounted reopened(copy);
+    const Ino again = Walk(*reopened.fs(), "d/a");
+    const uint64_t size = (*reopened.fs()->GetAttr(again)).size;
+    ASSERT_TRUE(
+        reopened.fs()->SetAttr(kNow, again, {.what = AttrChange::kSetSize, .size = kSize}).ok());
+    std::string expected(kSize, 0);
+    if (size > 0) expected.replace(2 * kPageSize, written.size(), written);
+    EXPECT_TRUE(TextOf(*reopened.fs()->Read(again, 0, kSize)) == expected) << size;
+  }
+}
+
 // A region of another size, at each store, is one of the old or of the new.
 TEST(CrashInResizeTest, EveryStoreLeavesOneSizeOrTheOther) {
   for (const uint64_t pages : {2000, 200}) {  // behind the last page in use, and before it

@@ -103,6 +103,45 @@ TEST_F(NamesTest, SetgidDirectoriesHandDownTheirGroup) {
   EXPECT_EQ(AttrOf(sub).mode, S_IFDIR | 02755u);
 }
 
+TEST_F(NamesTest, WhatIsForgottenWhileFrozenIsReclaimedAfterwards) {
+  const Ino file = Make("f");
+  Put(file, 0, std::string(1 << 20, 'x'));
+  const uint64_t free = FreePages();
+  EXPECT_EQ(Unlink("f"), 0);
+  ASSERT_TRUE(fs().Freeze());
+  EXPECT_FALSE(fs().Freeze());
+  fs().Forget(file, 1);
+  EXPECT_EQ(FreePages(), free);
+  EXPECT_EQ(fs().GetAttr(file).error(), ESTALE);
+  ASSERT_TRUE(fs().Thaw());
+  EXPECT_FALSE(fs().Thaw());
+  EXPECT_GE(FreePages(), free + 256);
+  EXPECT_EQ(Unlink("f"), ENOENT);
+}
+
+TEST_F(NamesTest, AFileWithoutANameIsLinkedOnce) {
+  const auto made = fs().MakeTemporary(ctx(), kRootIno, 0640);
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ((*made).nlink, 0u);
+  EXPECT_THAT(Names(), ElementsAre());
+  Put((*made).ino, 0, "nameless");
+  ASSERT_TRUE(fs().Link(ctx(), (*made).ino, kRootIno, "f").ok());
+  EXPECT_EQ(Text(Find("f")), "nameless");
+  EXPECT_EQ(AttrOf((*made).ino).nlink, 1u);
+  // From now on it is as any other: without a name it gets none.
+  EXPECT_EQ(Unlink("f"), 0);
+  EXPECT_EQ(fs().Link(ctx(), (*made).ino, kRootIno, "g").error(), ENOENT);
+  // One that never gets a name is gone when nobody uses it, or after a kill.
+  const uint64_t free = FreePages();
+  const auto other = fs().MakeTemporary(ctx(), kRootIno, 0640);
+  fs().Forget((*other).ino, 1);
+  EXPECT_EQ(FreePages(), free);
+  ASSERT_TRUE(fs().MakeTemporary(ctx(), kRootIno, 0640).ok());
+  Remount();
+  EXPECT_THAT(Names(), ElementsAre());
+  EXPECT_EQ(fs().StatFs().used_inodes, 1u);
+}
+
 TEST_F(NamesTest, AnInodeIsFoundAsItsOwnDot) {
   const Ino file = Make("f");
   const auto found = fs().Lookup(file, ".");

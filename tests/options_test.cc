@@ -24,8 +24,8 @@ TEST(SizeTest, AsTmpfsSpellsThem) {
 
 TEST(MountOptionsTest, OursAreTakenAndTheOthersPassedOn) {
   MountOptions options;
-  ASSERT_EQ(ApplyMountOptions("size=2m,nr_inodes=10k,mode=750,uid=7,gid=8,pkram=db,mlock,noexport", kMemory,
-                              &options),
+  ASSERT_EQ(ApplyMountOptions("size=2m,nr_inodes=10k,mode=750,uid=7,gid=8,pkram=db,mlock,noexport",
+                              kMemory, &options),
             absl::OkStatus());
   ASSERT_EQ(ApplyMountOptions("ro,noexec,,allow_other,defaults,nofail,x-systemd.automount,user",
                               kMemory, &options),

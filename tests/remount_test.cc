@@ -1,4 +1,5 @@
 // Files outlive the process that serves them: on a real mount, with a real tree.
+#include <gmock/gmock.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
@@ -215,6 +216,35 @@ TEST_F(RemountTest, SizeHoldsAsManyBytesOfLargeFilesAsItSays) {
   Unmount();
   Mount("size=128m");
   EXPECT_EQ(Shell("head -c 60M /dev/zero > " + mount_ + "/more").status, 0);
+}
+
+// Whoever is full under the region, what makes space works.
+TEST_F(RemountTest, SpaceIsMadeWhenTheRegionsFilesystemIsFull) {
+  const std::string under = dir_ + "/under";
+  ASSERT_EQ(Shell("mkdir " + under + " && mount -t tmpfs -o size=12m tmpfs " + under).status, 0);
+  region_ = under + "/region";
+  const Ran mounted = TryMount("size=256m");
+  EXPECT_EQ(mounted.status, 0);
+  EXPECT_THAT(mounted.err, testing::HasSubstr("has room for"));
+  const std::string fill = "head -c 20M /dev/zero > ";
+  ASSERT_EQ(Shell("cd " + mount_ +
+                  " && head -c 4M /dev/zero > a && head -c 100k /dev/zero > b && "
+                  "setfattr -n user.a -v 1 b && setfattr -n user.b -v 2 b && "
+                  "setfacl -m u:7:rw b && touch c")
+                .status,
+            0);
+  EXPECT_NE(Shell(fill + mount_ + "/full").status, 0);
+  EXPECT_NE(Shell("head -c 100k /dev/zero > " + mount_ + "/more").status, 0);
+  const Ran made = Shell("cd " + mount_ +
+                         " && setfattr -x user.a b && chmod 600 b && "
+                         "fallocate -p -o 4096 -l 8192 a && fallocate -p -o 1M -l 2M a && "
+                         "truncate -s 5000 full && rm c");
+  EXPECT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(Shell("head -c 1M /dev/zero > " + mount_ + "/again").status, 0);
+  Unmount();
+  WaitUntilFree();
+  EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+  ASSERT_EQ(umount2(under.c_str(), 0), 0);
 }
 
 TEST_F(RemountTest, MemoryGoesBackWhenFilesAreDeleted) {

@@ -428,7 +428,7 @@ class MakingRules : public Conformance {
     if (how == "mkdir" && setgid) mode |= S_ISGID;
     // Who is not in the group makes no program that runs as the group.
     if (how != "mkdir" && setgid && user.uid != 0 &&
-        (asked & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && !fs().is_core()) {
+        (asked & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) {
       mode &= ~static_cast<mode_t>(S_ISGID);
     }
     EXPECT_EQ(ModeOf("d/x"), mode);

@@ -30,7 +30,7 @@ dump >"$TMP/after.sql"
 cmp "$TMP/before.sql" "$TMP/after.sql" || fail "the dump is another"
 pg pg_amcheck --heapallindexed postgres || fail "pg_amcheck"
 say "kill -9 of the daemon while pgbench runs"
-pg pgbench -c 4 -j 2 -T 30 postgres >/dev/null 2>&1 &
+pg pgbench -n -c 4 -j 2 -T 30 postgres >/dev/null 2>&1 &
 sleep 8
 kill -9 "$(daemon)"
 finish
