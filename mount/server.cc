@@ -250,6 +250,40 @@ void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* st, int what, fuse_fil
   ReplyAttr(req, fs->SetAttr(context, ino, change));
 }
 
+// As GetAttr, with the birth.  A template: the reply is declared by newer libraries only.
+template <typename Req>
+void Statx(Req req, fuse_ino_t ino, int, int, fuse_file_info*) {
+  const Result<Attr> attr = Begin(req, Request::kGetAttr)->GetAttr(ino);
+  if (!attr.ok()) {
+    fuse_reply_err(req, attr.error());
+    return;
+  }
+  const struct stat st = ToStat(*attr);
+  const auto time = [](Timestamp t) {
+    struct statx_timestamp to {};
+    to.tv_sec = t.seconds;
+    to.tv_nsec = t.nanos;
+    return to;
+  };
+  struct statx stx {};
+  stx.stx_mask = STATX_BASIC_STATS | STATX_BTIME;
+  stx.stx_blksize = static_cast<uint32_t>(st.st_blksize);
+  stx.stx_nlink = static_cast<uint32_t>(st.st_nlink);
+  stx.stx_uid = st.st_uid;
+  stx.stx_gid = st.st_gid;
+  stx.stx_mode = static_cast<uint16_t>(st.st_mode);
+  stx.stx_ino = st.st_ino;
+  stx.stx_size = static_cast<uint64_t>(st.st_size);
+  stx.stx_blocks = static_cast<uint64_t>(st.st_blocks);
+  stx.stx_atime = time((*attr).atime);
+  stx.stx_btime = time((*attr).btime);
+  stx.stx_ctime = time((*attr).ctime);
+  stx.stx_mtime = time((*attr).mtime);
+  stx.stx_rdev_major = major(st.st_rdev);
+  stx.stx_rdev_minor = minor(st.st_rdev);
+  fuse_reply_statx(req, 0, &stx, kForever);
+}
+
 void StatFs(fuse_req_t req, fuse_ino_t) {
   const FsStats stats = Begin(req, Request::kStatFs)->StatFs();
   struct statvfs st {};
@@ -336,13 +370,12 @@ void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   ReplyCreate(req, made, fi);
 }
 
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
-void MakeTemporary(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* fi) {
+[[maybe_unused]] void MakeTemporary(fuse_req_t req, fuse_ino_t parent, mode_t mode,
+                                    fuse_file_info* fi) {
   Filesystem* const fs = Begin(req, Request::kMakeTemporary);
   const Result<Attr> made = fs->MakeTemporary(ContextOf(req), parent, mode);
   ReplyCreate(req, made, fi);
 }
-#endif
 
 // File handles carry no state, so the kernel need not ask: after the first ENOSYS
 // it opens and closes by itself.
@@ -558,6 +591,13 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
   }
 }
 
+// What the library at hand may not have yet: O_TMPFILE since 3.17, statx since 3.18.
+template <typename Ops>
+void SetNewer(Ops* ops) {
+  if constexpr (requires { ops->tmpfile; }) ops->tmpfile = MakeTemporary;
+  if constexpr (requires { ops->statx; }) ops->statx = Statx<fuse_req_t>;
+}
+
 fuse_lowlevel_ops MakeOperations() {
   fuse_lowlevel_ops ops{};
   ops.init = Init;
@@ -594,9 +634,7 @@ fuse_lowlevel_ops MakeOperations() {
   ops.fallocate = Fallocate;
   ops.lseek = Seek;
   ops.copy_file_range = CopyRange;
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
-  ops.tmpfile = MakeTemporary;
-#endif
+  SetNewer(&ops);
   ops.ioctl = Ioctl;
   return ops;
 }
