@@ -218,6 +218,23 @@ TEST_F(RemountTest, SizeHoldsAsManyBytesOfLargeFilesAsItSays) {
   EXPECT_EQ(Shell("head -c 60M /dev/zero > " + mount_ + "/more").status, 0);
 }
 
+// All of an overlay's layers on one mount, which is mounted again: what was copied up is found
+// each time it is asked for, on kernels that take an origin found by handle for stale, too.
+TEST_F(RemountTest, OverlayfsGoesOnWithoutExport) {
+  Mount("size=64m,noexport");
+  const auto overlay = [this](const std::string& script) {
+    return Shell("cd " + mount_ + " && unshare -m sh -ec 'mount -t overlay overlay -o " +
+                 "lowerdir=lower,upperdir=upper,workdir=work m; " + script + "'");
+  };
+  ASSERT_EQ(Shell("cd " + mount_ + " && mkdir lower upper work m && echo below > lower/f").status,
+            0);
+  const Ran copied = overlay("echo changed > m/f");
+  ASSERT_EQ(copied.status, 0) << copied.err;
+  Kill();
+  Mount("noexport");
+  EXPECT_EQ(overlay("cat m/f; cat m/f; ls m").out, "changed\nchanged\nf\n");
+}
+
 // Whoever is full under the region, what makes space works.
 TEST_F(RemountTest, SpaceIsMadeWhenTheRegionsFilesystemIsFull) {
   const std::string under = dir_ + "/under";
