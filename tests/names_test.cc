@@ -119,6 +119,18 @@ TEST_F(NamesTest, WhatIsForgottenWhileFrozenIsReclaimedAfterwards) {
   EXPECT_EQ(Unlink("f"), ENOENT);
 }
 
+TEST_F(NamesTest, ChangeTimesStayWhenTheClockIsSetBack) {
+  const Ino file = Make("f");
+  const Timestamp made = AttrOf(file).ctime;
+  const Context past{.uid = 0, .gid = 0, .now = {1, 1}};
+  const AttrChange change{.what = AttrChange::kSetMode, .mode = 0600};
+  ASSERT_TRUE(fs().SetAttr(past, file, change).ok());
+  EXPECT_EQ(AttrOf(file).ctime, made);
+  ASSERT_TRUE(fs().Write(past, file, 0, BytesOf("x")).ok());
+  EXPECT_EQ(AttrOf(file).ctime, made);
+  EXPECT_EQ(AttrOf(file).mtime, past.now);
+}
+
 TEST_F(NamesTest, AFileWithoutANameIsLinkedOnce) {
   const auto made = fs().MakeTemporary(ctx(), kRootIno, 0640);
   ASSERT_TRUE(made.ok());
