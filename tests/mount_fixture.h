@@ -6,24 +6,19 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
-#include <thread>
 
-#include "mount/control.h"
 #include "mount/mounts.h"
+#include "tests/mount_process.h"
 
 namespace pkramfs {
 
@@ -105,24 +100,11 @@ class MountTest : public testing::Test {
     kill(DaemonPid(), SIGKILL);
     umount2(mount_.c_str(), MNT_DETACH);
   }
-  nlohmann::json Statistics() {
-    const int fd = open(mount_.c_str(), O_RDONLY | O_DIRECTORY);
-    ControlReply reply{};
-    EXPECT_EQ(ioctl(fd, kControlStatistics, &reply), 0) << std::strerror(errno);
-    close(fd);
-    return nlohmann::json::parse(std::string(reply.json, reply.size));
-  }
+  nlohmann::json Statistics() { return StatisticsOf(mount_); }
   pid_t DaemonPid() { return Statistics()["pid"]; }
 
   // Until the daemon of a mount that is gone has sealed the region.
-  void WaitUntilFree() {
-    const int fd = open(region_.c_str(), O_RDONLY);
-    if (fd < 0) return;
-    for (int i = 0; i < 1000 && flock(fd, LOCK_EX | LOCK_NB) != 0; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    close(fd);
-  }
+  void WaitUntilFree() { WaitUntilRegionIsFree(region_); }
 
   std::string dir_, mount_, region_;
 };

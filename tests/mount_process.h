@@ -24,6 +24,26 @@
 
 namespace pkramfs {
 
+// What the daemon of a mount says of itself.
+inline nlohmann::json StatisticsOf(const std::string& mount_point) {
+  const int fd = open(mount_point.c_str(), O_RDONLY | O_DIRECTORY);
+  ControlReply reply{};
+  const int asked = ioctl(fd, kControlStatistics, &reply);
+  close(fd);
+  if (asked != 0) throw std::runtime_error("no daemon answers on " + mount_point);
+  return nlohmann::json::parse(std::string(reply.json, reply.size));
+}
+
+// Until the daemon of a mount that is gone has sealed the region.
+inline void WaitUntilRegionIsFree(const std::string& region) {
+  const int fd = open(region.c_str(), O_RDONLY);
+  if (fd < 0) return;
+  for (int i = 0; i < 1000 && flock(fd, LOCK_EX | LOCK_NB) != 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  close(fd);
+}
+
 class MountProcess {
  public:
   enum class As { kRoot, kUser };
@@ -77,23 +97,8 @@ class MountProcess {
     kill(Pid(), SIGKILL);
     Detach();
   }
-  pid_t Pid() const {
-    const int fd = open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY);
-    ControlReply reply{};
-    const int asked = ioctl(fd, kControlStatistics, &reply);
-    close(fd);
-    if (asked != 0) throw std::runtime_error("the daemon does not answer");
-    return nlohmann::json::parse(std::string(reply.json, reply.size))["pid"];
-  }
-  // Until the daemon of a mount that is gone has sealed the region.
-  void WaitUntilFree() const {
-    const int fd = open(region_.c_str(), O_RDONLY);
-    if (fd < 0) return;
-    for (int i = 0; i < 1000 && flock(fd, LOCK_EX | LOCK_NB) != 0; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    close(fd);
-  }
+  pid_t Pid() const { return StatisticsOf(mount_point_)["pid"]; }
+  void WaitUntilFree() const { WaitUntilRegionIsFree(region_); }
 
  private:
   static void Run(const std::string& command) {
