@@ -119,6 +119,36 @@ TEST_F(NamesTest, WhatIsForgottenWhileFrozenIsReclaimedAfterwards) {
   EXPECT_EQ(Unlink("f"), ENOENT);
 }
 
+// More than the reserve could hold a copy of.
+TEST_F(NamesTest, AttributesAreTakenAwayOnAFullFilesystem) {
+  const Ino file = Make("f");
+  for (int i = 0; i < 4; ++i) {
+    const std::string name = "user." + std::to_string(i);
+    ASSERT_TRUE(fs().SetXattr(ctx(), file, name, std::string(60000 + i, 'v'), 0).ok());
+  }
+  ASSERT_TRUE(fs().SetXattr(ctx(), file, "security.capability", "c", 0).ok());
+  const Ino large = Make("large");
+  const std::string piece(1 << 16, 'x');
+  uint64_t size = 0;
+  for (;;) {
+    const auto written = fs().Write(ctx(), large, size, BytesOf(piece));
+    if (!written.ok()) break;
+    size += *written;
+  }
+  while (fs().MakeNode(ctx(), kRootIno, "n" + std::to_string(size), S_IFREG).ok()) ++size;
+  EXPECT_EQ(fs().SetXattr(ctx(), file, "user.4", "new", 0).error(), ENOSPC);
+  EXPECT_TRUE(fs().RemoveXattr(ctx(), file, "user.1").ok());
+  // So does what drops a capability.
+  EXPECT_EQ(Resize(file, 0), 0);
+  Remount();
+  EXPECT_EQ(*fs().ListXattrs({}, file), std::string("user.0\0user.2\0user.3\0", 21));
+  EXPECT_EQ(fs().GetXattr(file, "user.1").error(), ENODATA);
+  EXPECT_EQ(*fs().GetXattr(file, "user.3"), std::string(60003, 'v'));
+  EXPECT_EQ(Unlink("large"), 0);
+  EXPECT_TRUE(fs().SetXattr(ctx(), file, "user.1", "back", 0).ok());
+  EXPECT_EQ(*fs().GetXattr(file, "user.1"), "back");
+}
+
 TEST_F(NamesTest, ChangeTimesStayWhenTheClockIsSetBack) {
   const Ino file = Make("f");
   const Timestamp made = AttrOf(file).ctime;
