@@ -1,7 +1,6 @@
 // What the filesystem does with attributes, extended ones and ACLs included.
 #include <sys/xattr.h>
 
-#include <algorithm>
 #include <limits>
 
 #include "fs/acl.h"
