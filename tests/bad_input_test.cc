@@ -274,6 +274,11 @@ TEST_F(BadInputTest, MlockBeyondTheLimit) {
                     "/pkramfs " + region_ + " " + mount_ + " -o size=16m,mlock",
                 {"cannot lock the region in memory", "without mlock"});
   EXPECT_NE(access(region_.c_str(), F_OK), 0);
+  // The limit is for the region, not for what it might grow into.
+  ASSERT_EQ(chmod("/dev/fuse", 0666), 0);
+  const Ran within = Shell("ulimit -l 8192; setpriv --reuid=65534 --regid=65534 --clear-groups " +
+                           dir_ + "/pkramfs " + region_ + " " + mount_ + " -o size=2m,mlock");
+  EXPECT_EQ(within.status, 0) << within.err;
 }
 
 }  // namespace
