@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "fs/acl.h"
@@ -121,10 +122,12 @@ void Xattrs::Blot(Change* change, std::string_view name) {
 
 Result<void> Xattrs::Edit(Change* change, absl::Span<const XattrEdit> edits) {
   std::string blob;
+  std::vector<std::string> gone;
   ForEach(Blob(), [&](std::string_view name, std::string_view, std::string_view entry) {
     const bool edited = std::any_of(edits.begin(), edits.end(),
                                     [&](const XattrEdit& edit) { return edit.name == name; });
     if (!edited && !name.empty()) blob.append(entry);
+    if (edited) gone.emplace_back(name);
     return true;
   });
   bool adds = false;
@@ -133,13 +136,14 @@ Result<void> Xattrs::Edit(Change* change, absl::Span<const XattrEdit> edits) {
     Append(&blob, edit.name, *edit.value);
     adds = true;
   }
+  if (!adds && gone.empty()) return {};  // what is to go is not there
   if (blob.size() > format::kMaxMetadataBytes) return Errno{ENOSPC};
   // What takes no more than there was may use what is kept for making space.
   const auto urgency = blob.size() <= inode_->header().bytes_len ? pkram::Urgency::kMakesSpace
                                                                  : pkram::Urgency::kNormal;
   const absl::StatusOr<uint64_t> bytes = pkram::BuildBytes(region_, blob, urgency, change->made());
   if (!bytes.ok() && !adds) {
-    for (const XattrEdit& edit : edits) Blot(change, edit.name);
+    for (const std::string& name : gone) Blot(change, name);
     return {};
   }
   if (!bytes.ok()) return ToErrno(bytes.status());
