@@ -191,17 +191,22 @@ std::vector<PageRun> Space::Exhume() {
 
 void Space::Bury(std::vector<PageRun> runs) {
   if (runs.empty()) return;
-  const uint64_t n = Total(runs);
   Coalesce(&runs);
   {
-    // What was taken from the spare pages is put back first.
+    // What was taken from the spare pages is put back first.  A page need not exist: it may
+    // be one that could not be filled.
     MutexLock lock(&mu_);
     while (keeps_spare_ && spare_.size() < reserve_ && !runs.empty()) {
       PageRun& run = runs.back();
-      spare_.push_back(run.first + --run.count);
-      if (run.count == 0) runs.pop_back();
+      const Pfn last = run.first + (run.count - 1);
+      if (!backing_->Reserve({last, 1}).ok()) break;
+      map_.Release({last, 1});  // it may have been data
+      spare_.push_back(map_.Allocate(Purpose::kMetadata, 1, last).first);
+      --burying_;
+      if (--run.count == 0) runs.pop_back();
     }
   }
+  const uint64_t n = Total(runs);
   for (const PageRun& run : runs) backing_->GiveBack(run);
   {
     MutexLock lock(&mu_);
@@ -283,6 +288,7 @@ absl::StatusOr<Space::Size> Space::Resize(uint64_t pages) {
 
 void Space::GiveBackUnused() {
   MutexLock lock(&mu_);
+  keeps_spare_ = false;
   DropSpare();
   const uint64_t end = map_.end();
   for (PageRun run = map_.NextFree(Pfn()); run.count > 0 && run.first.value() < end;
