@@ -1,6 +1,7 @@
 #include "mount/daemon.h"
 
 #include <fuse_lowlevel.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -10,7 +11,6 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -30,7 +30,12 @@ constexpr int kReadAheadKiB = 1024;
 constexpr unsigned kMaxThreads = 10000;
 constexpr unsigned kIdleThreads = 16;
 
+// mount(8)'s, which passes on what its helpers end with.
+constexpr int kMountFailure = 32;
+
 void Say(const std::string& text) { std::fprintf(stderr, "pkramfs: %s\n", text.c_str()); }
+
+void Warn(const std::string& text) { Say("warning: " + text); }
 
 // What libfuse has to say about a failure is part of our one sentence.
 std::string& FuseMessage() {
@@ -93,12 +98,6 @@ std::string FuseOptions(const MountOptions& options, const std::string& region) 
   if (geteuid() == 0) list.insert(list.end(), {"allow_other", "dev", "suid"});
   list.insert(list.end(), options.fuse.begin(), options.fuse.end());
   return absl::StrJoin(list, ",");
-}
-
-Timestamp Now() {
-  timespec ts;
-  clock_gettime(CLOCK_REALTIME, &ts);
-  return {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)};
 }
 
 // The kernel reads ahead 128 KiB of a FUSE file unless it is told otherwise, which
@@ -186,6 +185,8 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   running = session->get();
   fs->set_abandoned([running] { return running->ended(); });
   running->Loop();
+  // A machine that goes down sends it to everyone, and waits: for the seal.
+  signal(SIGTERM, SIG_IGN);
   session->reset();
   if (interrupted) return absl::CancelledError("the start was interrupted");
   return absl::OkStatus();
@@ -195,21 +196,10 @@ absl::Status Run(const MountOptions& options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
   if (absl::Status s = CheckMountPoint(options.mount_point); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
-      RegionFile::Open(options, [](const std::string& text) { Say("warning: " + text); });
+      RegionFile::Open(options, Existing::kUse, Warn);
   if (!file.ok()) return file.status();
-
-  Filesystem::Options fs_options;
-  fs_options.node = options.node;
-  fs_options.max_inodes = options.max_inodes.value_or(0);
-  fs_options.root_mode = options.mode.value_or(01777);
-  fs_options.root_uid = options.uid.value_or(geteuid());
-  fs_options.root_gid = options.gid.value_or(getegid());
-  absl::StatusOr<std::unique_ptr<Filesystem>> fs =
-      Filesystem::Open((*file)->region(), fs_options, Now());
-  if (!fs.ok()) {
-    return absl::Status(fs.status().code(),
-                        absl::StrCat((*file)->path(), ": ", std::string(fs.status().message())));
-  }
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
+  if (!fs.ok()) return fs.status();
   const absl::Status served = ServeUntilUnmounted(options, file->get(), fs->get(), startup);
   fs->reset();
   const absl::Status closed = (*file)->Close();
@@ -223,7 +213,7 @@ int Serve(const MountOptions& options) {
   const absl::Status s = Run(options, &startup);
   if (s.ok()) return 0;
   Say(std::string(s.message()));
-  return 1;
+  return kMountFailure;
 }
 
 }  // namespace pkramfs

@@ -109,6 +109,7 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
     return absl::OkStatus();
   }
   if (!has_value && Contains(kIgnoredOptions, name)) return absl::OkStatus();
+  if (options->sloppy) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("unknown option '", std::string(option), "': see pkramfs --help"));
 }
@@ -145,6 +146,10 @@ absl::Status ApplyMountOptions(std::string_view list, uint64_t memory, MountOpti
 }
 
 std::string RegionPath(std::string_view name) {
+  uint32_t fd;
+  if (name.substr(0, 3) == "fd=" && absl::SimpleAtoi(std::string(name.substr(3)), &fd)) {
+    return absl::StrCat("/proc/self/fd/", fd);
+  }
   return name.find('/') == std::string_view::npos ? absl::StrCat("/dev/shm/", std::string(name))
                                                   : std::string(name);
 }

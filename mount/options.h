@@ -17,6 +17,7 @@ struct MountOptions {
   std::string region;       // a path
   std::string mount_point;  // absolute, once resolved
   bool foreground = false;
+  bool sloppy = false;  // options that nobody knows are left out
 
   std::optional<uint64_t> size;  // bytes of contents
   std::optional<uint64_t> max_inodes;
@@ -41,7 +42,7 @@ absl::Status ApplyMountOptions(std::string_view list, uint64_t memory, MountOpti
 // "16k", "2G", "50%": bytes, k, m, g, t as tmpfs takes them.
 absl::StatusOr<uint64_t> ParseSize(std::string_view text, uint64_t memory);
 
-// A name without a slash is one of /dev/shm.
+// A name without a slash is one of /dev/shm; fd=N is an open descriptor.
 std::string RegionPath(std::string_view name);
 
 // Bytes of this machine's memory.

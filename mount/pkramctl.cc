@@ -17,6 +17,7 @@
 #include "mount/control.h"
 #include "mount/mounts.h"
 #include "mount/options.h"
+#include "mount/region_file.h"
 #include "pkram/region.h"
 #include "pkram/stream.h"
 
@@ -183,15 +184,8 @@ int Print(const Json& json, bool as_json) {
   return std::fflush(stdout) == 0 ? 0 : kFailed;
 }
 
-absl::StatusOr<pkram::Region::Report> Inspect(const std::string& path) {
-  auto backing = pkram::OpenFileBacking(path, pkram::OpenFor::kReading);
-  if (!backing.ok()) return backing.status();
-  FsCheck check;
-  return pkram::Region::Check(backing->get(), &check);
-}
-
 int Info(const std::string& path, bool as_json) {
-  const auto report = Inspect(path);
+  const auto report = InspectRegion(path);
   if (report.ok()) {
     const int status = Print(ToJson(path, *report), as_json);
     return report->problems.empty() ? status : kProblems;
@@ -208,7 +202,7 @@ int Info(const std::string& path, bool as_json) {
 }
 
 int Check(const std::string& path) {
-  const auto report = Inspect(path);
+  const auto report = InspectRegion(path);
   if (!report.ok()) {
     if (absl::IsUnavailable(report.status())) {
       return Fail(absl::UnavailableError(
@@ -227,7 +221,7 @@ int Check(const std::string& path) {
 // Opens a region for a change, has it made, and seals it again.
 template <typename Fn>
 int ChangeRegion(const std::string& path, Fn change) {
-  auto backing = pkram::OpenFileBacking(path, pkram::OpenFor::kWriting);
+  auto backing = OpenRegionBacking(path, pkram::OpenFor::kWriting);
   if (!backing.ok()) return Fail(backing.status());
   FsCheck check;
   pkram::Region::OpenOptions options;

@@ -46,11 +46,13 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version,-V", std::string("pkramfs " PKRAMFS_VERSION));
   // What mount(8) passes to a helper.
   bool ignored = false;
-  std::string ignored_text;
+  std::string type, mount_namespace;
   const bool helper = Name(argv[0]).rfind("mount.", 0) == 0;
   if (helper) {
-    app.add_flag("-s,-n,-v", ignored, "(taken for mount's sake)");
-    app.add_option("-t,-N", ignored_text, "(taken for mount's sake)");
+    app.add_flag("-s", options.sloppy, "Leave out options that are not known");
+    app.add_flag("-n,-v", ignored, "(taken for mount's sake)");
+    app.add_option("-t", type, "(taken for mount's sake)");
+    app.add_option("-N", mount_namespace, "(refused: enter the namespace with nsenter)");
   }
   try {
     app.parse(argc, argv);
@@ -62,6 +64,12 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& e) {
     std::fprintf(stderr, "pkramfs: %s: see pkramfs --help\n", e.what());
+    return 1;
+  }
+  if (!mount_namespace.empty()) {
+    std::fprintf(stderr,
+                 "pkramfs: cannot mount in another namespace (%s): enter it (nsenter --mount=%s)\n",
+                 mount_namespace.c_str(), mount_namespace.c_str());
     return 1;
   }
   for (const std::string& list : lists) {

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
+#include <string_view>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -52,8 +54,15 @@ absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path) 
   }
 }
 
+Timestamp Now() {
+  timespec ts;
+  clock_gettime(CLOCK_REALTIME, &ts);
+  return {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)};
+}
+
 // Bytes that the region's filesystem has or can have for it; no limit is 0.
 uint64_t RoomFor(const pkram::Backing& backing) {
+  if (backing.device_pages()) return *backing.device_pages() * pkram::kPageSize;
   struct statvfs st;
   struct stat file;
   if (fstatvfs(backing.fd(), &st) != 0 || fstat(backing.fd(), &file) != 0) return 0;
@@ -61,8 +70,9 @@ uint64_t RoomFor(const pkram::Backing& backing) {
   return st.f_bavail * st.f_frsize + static_cast<uint64_t>(file.st_blocks) * 512;
 }
 
-// Half of the memory, or what its filesystem can hold.
+// Half of the memory, or what its filesystem can hold; a device as a whole.
 uint64_t DefaultPages(const pkram::Backing& backing) {
+  if (backing.device_pages()) return *backing.device_pages();
   const uint64_t wanted = RegionPages(PhysicalMemory() / 2);
   const uint64_t room = RoomFor(backing) / pkram::kPageSize;
   return room == 0 ? wanted : std::clamp(room, pkram::format::kMinPages, wanted);
@@ -86,57 +96,135 @@ void WarnAboutLogout(const std::string& path, const std::function<void(const std
                     "in /etc/systemd/logind.conf, or keep the region elsewhere"));
 }
 
+// A device that is not there must not become a file beside the others, in memory that
+// nobody preserves.
+absl::Status CheckDevice(const std::string& path) {
+  struct stat st, dev, above;
+  const std::string directory = path.substr(0, path.rfind('/') + 1);
+  if (stat(path.c_str(), &st) == 0 || path.rfind("/dev/shm/", 0) == 0 ||
+      stat(directory.c_str(), &above) != 0 || stat("/dev", &dev) != 0 ||
+      dev.st_dev != above.st_dev || path.rfind("/dev/", 0) != 0) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(absl::StrCat(
+      path, ": no such device: see which there are (ndctl list), and that their driver is loaded ",
+      "(modprobe device_dax)"));
+}
+
+std::string Unsuited(const std::string& path, const char* what, const char* do_this) {
+  return absl::StrCat(path, ": ", what, " (left as it is): ", do_this);
+}
+
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
+                                                                  pkram::OpenFor mode) {
+  if (absl::Status s = CheckDevice(path); !s.ok()) return s;
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = pkram::OpenBacking(path, mode);
+  constexpr std::string_view kOwn = "/proc/self/fd/";
+  if (absl::IsNotFound(backing.status()) && path.rfind(kOwn, 0) == 0) {
+    return absl::NotFoundError(absl::StrCat("fd=", path.substr(kOwn.size()),
+                                            ": not an open descriptor of the process that was "
+                                            "started: hand it one, as with 3<>FILE in a shell"));
+  }
+  return backing;
+}
+
+absl::StatusOr<pkram::Region::Report> InspectRegion(const std::string& path) {
+  const auto backing = OpenRegionBacking(path, pkram::OpenFor::kReading);
+  if (!backing.ok()) return backing.status();
+  FsCheck check;
+  return pkram::Region::Check(backing->get(), &check);
+}
 
 uint64_t RegionPages(uint64_t size) {
   const uint64_t contents = pkram::PagesFor(size);
   return contents + pkram::Region::Overhead(contents);
 }
 
-absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
-    const MountOptions& options, const std::function<void(const std::string&)>& warn) {
-  const std::string given = RegionPath(options.region);
-  std::unique_ptr<RegionFile> file(new RegionFile);
-  bool existed = false;
-  std::unique_ptr<pkram::Backing> backing;
-  for (bool same = false; !same;) {
+absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(const std::string& region) {
+  const std::string given = RegionPath(region);
+  for (;;) {
     struct stat named, locked;
-    existed = stat(given.c_str(), &named) == 0;
-    absl::StatusOr<std::unique_ptr<pkram::Backing>> opened =
-        pkram::OpenFileBacking(given, pkram::OpenFor::kCreating);
-    if (!opened.ok()) return opened.status();
-    backing = *std::move(opened);
-    file->path_ = Canonical(given);
-    if (absl::Status s = LockWithPatience(backing.get(), file->path_); !s.ok()) return s;
+    created_ = stat(given.c_str(), &named) != 0;
+    absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
+        OpenRegionBacking(given, pkram::OpenFor::kCreating);
+    if (!backing.ok()) return backing.status();
+    path_ = Canonical(given);
+    if (absl::Status s = LockWithPatience(backing->get(), path_); !s.ok()) {
+      created_ = false;
+      return s;
+    }
     // Whoever held the lock may have deleted the file that we waited for.
-    same = stat(given.c_str(), &named) == 0 && fstat(backing->fd(), &locked) == 0 &&
-           named.st_ino == locked.st_ino && named.st_dev == locked.st_dev;
+    if (stat(given.c_str(), &named) != 0 || fstat((*backing)->fd(), &locked) != 0 ||
+        named.st_ino != locked.st_ino || named.st_dev != locked.st_dev) {
+      continue;
+    }
+    // Our lock goes with this descriptor, too: it is held until what was made is unmade.
+    lock_ = fcntl((*backing)->fd(), F_DUPFD_CLOEXEC, 3);
+    if (path_.rfind("/proc/self/", 0) == 0) path_ = absl::StrCat("/proc/", getpid(), "/fd/", lock_);
+    return backing;
   }
-  // Our lock goes with this descriptor, too: it is held until what was made is unmade.
-  file->lock_ = fcntl(backing->fd(), F_DUPFD_CLOEXEC, 3);
+}
 
-  const absl::StatusOr<uint64_t> bytes = backing->Size();
-  if (!bytes.ok()) return bytes.status();
+absl::Status RegionFile::Format(const MountOptions& options, Existing existing,
+                                pkram::Backing* backing) {
+  const absl::StatusOr<pkram::Region::Holds> holds = pkram::Region::Look(backing);
+  if (!holds.ok()) return holds.status();
+  const bool empty = *holds == pkram::Region::Holds::kNothing;
+  if (existing == Existing::kUse && !empty) return absl::OkStatus();
+  if (existing == Existing::kKeep && *holds == pkram::Region::Holds::kRegion) {
+    return absl::AlreadyExistsError(Unsuited(path_, "a pkramfs region is there already",
+                                             "mount it, or give -f to delete all that it holds"));
+  }
+  // Memory that nobody has used yet holds anything.
+  if (existing == Existing::kKeep && !empty && !backing->device_pages()) {
+    return absl::FailedPreconditionError(Unsuited(
+        path_, "not empty", "choose another path, or give -f to delete all that it holds"));
+  }
+  made_ = empty;
+  created_ = created_ && empty;
+  return pkram::Region::Format(
+      backing, options.size ? RegionPages(*options.size) : DefaultPages(*backing),
+      empty ? pkram::Region::Contents::kKeep : pkram::Region::Contents::kGiveUp);
+}
+
+absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
+    const MountOptions& options, Existing existing,
+    const std::function<void(const std::string&)>& warn) {
+  std::unique_ptr<RegionFile> file(new RegionFile);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = file->OpenAndLock(options.region);
+  if (!backing.ok()) return backing.status();
+  if (absl::Status s = file->Format(options, existing, backing->get()); !s.ok()) return s;
   pkram::Region::OpenOptions open;
   open.lock_memory = options.lock_memory;
   open.resizable = true;
   if (options.size) open.pages = RegionPages(*options.size);
-  if (*bytes == 0) {
-    const uint64_t pages = options.size ? open.pages : DefaultPages(*backing);
-    file->made_ = true;
-    file->created_ = !existed;
-    if (absl::Status s = pkram::Region::Format(backing.get(), pages); !s.ok()) return s;
-  }
   FsCheck check;
   open.client = &check;
-  const pkram::Backing& kept = *backing;
+  const pkram::Backing& kept = **backing;
   absl::StatusOr<std::unique_ptr<pkram::Region>> region =
-      pkram::Region::Open(std::move(backing), open);
+      pkram::Region::Open(*std::move(backing), open);
   if (!region.ok()) return region.status();
   file->region_ = *std::move(region);
   if (options.size) WarnAboutSpace(file->path_, *options.size, kept, warn);
   WarnAboutLogout(file->path_, warn);
   return file;
+}
+
+absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
+    const MountOptions& options) {
+  Filesystem::Options fs_options;
+  fs_options.node = options.node;
+  fs_options.max_inodes = options.max_inodes.value_or(0);
+  fs_options.root_mode = options.mode.value_or(01777);
+  fs_options.root_uid = options.uid.value_or(geteuid());
+  fs_options.root_gid = options.gid.value_or(getegid());
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs =
+      Filesystem::Open(region_.get(), fs_options, Now());
+  if (fs.ok()) return fs;
+  return absl::Status(fs.status().code(),
+                      absl::StrCat(path_, ": ", std::string(fs.status().message())));
 }
 
 absl::Status RegionFile::Close() {

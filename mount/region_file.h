@@ -9,24 +9,45 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "fs/filesystem.h"
 #include "mount/options.h"
 #include "pkram/region.h"
 
 namespace pkramfs {
 
-// A region that is open, and what its opening changed.
 // Pages of a region that holds `size` bytes of contents.
 uint64_t RegionPages(uint64_t size);
 
+// As pkram::OpenBacking, with what a user should know when it is not there.  kCreating
+// makes no file where devices are.
+absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
+                                                                  pkram::OpenFor mode);
+
+// What pkram::Region::Check says of it, and the filesystems' own checks.  Changes nothing.
+absl::StatusOr<pkram::Region::Report> InspectRegion(const std::string& path);
+
+// What is done about what is there already.
+enum class Existing {
+  kUse,        // a region is used; an empty file becomes one
+  kKeep,       // only what holds nothing becomes a region; on a device, any but a region
+  kOverwrite,  // it becomes a region, whatever it was
+};
+
+// A region that is open, and what its opening changed.
 class RegionFile {
  public:
   // Waits up to 10 s for a daemon whose mount is gone already.  `warn` gets
   // sentences about what will go wrong later.
   static absl::StatusOr<std::unique_ptr<RegionFile>> Open(
-      const MountOptions& options, const std::function<void(const std::string&)>& warn);
+      const MountOptions& options, Existing existing,
+      const std::function<void(const std::string&)>& warn);
 
   pkram::Region* region() const { return region_.get(); }
+  // One that others can use, too, while this process lives.
   const std::string& path() const { return path_; }
+
+  // The filesystem that the options name; made when there is none of that name.
+  absl::StatusOr<std::unique_ptr<Filesystem>> OpenFilesystem(const MountOptions& options);
 
   // The mount came about: what was made stays.
   void Keep() { made_ = created_ = false; }
@@ -37,9 +58,11 @@ class RegionFile {
 
  private:
   RegionFile() = default;
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const std::string& region);
+  absl::Status Format(const MountOptions& options, Existing existing, pkram::Backing* backing);
 
   std::string path_;
-  bool made_ = false;     // formatted here, to be undone
+  bool made_ = false;     // formatted here, where nothing was: to be undone
   bool created_ = false;  // and the file made, too
   int lock_ = -1;
   std::unique_ptr<pkram::Region> region_;

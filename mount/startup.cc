@@ -13,6 +13,7 @@ namespace pkramfs {
 
 namespace {
 
+constexpr int kSystemError = 2;  // to mount(8)
 constexpr int kInterruptions[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 volatile pid_t starting_child = 0;
 
@@ -25,12 +26,12 @@ Startup::Startup(bool foreground) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) {
     std::perror("pkramfs: pipe");
-    std::exit(1);
+    std::exit(kSystemError);
   }
   const pid_t child = fork();
   if (child < 0) {
     std::perror("pkramfs: fork");
-    std::exit(1);
+    std::exit(kSystemError);
   }
   if (child == 0) {
     close(ends[0]);
@@ -53,7 +54,7 @@ Startup::Startup(bool foreground) {
   if (WIFSIGNALED(status)) {
     std::fprintf(stderr, "pkramfs: ended by signal %d before it was ready\n", WTERMSIG(status));
   }
-  _exit(1);
+  _exit(WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : kSystemError);
 }
 
 bool Startup::Ready() {

@@ -11,7 +11,7 @@ namespace pkramfs {
 class Startup {
  public:
   // Forks, unless `foreground`.  Returns in the child only; the parent ends with
-  // status 0 once Ready was called, or 1 when the child ended without.
+  // status 0 once Ready was called, or with the child's when it ended without.
   explicit Startup(bool foreground);
   ~Startup();
   Startup(const Startup&) = delete;

@@ -1,6 +1,5 @@
-// What a region lives in.  Everything above sees pages through this interface,
-// so that a kind of backing (a file here; a character device may join) changes
-// nothing above it.
+// What a region lives in: a file, or a device made of memory.  Everything above
+// sees pages through this interface.
 #ifndef PKRAM_BACKING_H_
 #define PKRAM_BACKING_H_
 
@@ -8,6 +7,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -28,16 +28,20 @@ class Backing {
   const std::string& name() const { return name_; }
   virtual int fd() const = 0;
 
-  // Bytes that exist now.  A file grows past it; a device would not.
+  // Bytes that exist now.  A file grows past it; a device does not.
   virtual absl::StatusOr<uint64_t> Size() const = 0;
+
+  // Of a device: how many pages it has, all of which exist, always.
+  virtual std::optional<uint64_t> device_pages() const { return std::nullopt; }
 
   // One user at a time: exclusive for writers, shared for readers.  Held until
   // destruction.  UNAVAILABLE, naming the holder's pid, when it is taken.
   virtual absl::Status Lock(bool exclusive) = 0;
 
   // Maps the first `pages` pages; pages that do not exist yet may be mapped but
-  // not touched.  The caller unmaps.
-  virtual absl::StatusOr<std::byte*> Map(uint64_t pages, bool writable) = 0;
+  // not touched.  What is mapped is more, where only whole huge pages can be.  The
+  // caller unmaps all of it.
+  virtual absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) = 0;
 
   // Makes pages exist, so that no store to them through a mapping can fail.
   // RESOURCE_EXHAUSTED when there is no space; some of them may exist then.
@@ -68,12 +72,14 @@ class Backing {
 
 enum class OpenFor { kReading, kWriting, kCreating };
 
-// A file on tmpfs or any filesystem.  kCreating makes one, mode 0600, when none
-// is there, and accepts one that is; NOT_FOUND, PERMISSION_DENIED or
-// FAILED_PRECONDITION (not a regular file) with the path in the message.
-absl::StatusOr<std::unique_ptr<Backing>> OpenFileBacking(const std::string& path, OpenFor mode);
+// A file on tmpfs or any filesystem, or a devdax device (/dev/daxX.Y).  kCreating
+// makes a file, mode 0600, when nothing is there, and accepts what is.  NOT_FOUND,
+// PERMISSION_DENIED or FAILED_PRECONDITION (can be no region) with the path in the
+// message.
+absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode);
 
-// An open descriptor of a regular file or a memfd; duplicated, not taken over.
+// An open descriptor of the same, or a memfd.  It is opened anew, through /proc: the
+// lock is the backing's, not that of everybody who shares the descriptor.
 absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd);
 
 // The pid that holds a flock on the open file `fd`, or 0 when it is not known.

@@ -1,34 +1,18 @@
 // Regions in files: tmpfs, memfd, or any filesystem with fallocate.
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
-#include "pkram/backing.h"
+#include "pkram/backing_kinds.h"
 
 namespace pkram {
 namespace {
-
-std::string ErrnoText(int error) { return std::strerror(error); }
-
-absl::Status IoStatus(const std::string& name, const char* what, int error) {
-  const std::string message = absl::StrCat(name, ": ", what, ": ", ErrnoText(error));
-  if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
-    return absl::ResourceExhaustedError(message);
-  }
-  return absl::InternalError(message);
-}
 
 class FileBacking final : public Backing {
  public:
@@ -43,24 +27,10 @@ class FileBacking final : public Backing {
     return static_cast<uint64_t>(st.st_size);
   }
 
-  absl::Status Lock(bool exclusive) override {
-    if (flock(fd_, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) return absl::OkStatus();
-    if (errno != EWOULDBLOCK) return IoStatus(name(), "lock", errno);
-    const int pid = LockHolder(fd_);
-    return absl::UnavailableError(absl::StrCat(
-        name(), ": in use by ", pid > 0 ? absl::StrCat("process ", pid) : "another process"));
-  }
+  absl::Status Lock(bool exclusive) override { return LockDescriptor(name(), fd_, exclusive); }
 
-  absl::StatusOr<std::byte*> Map(uint64_t pages, bool writable) override {
-    void* const at = mmap(nullptr, pages * kPageSize, writable ? PROT_READ | PROT_WRITE : PROT_READ,
-                          MAP_SHARED | MAP_NORESERVE, fd_, 0);
-    if (at == MAP_FAILED && errno == ENOMEM) {
-      return absl::ResourceExhaustedError(absl::StrCat(name(), ": a region of ", pages,
-                                                       " pages is more than this machine can map: "
-                                                       "choose a smaller size"));
-    }
-    if (at == MAP_FAILED) return IoStatus(name(), "mmap", errno);
-    return static_cast<std::byte*>(at);
+  absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) override {
+    return MapDescriptor(name(), fd_, pages * kPageSize, writable);
   }
 
   absl::Status Reserve(PageRun run) override {
@@ -142,64 +112,10 @@ class FileBacking final : public Backing {
   const int fd_;
 };
 
-absl::StatusOr<std::unique_ptr<Backing>> Checked(std::string name, int fd) {
-  auto backing = std::make_unique<FileBacking>(std::move(name), fd);
-  struct stat st;
-  if (fstat(fd, &st) != 0) return IoStatus(backing->name(), "stat", errno);
-  if (!S_ISREG(st.st_mode)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        backing->name(), ": not a regular file: a region is a file, best on tmpfs (/dev/shm)"));
-  }
-  return backing;
-}
-
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backing>> OpenFileBacking(const std::string& path, OpenFor mode) {
-  int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  flags |= mode == OpenFor::kReading ? O_RDONLY : O_RDWR;
-  if (mode == OpenFor::kCreating) flags |= O_CREAT;
-  const int fd = open(path.c_str(), flags, 0600);
-  if (fd >= 0) return Checked(path, fd);
-  const std::string message = absl::StrCat(path, ": ", ErrnoText(errno));
-  switch (errno) {
-    case ENOENT:
-    case ENOTDIR:
-      return absl::NotFoundError(message);
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(message);
-    case EISDIR:
-      return absl::FailedPreconditionError(
-          absl::StrCat(path, ": is a directory: a region is a file, best on tmpfs (/dev/shm)"));
-    default:
-      return absl::FailedPreconditionError(message);
-  }
-}
-
-absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd) {
-  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-  if (copy < 0) return IoStatus(absl::StrCat("fd ", fd), "duplicate", errno);
-  return Checked(absl::StrCat("fd ", fd), copy);
-}
-
-int LockHolder(int fd) {
-  // A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 812 00:1b:4711 0 EOF".
-  struct stat st;
-  if (fstat(fd, &st) != 0) return 0;
-  std::ifstream locks("/proc/locks");
-  for (std::string line; std::getline(locks, line);) {
-    std::istringstream in(line);
-    std::string number, kind, advisory, access, file;
-    int pid = 0;
-    unsigned maj = 0, min = 0;
-    unsigned long long ino = 0;
-    if (!(in >> number >> kind >> advisory >> access >> pid >> file)) continue;
-    if (kind != "FLOCK" || std::sscanf(file.c_str(), "%x:%x:%llu", &maj, &min, &ino) != 3) continue;
-    if (ino == st.st_ino && makedev(maj, min) == st.st_dev) return pid;
-  }
-  return 0;
+std::unique_ptr<Backing> MakeFileBacking(std::string name, int fd) {
+  return std::make_unique<FileBacking>(std::move(name), fd);
 }
 
 }  // namespace pkram

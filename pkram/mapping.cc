@@ -11,18 +11,20 @@ namespace pkram {
 
 absl::StatusOr<std::unique_ptr<Mapping>> Mapping::Create(Backing* backing, uint64_t pages,
                                                          Access access) {
-  absl::StatusOr<std::byte*> base = backing->Map(pages, access == Access::kWritable);
+  const absl::StatusOr<absl::Span<std::byte>> base =
+      backing->Map(pages, access == Access::kWritable);
   if (!base.ok()) return base.status();
-  std::byte* writable = access == Access::kWritable ? *base : nullptr;
+  std::byte* writable = access == Access::kWritable ? base->data() : nullptr;
+  absl::StatusOr<absl::Span<std::byte>> second = absl::Span<std::byte>();
   if (access == Access::kGuarded) {
-    absl::StatusOr<std::byte*> second = backing->Map(pages, true);
+    second = backing->Map(pages, true);
     if (!second.ok()) {
-      munmap(*base, pages * kPageSize);
+      munmap(base->data(), base->size());
       return second.status();
     }
-    writable = *second;
+    writable = second->data();
   }
-  return std::unique_ptr<Mapping>(new Mapping(*base, writable, pages));
+  return std::unique_ptr<Mapping>(new Mapping(*base, *second, writable, pages));
 }
 
 absl::Status Mapping::LockInMemory(uint64_t pages) {
@@ -39,8 +41,8 @@ absl::Status Mapping::Populate(PageRun run) {
 }
 
 Mapping::~Mapping() {
-  munmap(base_, pages_ * kPageSize);
-  if (writable_ != nullptr && writable_ != base_) munmap(writable_, pages_ * kPageSize);
+  munmap(mapped_.data(), mapped_.size());
+  if (!second_.empty()) munmap(second_.data(), second_.size());
 }
 
 }  // namespace pkram

@@ -57,11 +57,17 @@ class Mapping {
   }
 
  private:
-  Mapping(std::byte* base, std::byte* writable, uint64_t pages)
-      : base_(base), writable_(writable), pages_(pages) {}
+  Mapping(absl::Span<std::byte> mapped, absl::Span<std::byte> second, std::byte* writable,
+          uint64_t pages)
+      : mapped_(mapped),
+        second_(second),
+        base_(mapped.data()),
+        writable_(writable),
+        pages_(pages) {}
 
+  const absl::Span<std::byte> mapped_, second_;  // to unmap
   std::byte* const base_;
-  std::byte* const writable_;  // base_, a second mapping, or nullptr
+  std::byte* const writable_;  // base_, the second mapping, or nullptr
   const uint64_t pages_;
 };
 

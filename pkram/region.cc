@@ -3,6 +3,7 @@
 #include <uuid/uuid.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <ctime>
 #include <utility>
@@ -26,8 +27,8 @@ absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
   if (super.magic != format::kMagic) {
     return absl::FailedPreconditionError(
         absl::StrCat(name,
-                     ": not a pkramfs region (left as it is): choose another path, or delete "
-                     "the file if it is not needed"));
+                     ": not a pkramfs region (left as it is): choose another path, or make it one "
+                     "with mkfs.pkramfs, if what is there is not needed"));
   }
   if (super.version != format::kVersion) {
     return absl::FailedPreconditionError(absl::StrCat(name, ": a region of format version ",
@@ -108,9 +109,18 @@ absl::Status ReadJournal(const std::string& name, Reading* reading) {
 }
 
 // Address space for a region that may grow, in pages.
-uint64_t RoomToGrow(uint64_t pages) {
+uint64_t RoomToGrow(const Backing& backing, uint64_t pages) {
   constexpr uint64_t kLeast = uint64_t{1} << 24;  // 64 GiB
-  return std::min(std::max(kLeast, 4 * pages), std::max(pages, format::kMaxPages));
+  return std::min(std::max(kLeast, 4 * pages),
+                  std::max(pages, backing.device_pages().value_or(format::kMaxPages)));
+}
+
+absl::Status BeyondDevice(const Backing& backing, uint64_t pages) {
+  const uint64_t has = backing.device_pages().value_or(format::kMaxPages);
+  if (pages <= has) return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat(backing.name(), ": a region of ", pages,
+                                            " pages is larger than the device, which has ", has,
+                                            ": choose a smaller size, or a larger device"));
 }
 
 absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& options) {
@@ -120,8 +130,8 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
   if (*size < kPageSize) {
     return absl::FailedPreconditionError(
         absl::StrCat(name, ": not a pkramfs region (", *size,
-                     " bytes are too few; left as it is): choose another path, or delete the file "
-                     "if it is not needed"));
+                     " bytes are too few; left as it is): choose another path, or make it one with "
+                     "mkfs.pkramfs, if what is there is not needed"));
   }
   Reading reading;
   uint64_t bound = 0;
@@ -138,13 +148,14 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
           absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
     }
   }
+  if (absl::Status s = BeyondDevice(*backing, std::max(bound, options.pages)); !s.ok()) return s;
   const auto access = !options.writable ? Mapping::Access::kReadOnly
                       : options.guarded ? Mapping::Access::kGuarded
                                         : Mapping::Access::kWritable;
   for (;;) {
     const uint64_t least = std::max(bound, options.pages);
     absl::StatusOr<std::unique_ptr<Mapping>> mapping =
-        Mapping::Create(backing, options.resizable ? RoomToGrow(least) : least, access);
+        Mapping::Create(backing, options.resizable ? RoomToGrow(*backing, least) : least, access);
     // It does with less when there is no more.
     if (!mapping.ok() && options.resizable) mapping = Mapping::Create(backing, least, access);
     if (!mapping.ok()) return mapping.status();
@@ -157,6 +168,7 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
     // A committed slot may hold a change of the size itself.
     if (reading.super().page_count == bound) return reading;
     bound = reading.super().page_count;
+    if (absl::Status s = BeyondDevice(*backing, bound); !s.ok()) return s;
   }
 }
 
@@ -196,20 +208,32 @@ uint64_t Region::ContentPages(uint64_t pages) {
   return contents;
 }
 
-absl::Status Region::Format(Backing* backing, uint64_t pages) {
+absl::StatusOr<Region::Holds> Region::Look(Backing* backing) {
+  const absl::StatusOr<uint64_t> size = backing->Size();
+  if (!size.ok()) return size.status();
+  if (*size == 0) return Holds::kNothing;
+  if (*size < kPageSize) return Holds::kOther;
+  const absl::StatusOr<std::unique_ptr<Mapping>> first =
+      Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
+  if (!first.ok()) return first.status();
+  return (*first)->At<SuperBlock>(Pfn(0))->magic == format::kMagic ? Holds::kRegion : Holds::kOther;
+}
+
+absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents) {
   if (pages < format::kMinPages || pages > format::kMaxPages) {
     return absl::InvalidArgumentError(absl::StrCat(backing->name(), ": a region has ",
                                                    format::kMinPages, " to ", format::kMaxPages,
                                                    " pages, not ", pages));
   }
-  absl::StatusOr<uint64_t> size = backing->Size();
+  if (absl::Status s = BeyondDevice(*backing, pages); !s.ok()) return s;
+  if (contents == Contents::kGiveUp) backing->ShrinkTo(0);
+  const absl::StatusOr<uint64_t> size = backing->Size();
   if (!size.ok()) return size.status();
-  if (*size != 0) {
+  if (*size != 0 && contents == Contents::kKeep) {
     return absl::FailedPreconditionError(
         absl::StrCat(backing->name(), ": not empty (left as it is)"));
   }
   SuperBlock super{};
-  super.magic = format::kMagic;
   super.version = format::kVersion;
   super.page_size = kPageSize;
   uuid_generate(super.uuid);
@@ -217,10 +241,18 @@ absl::Status Region::Format(Backing* backing, uint64_t pages) {
   super.journal_first = format::kJournalFirst;
   super.journal_slots = format::kJournalSlots;
   super.created = static_cast<uint64_t>(std::time(nullptr));
+  const iovec iov{&super, sizeof(super)};
+  if (*size != 0) {
+    // The first word decides: it comes last, when the slots of the journal say nothing.
+    const PageRun head{Pfn(0), super.journal_first + super.journal_slots};
+    if (absl::Status s = backing->FillZeros(head); !s.ok()) return s;
+    if (absl::Status s = backing->Fill(0, {&iov, 1}); !s.ok()) return s;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+  super.magic = format::kMagic;
   super.checksum = SuperChecksum(super);
   // The super block is all there is to an empty region, and it comes to be in
   // one write: an interrupted format leaves an empty file.
-  const iovec iov{&super, sizeof(super)};
   return backing->Fill(0, {&iov, 1});
 }
 
@@ -300,6 +332,7 @@ void Region::StoreSize(Space::Size size) {
 
 absl::Status Region::Resize(uint64_t pages) {
   MutexLock lock(&resize_mu_);
+  if (absl::Status s = BeyondDevice(*backing_, pages); !s.ok()) return s;
   if (pages > mapping_->pages()) {
     return absl::OutOfRangeError(
         absl::StrCat(backing_->name(), ": cannot grow beyond ", mapping_->pages(),
@@ -352,7 +385,7 @@ absl::Status Region::Close(WalkClient* client) {
   space_->GiveBackUnused();
   absl::StatusOr<uint64_t> size = backing_->Size();
   if (!size.ok()) return size.status();
-  const PageView view(mapping_.get(), *size / kPageSize);
+  const PageView view(mapping_.get(), std::min(*size / kPageSize, super().page_count));
   PageMap map(super().page_count);
   Walk walk(&view, &map, client, Walk::Mode::kSeal);
   walk.Run(super());

@@ -1,6 +1,6 @@
 // A region: an array of 4 KiB pages that outlives the process that uses it.
 //
-//   auto backing = OpenFileBacking("/dev/shm/cache.pkram", OpenFor::kCreating);
+//   auto backing = OpenBacking("/dev/shm/cache.pkram", OpenFor::kCreating);
 //   if (*(*backing)->Size() == 0) Region::Format(backing->get(), pages);
 //   auto region = Region::Open(*std::move(backing), {});
 //   ... nodes, through streams (stream.h) or as live lists (link_map.h) ...
@@ -44,15 +44,21 @@ class Region {
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
   };
 
-  // Makes an empty region of `pages` in an empty backing.  INVALID_ARGUMENT for
-  // a size out of bounds, FAILED_PRECONDITION when the backing is not empty.
-  static absl::Status Format(Backing* backing, uint64_t pages);
+  // Makes an empty region of `pages`.  INVALID_ARGUMENT for a size out of bounds,
+  // FAILED_PRECONDITION when the backing is not empty (a device never is) and `contents`
+  // are not given up.  Until it returns, what was there is neither a region nor a whole.
+  enum class Contents { kKeep, kGiveUp };
+  static absl::Status Format(Backing* backing, uint64_t pages, Contents contents = Contents::kKeep);
+
+  // What a backing holds, as far as its first bytes tell.
+  enum class Holds { kNothing, kRegion, kOther };
+  static absl::StatusOr<Holds> Look(Backing* backing);
 
   // UNAVAILABLE    in use, naming the holder
   // FAILED_PRECONDITION  not a region, or of a format this program doesn't know
   // DATA_LOSS      a region that is not sound: which page, and why
   // PERMISSION_DENIED  lock_memory is beyond what this user may lock
-  // OUT_OF_RANGE   `pages` is less than what is in use
+  // OUT_OF_RANGE   `pages` is less than what is in use, or more than the device has
   static absl::StatusOr<std::unique_ptr<Region>> Open(std::unique_ptr<Backing> backing,
                                                       const OpenOptions& options);
 
@@ -73,8 +79,8 @@ class Region {
 
   // Another size of a region in use.  Pages in use stay where they are: while some lie
   // beyond a smaller size, the file stays larger, but no more than `pages` are used.
-  // OUT_OF_RANGE, and nothing changed, when more pages are in use or when the region was
-  // not opened to grow so far.
+  // OUT_OF_RANGE, and nothing changed, when more pages are in use, when the region was not
+  // opened to grow so far, or when its device has no more.
   absl::Status Resize(uint64_t pages);
 
   // Seals everything and ends the use.  DATA_LOSS, and no seal, when the region

@@ -12,12 +12,18 @@ fail() { echo "install_test: $*" >&2; exit 1; }
 
 DESTDIR=$work/root cmake --install "$build" --prefix /usr >"$work/log"
 root=$work/root/usr
-for file in bin/pkramfs bin/pkramctl share/man/man8/pkramfs.8 share/man/man8/pkramctl.8 \
-            include/pkram/region.h; do
+for file in bin/pkramfs bin/pkramctl sbin/mkfs.pkramfs sbin/fsck.pkramfs include/pkram/region.h \
+            lib/udev/rules.d/60-pkramfs-dax.rules; do
   [ -e "$root/$file" ] || fail "$file is not installed"
 done
-[ "$(readlink "$work/root/sbin/mount.fuse.pkramfs")" = /usr/bin/pkramfs ] || fail "no mount helper"
-for page in pkramfs pkramctl; do
+while read -r helper program; do
+  [ "$(readlink "$work/root/sbin/$helper")" = "/usr/$program" ] || fail "no $helper"
+done <<'LINKS'
+mount.fuse.pkramfs bin/pkramfs
+mkfs.fuse.pkramfs sbin/mkfs.pkramfs
+fsck.fuse.pkramfs sbin/fsck.pkramfs
+LINKS
+for page in pkramfs pkramctl mkfs.pkramfs fsck.pkramfs; do
   [ "$(grep -c '^\.SH' "$root/share/man/man8/$page.8")" -ge 5 ] || fail "man page $page"
 done
 
@@ -40,6 +46,10 @@ echo "== mount(8) and fstab"
 mkdir "$work/mnt"
 cp -a /usr/sbin "$work/sbin"
 ln -sf "$root/bin/pkramfs" "$work/sbin/mount.fuse.pkramfs"
+for program in mkfs fsck; do
+  ln -sf "$root/sbin/$program.pkramfs" "$work/sbin/$program.pkramfs"
+  ln -sf "$root/sbin/$program.pkramfs" "$work/sbin/$program.fuse.pkramfs"
+done
 cp /etc/fstab "$work/fstab" 2>/dev/null || true
 echo "${region##*/} $work/mnt fuse.pkramfs size=16m,nofail,x-systemd.automount 0 0" >>"$work/fstab"
 cat >"$work/try" <<SH
@@ -59,6 +69,15 @@ umount "$work/mnt"
 grep -q "unknown option 'nonsense'" "$work/err"
 mount -f -t fuse.pkramfs ${region##*/} "$work/mnt"
 ! grep -q " $work/mnt " /proc/mounts
+mount -t fuse.pkramfs "$work" "$work/mnt" 2>"$work/err" && exit 1 || [ \$? = 32 ]
+# mkfs(8) and fsck(8) find their helpers, and end with their statuses.
+flock -w 10 $region true
+mkfs -t pkramfs $region 2>"$work/err" && exit 1 || [ \$? = 1 ]
+mkfs -t pkramfs -f $region -o size=16m
+fsck -t pkramfs -a $region
+fsck -t fuse.pkramfs $region
+dd if=/dev/urandom of=$region bs=1 seek=40 count=4 conv=notrunc status=none
+fsck -t pkramfs $region && exit 1 || [ \$? = 4 ]
 SH
 unshare -m bash "$work/try" || { cat "$work/err" 2>/dev/null; fail "mount(8)"; }
 echo passed

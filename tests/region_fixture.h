@@ -29,7 +29,7 @@ class MemoryFile {
   // A descriptor of its own, so that locks are as between two programs.
   std::unique_ptr<Backing> Reopen() const {
     const std::string path = "/proc/self/fd/" + std::to_string(fd_);
-    return OpenFileBacking(path, OpenFor::kWriting).value();
+    return OpenBacking(path, OpenFor::kWriting).value();
   }
   uint64_t size() const {
     struct stat st;

@@ -1,0 +1,67 @@
+// fsck.pkramfs: checks a region, as fsck(8) has it done.  Changes nothing: what a crash
+// leaves is put right by the next mount, and what is damaged is for its owner to judge.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+
+#include "mount/mounts.h"
+#include "mount/options.h"
+#include "mount/region_file.h"
+
+namespace pkramfs {
+namespace {
+
+// fsck(8)'s.
+constexpr int kSound = 0;
+constexpr int kErrorsLeft = 4;
+constexpr int kOperationalError = 8;
+constexpr int kUsage = 16;
+
+int Check(const std::string& path) {
+  const absl::StatusOr<pkram::Region::Report> report = InspectRegion(path);
+  if (!report.ok()) {
+    std::fprintf(stderr, "fsck.pkramfs: %s\n", std::string(report.status().message()).c_str());
+    return absl::IsDataLoss(report.status()) ? kErrorsLeft : kOperationalError;
+  }
+  for (const pkram::Problem& p : report->problems) {
+    std::printf("page %llu: %s\n", static_cast<unsigned long long>(p.page.value()), p.what.c_str());
+  }
+  if (!report->problems.empty()) {
+    std::printf("%s: %zu problems; it cannot be mounted\n", path.c_str(), report->problems.size());
+    return kErrorsLeft;
+  }
+  std::printf("%s: sound, %s, %llu of %llu pages in use\n", path.c_str(),
+              report->sealed ? "sealed by a clean unmount" : "not sealed (it was not unmounted)",
+              static_cast<unsigned long long>(report->used_pages),
+              static_cast<unsigned long long>(report->pages));
+  return kSound;
+}
+
+int Main(int argc, char** argv) {
+  std::string region, progress;
+  bool ignored = false;
+  CLI::App app("Checks a pkramfs region; changes nothing.", "fsck.pkramfs");
+  app.add_option("region", region, "/dev/daxX.Y, or a file; without a slash: in /dev/shm")
+      ->required();
+  app.add_flag("-a,-p,-n,-y,-f,-r,-v", ignored, "(taken for fsck's sake)");
+  app.add_option("-C", progress, "(taken for fsck's sake)")->expected(0, 1);
+  app.set_version_flag("--version,-V", std::string("fsck.pkramfs " PKRAMFS_VERSION));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return kSound;
+  } catch (const CLI::CallForVersion& e) {
+    std::printf("%s\n", e.what());
+    return kSound;
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "fsck.pkramfs: %s: see fsck.pkramfs --help\n", e.what());
+    return kUsage;
+  }
+  return Check(Canonical(RegionPath(region)));
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) { return pkramfs::Main(argc, argv); }

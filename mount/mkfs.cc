@@ -1,0 +1,80 @@
+// mkfs.pkramfs: makes a region and the filesystem in it, as mkfs(8) has it done.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "mount/options.h"
+#include "mount/region_file.h"
+
+namespace pkramfs {
+namespace {
+
+absl::Status Make(const MountOptions& options, bool force, bool quiet) {
+  absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::Open(
+      options, force ? Existing::kOverwrite : Existing::kKeep, [](const std::string& text) {
+        std::fprintf(stderr, "mkfs.pkramfs: warning: %s\n", text.c_str());
+      });
+  if (!file.ok()) return file.status();
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
+  if (!fs.ok()) return fs.status();
+  const FsStats made = (*fs)->StatFs();
+  fs->reset();
+  if (absl::Status s = (*file)->Close(); !s.ok()) return s;
+  (*file)->Keep();
+  if (!quiet) {
+    std::printf("%s: a filesystem of %llu MiB\n", (*file)->path().c_str(),
+                static_cast<unsigned long long>(made.pages * pkram::kPageSize >> 20));
+  }
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  MountOptions options;
+  std::vector<std::string> lists;
+  bool force = false, quiet = false, ignored = false;
+  CLI::App app("Makes a pkramfs region: in a file, or on a device made of memory.", "mkfs.pkramfs");
+  app.add_option("region", options.region,
+                 "/dev/daxX.Y, or a file; without a slash: in /dev/shm; fd=N: an open descriptor")
+      ->required();
+  app.add_option("-o", lists, "size=, pkram=, mode=, uid=, gid=, as for a mount")
+      ->allow_extra_args(false);
+  app.add_flag("-f,--force", force, "Even if a region or something else is there: it is lost");
+  app.add_flag("-q,--quiet", quiet, "Say nothing when it went well");
+  app.add_flag("-v", ignored, "(taken for mkfs's sake)");
+  app.set_version_flag("--version,-V", std::string("mkfs.pkramfs " PKRAMFS_VERSION));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::CallForVersion& e) {
+    std::printf("%s\n", e.what());
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "mkfs.pkramfs: %s: see mkfs.pkramfs --help\n", e.what());
+    return 1;
+  }
+  for (const std::string& list : lists) {
+    if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), &options); !s.ok()) {
+      std::fprintf(stderr, "mkfs.pkramfs: %s\n", std::string(s.message()).c_str());
+      return 1;
+    }
+  }
+  if (!options.fuse.empty() || options.max_inodes || options.lock_memory ||
+      !options.export_handles) {
+    std::fprintf(stderr,
+                 "mkfs.pkramfs: -o takes size=, pkram=, mode=, uid= and gid=: give the others to "
+                 "the mount\n");
+    return 1;
+  }
+  const absl::Status made = Make(options, force, quiet);
+  if (made.ok()) return 0;
+  std::fprintf(stderr, "mkfs.pkramfs: %s\n", std::string(made.message()).c_str());
+  return 1;
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) { return pkramfs::Main(argc, argv); }

@@ -1,0 +1,163 @@
+// Finds out what kind of backing something is; and what the kinds have in common.
+#include "pkram/backing.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "pkram/backing_kinds.h"
+
+namespace pkram {
+namespace {
+
+constexpr char kWhereItMayBe[] = "a region is a file, best on tmpfs (/dev/shm), or /dev/daxX.Y";
+
+// A device's directory below /sys/dev.
+std::string SysfsOf(const char* kind, dev_t device) {
+  return absl::StrCat("/sys/dev/", kind, "/", major(device), ":", minor(device));
+}
+
+std::string LinkName(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::read_symlink(path, error).filename().string();
+}
+
+absl::StatusOr<uint64_t> ReadNumber(const std::string& path) {
+  uint64_t number = 0;
+  if (std::ifstream(path) >> number) return number;
+  return absl::FailedPreconditionError(absl::StrCat(path, ": no number is there"));
+}
+
+absl::StatusOr<std::unique_ptr<Backing>> OpenDevdax(std::string name, int fd, dev_t device,
+                                                    bool writable) {
+  const std::string sysfs = SysfsOf("char", device);
+  const absl::StatusOr<uint64_t> size = ReadNumber(sysfs + "/size");
+  if (!size.ok()) return size.status();
+  const absl::StatusOr<uint64_t> alignment = ReadNumber(sysfs + "/align");
+  if (!alignment.ok()) return alignment.status();
+  // Another node of the same device, as in a container, is locked through what they share.
+  const int lock_fd = open((sysfs + "/size").c_str(), O_RDONLY | O_CLOEXEC);
+  if (lock_fd < 0) return IoStatus(name, "open its size in /sys", errno);
+  return MakeDeviceBacking(std::move(name), fd, lock_fd, {*size, *alignment}, writable);
+}
+
+// Mapping a block device gives its page cache, which no other kernel will find.
+absl::Status BlockDevice(const std::string& name, dev_t device) {
+  std::string space = LinkName(SysfsOf("block", device) + "/device");
+  if (space.rfind("namespace", 0) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(name, ": a block device: ", kWhereItMayBe));
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(name, ": a block device, which cannot be mapped as the memory that it is: make ",
+                   "it a /dev/daxX.Y, which deletes what it holds: ndctl create-namespace -f -e ",
+                   space, " -m devdax"));
+}
+
+absl::StatusOr<std::unique_ptr<Backing>> OfKind(std::string name, int fd, bool writable) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) {
+    const int error = errno;
+    close(fd);
+    return IoStatus(name, "stat", error);
+  }
+  if (S_ISREG(st.st_mode)) return MakeFileBacking(std::move(name), fd);
+  if (S_ISCHR(st.st_mode) && LinkName(SysfsOf("char", st.st_rdev) + "/subsystem") == "dax") {
+    return OpenDevdax(std::move(name), fd, st.st_rdev, writable);
+  }
+  close(fd);
+  if (S_ISBLK(st.st_mode)) return BlockDevice(name, st.st_rdev);
+  return absl::FailedPreconditionError(absl::StrCat(name, ": not a regular file: ", kWhereItMayBe));
+}
+
+absl::StatusOr<std::unique_ptr<Backing>> OpenAs(const std::string& name, const std::string& path,
+                                                OpenFor mode) {
+  int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  flags |= mode == OpenFor::kReading ? O_RDONLY : O_RDWR;
+  if (mode == OpenFor::kCreating) flags |= O_CREAT;
+  const int fd = open(path.c_str(), flags, 0600);
+  if (fd >= 0) return OfKind(name, fd, mode != OpenFor::kReading);
+  const std::string message = absl::StrCat(name, ": ", std::strerror(errno));
+  switch (errno) {
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(message);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(message);
+    case EISDIR:
+      return absl::FailedPreconditionError(absl::StrCat(name, ": is a directory: ", kWhereItMayBe));
+    default:
+      return absl::FailedPreconditionError(message);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode) {
+  return OpenAs(path, path, mode);
+}
+
+absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd) {
+  if (fcntl(fd, F_GETFD) < 0) {
+    return absl::NotFoundError(absl::StrCat("fd ", fd, ": not an open descriptor"));
+  }
+  return OpenAs(absl::StrCat("fd ", fd), absl::StrCat("/proc/self/fd/", fd), OpenFor::kWriting);
+}
+
+absl::Status IoStatus(const std::string& name, const char* what, int error) {
+  const std::string message = absl::StrCat(name, ": ", what, ": ", std::strerror(error));
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
+    return absl::ResourceExhaustedError(message);
+  }
+  return absl::InternalError(message);
+}
+
+absl::Status LockDescriptor(const std::string& name, int fd, bool exclusive) {
+  if (flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) return absl::OkStatus();
+  if (errno != EWOULDBLOCK) return IoStatus(name, "lock", errno);
+  const int pid = LockHolder(fd);
+  return absl::UnavailableError(absl::StrCat(
+      name, ": in use by ", pid > 0 ? absl::StrCat("process ", pid) : "another process"));
+}
+
+absl::StatusOr<absl::Span<std::byte>> MapDescriptor(const std::string& name, int fd, size_t bytes,
+                                                    bool writable) {
+  void* const at = mmap(nullptr, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                        MAP_SHARED | MAP_NORESERVE, fd, 0);
+  if (at != MAP_FAILED) return absl::MakeSpan(static_cast<std::byte*>(at), bytes);
+  if (errno != ENOMEM) return IoStatus(name, "mmap", errno);
+  return absl::ResourceExhaustedError(absl::StrCat(name, ": a region of ", PagesFor(bytes),
+                                                   " pages is more than this machine can map: "
+                                                   "choose a smaller size"));
+}
+
+int LockHolder(int fd) {
+  // A line of /proc/locks: "1: FLOCK  ADVISORY  WRITE 812 00:1b:4711 0 EOF".
+  struct stat st;
+  if (fstat(fd, &st) != 0) return 0;
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream in(line);
+    std::string number, kind, advisory, access, file;
+    int pid = 0;
+    unsigned maj = 0, min = 0;
+    unsigned long long ino = 0;
+    if (!(in >> number >> kind >> advisory >> access >> pid >> file)) continue;
+    if (kind != "FLOCK" || std::sscanf(file.c_str(), "%x:%x:%llu", &maj, &min, &ino) != 3) continue;
+    if (ino == st.st_ino && makedev(maj, min) == st.st_dev) return pid;
+  }
+  return 0;
+}
+
+}  // namespace pkram
