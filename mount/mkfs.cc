@@ -24,7 +24,7 @@ absl::Status Make(const MountOptions& options, bool force, bool quiet) {
   (*file)->Keep();
   if (!quiet) {
     std::printf("%s: a filesystem of %llu MiB\n", (*file)->path().c_str(),
-                static_cast<unsigned long long>(made.pages * pkram::kPageSize >> 20));
+                static_cast<unsigned long long>((made.pages + 128) / 256));
   }
   return absl::OkStatus();
 }

@@ -109,6 +109,17 @@ TEST_F(HelpersTest, FsckSaysWhatFsckSays) {
   EXPECT_TRUE(Slurp(region_) == bytes);
 }
 
+// A machine that goes down unmounts, and then sends SIGTERM to whoever is left.
+TEST_F(HelpersTest, TheSealIsMadeWhateverShutdownSends) {
+  Mount("size=64m");
+  ASSERT_EQ(Shell("cp -r /usr/include/linux " + mount_).status, 0);
+  const pid_t daemon = DaemonPid();
+  Unmount();
+  while (kill(daemon, SIGTERM) == 0) usleep(100);
+  const Ran sound = Fsck(region_);
+  EXPECT_THAT(sound.out, HasSubstr("sealed by a clean unmount")) << sound.err;
+}
+
 TEST_F(HelpersTest, ADescriptorIsARegion) {
   // A keeper holds the memory; the daemon is started with it, ended, and started again.
   const int memory = memfd_create("keeper", 0);

@@ -131,6 +131,20 @@ inline Manifest ManifestOf(const std::string& root, const ManifestOptions& optio
   return manifest;
 }
 
+inline std::string FirstDifference(const Manifest& a, const Manifest& b) {
+  for (const auto& [path, text] : a) {
+    const auto it = b.find(path);
+    if (it == b.end()) return path + " is missing";
+    if (it->second != text) {
+      return path + "\n  " + text.substr(0, 400) + "\n  " + it->second.substr(0, 400);
+    }
+  }
+  for (const auto& [path, text] : b) {
+    if (!a.contains(path)) return path + " is new";
+  }
+  return "";
+}
+
 }  // namespace pkramfs
 
 #endif  // TESTS_MANIFEST_H_

@@ -9,74 +9,10 @@
 
 #include "tests/manifest.h"
 #include "tests/mount_fixture.h"
+#include "tests/odd_tree.h"
 
 namespace pkramfs {
 namespace {
-
-// A tree of everything that is not in /usr/include.
-void MakeOddTree(const std::string& root) {
-  const auto at = [&](const std::string& name) { return root + "/" + name; };
-  ASSERT_EQ(mkdir(root.c_str(), 0750), 0);
-  Spill(at("empty"), "");
-  Spill(at("small"), "small");
-  Spill(at("name with\nnewline \\ and \x7f\x01"), "x");
-  Spill(at(std::string(255, 'L')), "x");
-  Spill(at("\xff\xfe not utf-8"), "x");
-  Spill(at("-rf"), "x");
-  Spill(at("medium"), std::string(5000, 'm'));
-  Spill(at("large"), std::string(3 << 20, 'l') + "end");
-  ASSERT_EQ(truncate(at("large").c_str(), (3 << 20) - 5), 0);
-  Spill(at("sparse"), "begin");
-  ASSERT_EQ(truncate(at("sparse").c_str(), off_t{1} << 40), 0);
-  const int fd = open(at("sparse").c_str(), O_WRONLY);
-  ASSERT_EQ(pwrite(fd, "middle", 6, off_t{1} << 30), 6);
-  close(fd);
-  ASSERT_EQ(truncate(at("sparse").c_str(), (off_t{1} << 30) + 100000), 0);
-  ASSERT_EQ(link(at("small").c_str(), at("hard1").c_str()), 0);
-  ASSERT_EQ(link(at("small").c_str(), at("hard2").c_str()), 0);
-  ASSERT_EQ(symlink("nowhere", at("dangling").c_str()), 0);
-  ASSERT_EQ(symlink(std::string(4095, 't').c_str(), at("longlink").c_str()), 0);
-  ASSERT_EQ(mkfifo(at("fifo").c_str(), 0600), 0);
-  ASSERT_EQ(mknod(at("chr").c_str(), S_IFCHR | 0600, makedev(1, 3)), 0);
-  ASSERT_EQ(mknod(at("blk").c_str(), S_IFBLK | 0600, makedev(300, 70000)), 0);
-  ASSERT_EQ(mknod(at("sock").c_str(), S_IFSOCK | 0600, 0), 0);
-  ASSERT_EQ(setxattr(at("small").c_str(), "user.one", "1", 1, 0), 0);
-  ASSERT_EQ(setxattr(at("small").c_str(), "trusted.big", std::string(60000, 'v').data(), 60000, 0),
-            0);
-  ASSERT_EQ(lsetxattr(at("dangling").c_str(), "trusted.l", "", 0, 0), 0);
-  ASSERT_EQ(setxattr(root.c_str(), "security.s", "dir", 3, 0), 0);
-  ASSERT_EQ(chown(at("medium").c_str(), 1234, 4321), 0);
-  ASSERT_EQ(chmod(at("medium").c_str(), 06711), 0);
-  ASSERT_EQ(lchown(at("dangling").c_str(), 99, 98), 0);
-  ASSERT_EQ(mkdir(at("sticky").c_str(), 0), 0);
-  ASSERT_EQ(chmod(at("sticky").c_str(), 03777), 0);
-  std::string deep = at("deep");
-  for (int i = 0; i < 40; ++i) {
-    ASSERT_EQ(mkdir(deep.c_str(), 0755), 0);
-    deep += "/d";
-  }
-  ASSERT_EQ(mkdir(at("many").c_str(), 0755), 0);
-  for (int i = 0; i < 3000; ++i)
-    Spill(at("many/" + std::to_string(i)), std::string(static_cast<size_t>(i), 'x'));
-  for (int i = 0; i < 3000; i += 3) ASSERT_EQ(unlink(at("many/" + std::to_string(i)).c_str()), 0);
-  const timespec times[2] = {{-100, 999999999}, {4000000000, 123456789}};
-  ASSERT_EQ(utimensat(AT_FDCWD, at("empty").c_str(), times, 0), 0);
-  ASSERT_EQ(utimensat(AT_FDCWD, at("dangling").c_str(), times, AT_SYMLINK_NOFOLLOW), 0);
-}
-
-std::string FirstDifference(const Manifest& a, const Manifest& b) {
-  for (const auto& [path, text] : a) {
-    const auto it = b.find(path);
-    if (it == b.end()) return path + " is missing";
-    if (it->second != text) {
-      return path + "\n  " + text.substr(0, 400) + "\n  " + it->second.substr(0, 400);
-    }
-  }
-  for (const auto& [path, text] : b) {
-    if (!a.contains(path)) return path + " is new";
-  }
-  return "";
-}
 
 class RemountTest : public MountTest {};
 

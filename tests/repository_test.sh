@@ -34,7 +34,7 @@ for dir in pkram fs mount; do
     grep -qw "$(basename "$source")" "$dir/CMakeLists.txt" || fail "$source is not built"
   done
 done
-for source in tests/conformance/*.cc tests/programs/[!l]*.sh; do
+for source in tests/conformance/*.cc tests/programs/[!l]*.sh tests/kexec/guest.cc tests/kexec/run.sh; do
   grep -qw "$(basename "${source%.sh}")" tests/CMakeLists.txt .ci/programs || fail "$source is not run"
 done
 
@@ -51,5 +51,10 @@ done
 allowed='pkram/(mapping|journal|space|link_builder|link_map|save_stream|region)\.|fs/(directory|file_data|filesystem|inode|unborn)\.'
 others=$(grep -rlE 'Writable(At)?[<(]' pkram fs mount --include='*.h' --include='*.cc' | grep -vE "^($allowed)" || true)
 [ -z "$others" ] || fail "asks for writable pointers: $others"
+
+# What docs/kexec.md tells an operator to type is what tests/kexec does.
+untried=$(awk '/^```(sh|fstab|cmdline)$/ { inside = 1; next } /^```/ { inside = 0 } inside && NF' \
+  docs/kexec.md | while read -r line; do grep -rqF -- "$line" tests/kexec || echo "$line"; done)
+[ -z "$untried" ] || fail "docs/kexec.md: tests/kexec does not do this: $untried"
 
 exit $failed

@@ -1,0 +1,194 @@
+// Writers that note what was acknowledged, in memory that outlives what they write to, and
+// the comparison of what is there afterwards with what was noted.
+#ifndef TESTS_NOTED_WRITERS_H_
+#define TESTS_NOTED_WRITERS_H_
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <random>
+#include <sstream>
+#include <string>
+
+namespace pkramfs {
+
+inline constexpr int kWriters = 3;
+inline constexpr int kFilesOfAWriter = 40;
+
+// One file as its writer knows it.
+struct State {
+  uint32_t exists = 0;
+  uint32_t version = 0;  // which pattern its bytes follow
+  uint64_t size = 0;
+  uint32_t xattr = 0;
+  friend bool operator==(const State&, const State&) = default;
+};
+
+// In memory that the writers share with the test.
+struct Noted {
+  State acknowledged;
+  State next;  // what it will be if the call in flight is done
+  uint32_t in_flight = 0;
+};
+
+inline std::string Text(const State& s) {
+  return "exists " + std::to_string(s.exists) + " version " + std::to_string(s.version) + " size " +
+         std::to_string(s.size) + " xattr " + std::to_string(s.xattr) + " ";
+}
+
+inline char ByteAt(uint32_t version, uint64_t offset) {
+  return static_cast<char>('a' + (version * 7 + offset / 13) % 26);
+}
+
+inline std::string Pattern(uint32_t version, uint64_t from, uint64_t to) {
+  std::string bytes;
+  for (uint64_t i = from; i < to; ++i) bytes.push_back(ByteAt(version, i));
+  return bytes;
+}
+
+class Writer {
+ public:
+  Writer(const std::string& dir, Noted* notes, uint64_t seed)
+      : dir_(dir), notes_(notes), random_(seed) {}
+
+  // Until a call fails, which is when the daemon is gone.
+  void Run() {
+    mkdir(dir_.c_str(), 0755);
+    while (Step()) continue;
+  }
+
+ private:
+  bool Step() {
+    const int i = static_cast<int>(random_() % kFilesOfAWriter);
+    const std::string path = dir_ + "/" + std::to_string(i);
+    Noted& note = notes_[i];
+    State next = note.acknowledged;
+    const uint64_t choice = random_() % 10;
+    if (!next.exists || choice < 3) {
+      // A new file takes its place, all at once.
+      next = {1, next.version + 1, random_() % 20000, 0};
+      const std::string temporary = path + ".new";
+      if (!WriteFile(temporary, Pattern(next.version, 0, next.size))) return false;
+      return Do(&note, next, [&] { return rename(temporary.c_str(), path.c_str()) == 0; });
+    }
+    if (choice < 6) {
+      const uint64_t from = next.size;
+      next.size += 1 + random_() % 9000;
+      const std::string bytes = Pattern(next.version, from, next.size);
+      const int fd = open(path.c_str(), O_WRONLY);
+      if (fd < 0) return false;
+      const bool done = Do(&note, next, [&] {
+        return pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(from)) ==
+               static_cast<ssize_t>(bytes.size());
+      });
+      close(fd);
+      return done;
+    }
+    if (choice < 7) {
+      next.size = random_() % (next.size + 1);
+      return Do(&note, next,
+                [&] { return truncate(path.c_str(), static_cast<off_t>(next.size)) == 0; });
+    }
+    if (choice < 9) {
+      ++next.xattr;
+      return Do(&note, next, [&] {
+        return setxattr(path.c_str(), "user.n", &next.xattr, sizeof(next.xattr), 0) == 0;
+      });
+    }
+    const uint32_t version = next.version;
+    next = {};
+    next.version = version;
+    return Do(&note, next, [&] { return unlink(path.c_str()) == 0; });
+  }
+
+  template <typename Fn>
+  bool Do(Noted* note, const State& next, Fn call) {
+    note->next = next;
+    std::atomic_ref<uint32_t>(note->in_flight).store(1, std::memory_order_release);
+    if (!call()) return false;
+    note->acknowledged = next;
+    std::atomic_ref<uint32_t>(note->in_flight).store(0, std::memory_order_release);
+    return true;
+  }
+
+  static bool WriteFile(const std::string& path, const std::string& bytes) {
+    const int fd = open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0644);
+    if (fd < 0) return false;
+    const bool written =
+        write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
+    return close(fd) == 0 && written;
+  }
+
+  const std::string dir_;
+  Noted* const notes_;
+  std::mt19937_64 random_;
+};
+
+// What is there of a file; its bytes must follow the pattern of `version`.
+inline State Look(const std::string& path, uint32_t version, std::string* fault) {
+  State state;
+  state.version = version;
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) return state;
+  state.exists = 1;
+  state.size = static_cast<uint64_t>(st.st_size);
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream out;
+  out << in.rdbuf();
+  const std::string bytes = out.str();
+  if (bytes.size() != state.size && state.size != 0) *fault = "short read";
+  for (uint64_t i = 0; i < bytes.size() && fault->empty(); ++i) {
+    if (bytes[i] != ByteAt(version, i)) *fault = "wrong byte at " + std::to_string(i);
+  }
+  getxattr(path.c_str(), "user.n", &state.xattr, sizeof(state.xattr));
+  return state;
+}
+
+struct NotedCounts {
+  uint64_t in_flight = 0, done = 0;
+};
+
+// Compares the files of all writers below `root` with their notes, and brings the notes up
+// to what is there.  Returns what is wrong, or nothing.
+inline std::string CheckNotes(const std::string& root, Noted* notes, NotedCounts* counts) {
+  for (int i = 0; i < kWriters * kFilesOfAWriter; ++i) {
+    Noted& note = notes[i];
+    const std::string path = root + "/" + std::to_string(i / kFilesOfAWriter) + "/" +
+                             std::to_string(i % kFilesOfAWriter);
+    std::string fault, next_fault;
+    const State seen = Look(path, note.acknowledged.version, &fault);
+    bool right = seen == note.acknowledged && fault.empty();
+    if (note.in_flight) {
+      ++counts->in_flight;
+      const State seen_next = Look(path, note.next.version, &next_fault);
+      const bool as_after = seen_next == note.next && next_fault.empty();
+      // The kernel sends a write through its page cache in pieces: an append may be
+      // done in part, as it may when it is interrupted.
+      State partly = note.acknowledged;
+      partly.size = seen.size;
+      const bool appended = note.next.version == seen.version && seen == partly && fault.empty() &&
+                            seen.size > note.acknowledged.size && seen.size < note.next.size;
+      right = right || as_after || appended;
+      if (appended) note.acknowledged = seen;
+      if (as_after) {
+        note.acknowledged = note.next;
+        ++counts->done;
+      }
+    }
+    if (!right) {
+      return path + ": neither before nor after: " + Text(seen) + fault + next_fault +
+             "; acknowledged " + Text(note.acknowledged) +
+             (note.in_flight ? ", in flight " + Text(note.next) : "");
+    }
+    note.in_flight = 0;
+  }
+  return "";
+}
+
+}  // namespace pkramfs
+
+#endif  // TESTS_NOTED_WRITERS_H_
