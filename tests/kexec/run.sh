@@ -30,8 +30,7 @@ for package in "$work"/debian/*.deb; do
   esac
   dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$root"
 done
-rm -rf "$root"/usr/share/* "$root"/usr/lib/*/gconv "$root"/usr/lib/{klibc,udev/hwdb.d} \
-  "$root"/etc/modprobe.d/nvdimm-security.conf
+rm -rf "$root"/usr/share/* "$root"/usr/lib/*/gconv "$root"/usr/lib/{klibc,udev/hwdb.d}
 for applet in $("$root/bin/busybox" --list); do
   [ -e "$root/bin/$applet" ] || [ -e "$root/sbin/$applet" ] || ln -s busybox "$root/bin/$applet"
 done
