@@ -4,8 +4,6 @@
 #include <cstdio>
 #include <string>
 
-#include "mount/mounts.h"
-#include "mount/options.h"
 #include "mount/region_file.h"
 
 namespace pkramfs {
@@ -58,7 +56,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "fsck.pkramfs: %s: see fsck.pkramfs --help\n", e.what());
     return kUsage;
   }
-  return Check(Canonical(RegionPath(region)));
+  return Check(RegionName(region));
 }
 
 }  // namespace

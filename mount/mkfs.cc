@@ -23,7 +23,7 @@ absl::Status Make(const MountOptions& options, bool force, bool quiet) {
   if (absl::Status s = (*file)->Close(); !s.ok()) return s;
   (*file)->Keep();
   if (!quiet) {
-    std::printf("%s: a filesystem of %llu MiB\n", (*file)->path().c_str(),
+    std::printf("%s: a filesystem of %llu MiB\n", (*file)->region()->backing().name().c_str(),
                 static_cast<unsigned long long>((made.pages + 128) / 256));
   }
   return absl::OkStatus();

@@ -1,5 +1,7 @@
 #include "mount/mounts.h"
 
+#include <sys/stat.h>
+
 #include <cstdlib>
 #include <fstream>
 #include <memory>
@@ -22,6 +24,14 @@ std::string Unescape(const std::string& text) {
   return out;
 }
 
+// One file, or nodes of one device.
+bool AreSame(const std::string& a, const std::string& b) {
+  struct stat one, other;
+  if (stat(a.c_str(), &one) != 0 || stat(b.c_str(), &other) != 0) return false;
+  if (S_ISCHR(one.st_mode) && S_ISCHR(other.st_mode)) return one.st_rdev == other.st_rdev;
+  return one.st_ino == other.st_ino && one.st_dev == other.st_dev;
+}
+
 }  // namespace
 
 std::vector<MountEntry> PkramfsMounts() {
@@ -42,7 +52,7 @@ std::vector<MountEntry> PkramfsMounts() {
 std::vector<MountEntry> MountsOf(const std::string& region_path) {
   std::vector<MountEntry> mounts;
   for (MountEntry& m : PkramfsMounts()) {
-    if (m.source == region_path) mounts.push_back(std::move(m));
+    if (m.source == region_path || AreSame(m.source, region_path)) mounts.push_back(std::move(m));
   }
   return mounts;
 }

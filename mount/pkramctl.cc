@@ -335,7 +335,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "pkramctl: %s: see pkramctl --help\n", e.what());
     return kFailed;
   }
-  const std::string path = Canonical(RegionPath(region));
+  const std::string path = RegionName(region);
   if (info->parsed()) return Info(path, as_json);
   if (check->parsed()) return Check(path);
   if (freeze->parsed()) return ThroughMount(path, Freeze);

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <thread>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "fs/check.h"
 #include "mount/mounts.h"
@@ -96,6 +97,10 @@ void WarnAboutLogout(const std::string& path, const std::function<void(const std
                     "in /etc/systemd/logind.conf, or keep the region elsewhere"));
 }
 
+constexpr std::string_view kDescriptors = "/proc/self/fd/";
+
+bool IsDescriptor(const std::string& path) { return path.rfind(kDescriptors, 0) == 0; }
+
 // A device that is not there must not become a file beside the others, in memory that
 // nobody preserves.
 absl::Status CheckDevice(const std::string& path) {
@@ -117,17 +122,20 @@ std::string Unsuited(const std::string& path, const char* what, const char* do_t
 
 }  // namespace
 
+std::string RegionName(const std::string& given) {
+  const std::string path = RegionPath(given);
+  // What a descriptor's name leads to may be another file by now.
+  return IsDescriptor(path) ? path : Canonical(path);
+}
+
 absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
                                                                   pkram::OpenFor mode) {
-  if (absl::Status s = CheckDevice(path); !s.ok()) return s;
-  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = pkram::OpenBacking(path, mode);
-  constexpr std::string_view kOwn = "/proc/self/fd/";
-  if (absl::IsNotFound(backing.status()) && path.rfind(kOwn, 0) == 0) {
-    return absl::NotFoundError(absl::StrCat("fd=", path.substr(kOwn.size()),
-                                            ": not an open descriptor of the process that was "
-                                            "started: hand it one, as with 3<>FILE in a shell"));
+  int fd;
+  if (IsDescriptor(path) && absl::SimpleAtoi(path.substr(kDescriptors.size()), &fd)) {
+    return pkram::OpenFdBacking(fd, mode);
   }
-  return backing;
+  if (absl::Status s = CheckDevice(path); !s.ok()) return s;
+  return pkram::OpenBacking(path, mode);
 }
 
 absl::StatusOr<pkram::Region::Report> InspectRegion(const std::string& path) {
@@ -146,23 +154,21 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(const st
   const std::string given = RegionPath(region);
   for (;;) {
     struct stat named, locked;
-    created_ = stat(given.c_str(), &named) != 0;
+    const bool existed = stat(given.c_str(), &named) == 0;
     absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
         OpenRegionBacking(given, pkram::OpenFor::kCreating);
     if (!backing.ok()) return backing.status();
-    path_ = Canonical(given);
-    if (absl::Status s = LockWithPatience(backing->get(), path_); !s.ok()) {
-      created_ = false;
-      return s;
-    }
+    path_ = RegionName(region);
+    if (absl::Status s = LockWithPatience(backing->get(), path_); !s.ok()) return s;
     // Whoever held the lock may have deleted the file that we waited for.
     if (stat(given.c_str(), &named) != 0 || fstat((*backing)->fd(), &locked) != 0 ||
         named.st_ino != locked.st_ino || named.st_dev != locked.st_dev) {
       continue;
     }
+    created_ = !existed;
     // Our lock goes with this descriptor, too: it is held until what was made is unmade.
     lock_ = fcntl((*backing)->fd(), F_DUPFD_CLOEXEC, 3);
-    if (path_.rfind("/proc/self/", 0) == 0) path_ = absl::StrCat("/proc/", getpid(), "/fd/", lock_);
+    if (IsDescriptor(path_)) path_ = absl::StrCat("/proc/", getpid(), "/fd/", lock_);
     return backing;
   }
 }
@@ -170,32 +176,35 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(const st
 absl::Status RegionFile::Format(const MountOptions& options, Existing existing,
                                 pkram::Backing* backing) {
   const absl::StatusOr<pkram::Region::Holds> holds = pkram::Region::Look(backing);
+  const bool empty = holds.ok() && *holds == pkram::Region::Holds::kNothing;
+  // Somebody may have made it and filled it before we had the lock.
+  created_ = created_ && empty;
   if (!holds.ok()) return holds.status();
-  const bool empty = *holds == pkram::Region::Holds::kNothing;
   if (existing == Existing::kUse && !empty) return absl::OkStatus();
   if (existing == Existing::kKeep && *holds == pkram::Region::Holds::kRegion) {
-    return absl::AlreadyExistsError(Unsuited(path_, "a pkramfs region is there already",
+    return absl::AlreadyExistsError(Unsuited(backing->name(), "a pkramfs region is there already",
                                              "mount it, or give -f to delete all that it holds"));
   }
   // Memory that nobody has used yet holds anything.
   if (existing == Existing::kKeep && !empty && !backing->device_pages()) {
-    return absl::FailedPreconditionError(Unsuited(
-        path_, "not empty", "choose another path, or give -f to delete all that it holds"));
+    return absl::FailedPreconditionError(
+        Unsuited(backing->name(), "not empty",
+                 "choose another path, or give -f to delete all that it holds"));
   }
-  made_ = empty;
-  created_ = created_ && empty;
-  return pkram::Region::Format(
+  const absl::Status made = pkram::Region::Format(
       backing, options.size ? RegionPages(*options.size) : DefaultPages(*backing),
       empty ? pkram::Region::Contents::kKeep : pkram::Region::Contents::kGiveUp);
+  const absl::StatusOr<pkram::Region::Holds> now = pkram::Region::Look(backing);
+  lost_ = !empty && (made.ok() || !now.ok() || *now != *holds);
+  made_ = !backing->device_pages() && (empty || lost_);
+  return made;
 }
 
-absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
-    const MountOptions& options, Existing existing,
-    const std::function<void(const std::string&)>& warn) {
-  std::unique_ptr<RegionFile> file(new RegionFile);
-  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = file->OpenAndLock(options.region);
+absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
+                                 const std::function<void(const std::string&)>& warn) {
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = OpenAndLock(options.region);
   if (!backing.ok()) return backing.status();
-  if (absl::Status s = file->Format(options, existing, backing->get()); !s.ok()) return s;
+  if (absl::Status s = Format(options, existing, backing->get()); !s.ok()) return s;
   pkram::Region::OpenOptions open;
   open.lock_memory = options.lock_memory;
   open.resizable = true;
@@ -206,10 +215,25 @@ absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
   absl::StatusOr<std::unique_ptr<pkram::Region>> region =
       pkram::Region::Open(*std::move(backing), open);
   if (!region.ok()) return region.status();
-  file->region_ = *std::move(region);
-  if (options.size) WarnAboutSpace(file->path_, *options.size, kept, warn);
-  WarnAboutLogout(file->path_, warn);
+  region_ = *std::move(region);
+  if (options.size) WarnAboutSpace(kept.name(), *options.size, kept, warn);
+  WarnAboutLogout(path_, warn);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
+    const MountOptions& options, Existing existing,
+    const std::function<void(const std::string&)>& warn) {
+  std::unique_ptr<RegionFile> file(new RegionFile);
+  const absl::Status prepared = file->Prepare(options, existing, warn);
+  if (!prepared.ok()) return file->WithLoss(prepared);
   return file;
+}
+
+absl::Status RegionFile::WithLoss(const absl::Status& status) const {
+  if (!lost_) return status;
+  return absl::Status(status.code(), absl::StrCat(std::string(status.message()),
+                                                  "; what was there before is lost"));
 }
 
 absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
@@ -223,8 +247,8 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
       Filesystem::Open(region_.get(), fs_options, Now());
   if (fs.ok()) return fs;
-  return absl::Status(fs.status().code(),
-                      absl::StrCat(path_, ": ", std::string(fs.status().message())));
+  return WithLoss(absl::Status(fs.status().code(),
+                               absl::StrCat(path_, ": ", std::string(fs.status().message()))));
 }
 
 absl::Status RegionFile::Close() {
@@ -234,10 +258,13 @@ absl::Status RegionFile::Close() {
 
 RegionFile::~RegionFile() {
   region_.reset();
-  if (created_) {
+  // By descriptor: another file may have the name by now.
+  struct stat named, ours;
+  if (created_ && stat(path_.c_str(), &named) == 0 && fstat(lock_, &ours) == 0 &&
+      named.st_ino == ours.st_ino && named.st_dev == ours.st_dev) {
     unlink(path_.c_str());
-  } else if (made_ && truncate(path_.c_str(), 0) != 0) {
-    std::perror("pkramfs: truncate");  // it was empty before, and now is an empty region
+  } else if (made_ && ftruncate(lock_, 0) != 0) {
+    std::perror("pkramfs: ftruncate");  // it was empty before, and now is an empty region
   }
   if (lock_ >= 0) close(lock_);
 }

@@ -18,6 +18,9 @@ namespace pkramfs {
 // Pages of a region that holds `size` bytes of contents.
 uint64_t RegionPages(uint64_t size);
 
+// The path that a user's word for a region stands for (see RegionPath), without links.
+std::string RegionName(const std::string& given);
+
 // As pkram::OpenBacking, with what a user should know when it is not there.  kCreating
 // makes no file where devices are.
 absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
@@ -58,12 +61,16 @@ class RegionFile {
 
  private:
   RegionFile() = default;
+  absl::Status Prepare(const MountOptions& options, Existing existing,
+                       const std::function<void(const std::string&)>& warn);
   absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const std::string& region);
+  absl::Status WithLoss(const absl::Status& status) const;
   absl::Status Format(const MountOptions& options, Existing existing, pkram::Backing* backing);
 
   std::string path_;
-  bool made_ = false;     // formatted here, where nothing was: to be undone
-  bool created_ = false;  // and the file made, too
+  bool created_ = false;  // the file was made here
+  bool made_ = false;     // and is to be unmade; or what was there was, and is to be emptied
+  bool lost_ = false;     // it held something, which is given up
   int lock_ = -1;
   std::unique_ptr<pkram::Region> region_;
 };

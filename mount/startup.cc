@@ -13,11 +13,17 @@ namespace pkramfs {
 
 namespace {
 
-constexpr int kSystemError = 2;  // to mount(8)
+constexpr int kSystemError = 2;  // mount(8)'s
+constexpr int kInterrupted = 8;
 constexpr int kInterruptions[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 volatile pid_t starting_child = 0;
 
-void Forward(int number) { kill(starting_child, number); }
+volatile sig_atomic_t interrupted = 0;
+
+void Forward(int number) {
+  interrupted = 1;
+  kill(starting_child, number);
+}
 
 }  // namespace
 
@@ -51,10 +57,14 @@ Startup::Startup(bool foreground) {
   if (n == 1) _exit(0);
   int status = 0;
   waitpid(child, &status, 0);
+  if (interrupted) _exit(kInterrupted);
+  if (WIFEXITED(status) && WEXITSTATUS(status) != 0) _exit(WEXITSTATUS(status));
   if (WIFSIGNALED(status)) {
     std::fprintf(stderr, "pkramfs: ended by signal %d before it was ready\n", WTERMSIG(status));
+  } else {
+    std::fprintf(stderr, "pkramfs: unmounted before it was ready\n");
   }
-  _exit(WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : kSystemError);
+  _exit(kSystemError);
 }
 
 bool Startup::Ready() {

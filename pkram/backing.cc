@@ -14,6 +14,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "pkram/backing_kinds.h"
 
@@ -38,17 +39,25 @@ absl::StatusOr<uint64_t> ReadNumber(const std::string& path) {
   return absl::FailedPreconditionError(absl::StrCat(path, ": no number is there"));
 }
 
-absl::StatusOr<std::unique_ptr<Backing>> OpenDevdax(std::string name, int fd, dev_t device,
-                                                    bool writable) {
-  const std::string sysfs = SysfsOf("char", device);
+// The device's own node, if that is another than what was opened, or -1.
+int OpenOwnNode(const std::string& sysfs, const struct stat& opened) {
+  const int fd = open(absl::StrCat("/dev/", LinkName(sysfs)).c_str(),
+                      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  struct stat st;
+  if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISCHR(st.st_mode) || st.st_rdev != opened.st_rdev ||
+                  (st.st_ino == opened.st_ino && st.st_dev == opened.st_dev))) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+absl::StatusOr<DeviceShape> ShapeOf(const std::string& sysfs) {
   const absl::StatusOr<uint64_t> size = ReadNumber(sysfs + "/size");
   if (!size.ok()) return size.status();
   const absl::StatusOr<uint64_t> alignment = ReadNumber(sysfs + "/align");
   if (!alignment.ok()) return alignment.status();
-  // Another node of the same device, as in a container, is locked through what they share.
-  const int lock_fd = open((sysfs + "/size").c_str(), O_RDONLY | O_CLOEXEC);
-  if (lock_fd < 0) return IoStatus(name, "open its size in /sys", errno);
-  return MakeDeviceBacking(std::move(name), fd, lock_fd, {*size, *alignment}, writable);
+  return DeviceShape{*size, *alignment};
 }
 
 // Mapping a block device gives its page cache, which no other kernel will find.
@@ -63,18 +72,22 @@ absl::Status BlockDevice(const std::string& name, dev_t device) {
                    space, " -m devdax"));
 }
 
+// Takes `fd` over.
 absl::StatusOr<std::unique_ptr<Backing>> OfKind(std::string name, int fd, bool writable) {
+  auto closer = absl::MakeCleanup([fd] { close(fd); });
   struct stat st;
-  if (fstat(fd, &st) != 0) {
-    const int error = errno;
-    close(fd);
-    return IoStatus(name, "stat", error);
+  if (fstat(fd, &st) != 0) return IoStatus(name, "stat", errno);
+  if (S_ISREG(st.st_mode)) {
+    std::move(closer).Cancel();
+    return MakeFileBacking(std::move(name), fd);
   }
-  if (S_ISREG(st.st_mode)) return MakeFileBacking(std::move(name), fd);
-  if (S_ISCHR(st.st_mode) && LinkName(SysfsOf("char", st.st_rdev) + "/subsystem") == "dax") {
-    return OpenDevdax(std::move(name), fd, st.st_rdev, writable);
+  const std::string sysfs = SysfsOf("char", st.st_rdev);
+  if (S_ISCHR(st.st_mode) && LinkName(sysfs + "/subsystem") == "dax") {
+    const absl::StatusOr<DeviceShape> shape = ShapeOf(sysfs);
+    if (!shape.ok()) return shape.status();
+    std::move(closer).Cancel();
+    return MakeDeviceBacking(std::move(name), fd, OpenOwnNode(sysfs, st), *shape, writable);
   }
-  close(fd);
   if (S_ISBLK(st.st_mode)) return BlockDevice(name, st.st_rdev);
   return absl::FailedPreconditionError(absl::StrCat(name, ": not a regular file: ", kWhereItMayBe));
 }
@@ -108,11 +121,19 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, Op
   return OpenAs(path, path, mode);
 }
 
-absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd) {
-  if (fcntl(fd, F_GETFD) < 0) {
-    return absl::NotFoundError(absl::StrCat("fd ", fd, ": not an open descriptor"));
+absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
+  const std::string name = absl::StrCat("fd=", fd);
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return absl::NotFoundError(absl::StrCat(name, ": not an open descriptor"));
+  // Opening it anew must not give more than was handed over.
+  if (mode != OpenFor::kReading && (flags & O_ACCMODE) != O_RDWR) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        name,
+        ": not open for reading and writing: hand over one that is, as with 3<>FILE in a "
+        "shell"));
   }
-  return OpenAs(absl::StrCat("fd ", fd), absl::StrCat("/proc/self/fd/", fd), OpenFor::kWriting);
+  return OpenAs(name, absl::StrCat("/proc/self/fd/", fd),
+                mode == OpenFor::kCreating ? OpenFor::kWriting : mode);
 }
 
 absl::Status IoStatus(const std::string& name, const char* what, int error) {

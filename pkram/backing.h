@@ -24,7 +24,7 @@ class Backing {
   Backing(const Backing&) = delete;
   Backing& operator=(const Backing&) = delete;
 
-  // What to call it in a message: its path, or "fd N".
+  // What to call it in a message: its path, or "fd=N".
   const std::string& name() const { return name_; }
   virtual int fd() const = 0;
 
@@ -79,8 +79,9 @@ enum class OpenFor { kReading, kWriting, kCreating };
 absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode);
 
 // An open descriptor of the same, or a memfd.  It is opened anew, through /proc: the
-// lock is the backing's, not that of everybody who shares the descriptor.
-absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd);
+// lock is the backing's, not that of everybody who shares the descriptor.  Messages call
+// it "fd=N".
+absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode = OpenFor::kWriting);
 
 // The pid that holds a flock on the open file `fd`, or 0 when it is not known.
 int LockHolder(int fd);

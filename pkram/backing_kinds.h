@@ -18,7 +18,7 @@ struct DeviceShape {
   uint64_t bytes;
   uint64_t alignment;
 };
-// Takes `fd` over, and `lock_fd`, which is of a file that all who use the device can lock.
+// Takes `fd` over, and `lock_fd`: another node of the device, to be locked besides, or -1.
 absl::StatusOr<std::unique_ptr<Backing>> MakeDeviceBacking(std::string name, int fd, int lock_fd,
                                                            DeviceShape shape, bool writable);
 

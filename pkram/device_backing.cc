@@ -19,7 +19,7 @@ class DeviceBacking final : public Backing {
       : Backing(std::move(name)), fd_(fd), lock_fd_(lock_fd), shape_(shape) {}
   ~DeviceBacking() override {
     if (!all_.empty()) munmap(all_.data(), all_.size());
-    close(lock_fd_);
+    if (lock_fd_ >= 0) close(lock_fd_);
     close(fd_);
   }
 
@@ -27,11 +27,10 @@ class DeviceBacking final : public Backing {
   absl::StatusOr<uint64_t> Size() const override { return shape_.bytes; }
   std::optional<uint64_t> device_pages() const override { return shape_.bytes / kPageSize; }
 
-  // flock is about a node's inode: whoever has the same node sees that of `fd_`, whoever has
-  // another node of the device, that of `lock_fd_`.
+  // flock is about a node's inode, not about the device.
   absl::Status Lock(bool exclusive) override {
     absl::Status locked = LockDescriptor(name(), fd_, exclusive);
-    return locked.ok() ? LockDescriptor(name(), lock_fd_, exclusive) : locked;
+    return locked.ok() && lock_fd_ >= 0 ? LockDescriptor(name(), lock_fd_, exclusive) : locked;
   }
 
   absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) override {

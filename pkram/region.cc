@@ -216,7 +216,11 @@ absl::StatusOr<Region::Holds> Region::Look(Backing* backing) {
   const absl::StatusOr<std::unique_ptr<Mapping>> first =
       Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
   if (!first.ok()) return first.status();
-  return (*first)->At<SuperBlock>(Pfn(0))->magic == format::kMagic ? Holds::kRegion : Holds::kOther;
+  const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
+  const bool rest = super.version == format::kVersion && super.page_size == kPageSize &&
+                    super.journal_first == format::kJournalFirst &&
+                    super.journal_slots == format::kJournalSlots;
+  return super.magic == format::kMagic || rest ? Holds::kRegion : Holds::kOther;
 }
 
 absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents) {
@@ -226,7 +230,13 @@ absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents)
                                                    " pages, not ", pages));
   }
   if (absl::Status s = BeyondDevice(*backing, pages); !s.ok()) return s;
-  if (contents == Contents::kGiveUp) backing->ShrinkTo(0);
+  if (contents == Contents::kGiveUp) {
+    // Not for a region that could not be opened.
+    const absl::StatusOr<std::unique_ptr<Mapping>> all =
+        Mapping::Create(backing, pages, Mapping::Access::kReadOnly);
+    if (!all.ok()) return all.status();
+    backing->ShrinkTo(0);
+  }
   const absl::StatusOr<uint64_t> size = backing->Size();
   if (!size.ok()) return size.status();
   if (*size != 0 && contents == Contents::kKeep) {
@@ -234,6 +244,7 @@ absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents)
         absl::StrCat(backing->name(), ": not empty (left as it is)"));
   }
   SuperBlock super{};
+  super.magic = format::kMagic;
   super.version = format::kVersion;
   super.page_size = kPageSize;
   uuid_generate(super.uuid);
@@ -241,16 +252,17 @@ absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents)
   super.journal_first = format::kJournalFirst;
   super.journal_slots = format::kJournalSlots;
   super.created = static_cast<uint64_t>(std::time(nullptr));
+  super.checksum = SuperChecksum(super);
   const iovec iov{&super, sizeof(super)};
   if (*size != 0) {
     // The first word decides: it comes last, when the slots of the journal say nothing.
     const PageRun head{Pfn(0), super.journal_first + super.journal_slots};
     if (absl::Status s = backing->FillZeros(head); !s.ok()) return s;
+    super.magic = 0;
     if (absl::Status s = backing->Fill(0, {&iov, 1}); !s.ok()) return s;
     std::atomic_thread_fence(std::memory_order_seq_cst);
+    super.magic = format::kMagic;
   }
-  super.magic = format::kMagic;
-  super.checksum = SuperChecksum(super);
   // The super block is all there is to an empty region, and it comes to be in
   // one write: an interrupted format leaves an empty file.
   return backing->Fill(0, {&iov, 1});

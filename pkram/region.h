@@ -50,7 +50,8 @@ class Region {
   enum class Contents { kKeep, kGiveUp };
   static absl::Status Format(Backing* backing, uint64_t pages, Contents contents = Contents::kKeep);
 
-  // What a backing holds, as far as its first bytes tell.
+  // What a backing holds, as far as its first page tells; what is left of a region whose
+  // first word was scribbled on is one, too.
   enum class Holds { kNothing, kRegion, kOther };
   static absl::StatusOr<Holds> Look(Backing* backing);
 

@@ -72,6 +72,37 @@ TEST_F(HelpersTest, MkfsDeletesNothingUnlessItIsForced) {
   EXPECT_EQ(Slurp(mount_ + "/file"), "kept");
 }
 
+TEST_F(HelpersTest, WhoComesSecondDeletesNothing) {
+  for (int i = 0; i < 30; ++i) {
+    unlink(region_.c_str());
+    const Ran both =
+        Shell("for n in 1 2; do " MKFS_BINARY " -q " + region_ + " -o size=16m & done; wait");
+    EXPECT_EQ(std::count(both.err.begin(), both.err.end(), '\n'), 1) << both.err;
+    ASSERT_EQ(Fsck(region_).status, 0);
+  }
+}
+
+TEST_F(HelpersTest, WhatCannotBeMadeDeletesNothing) {
+  Spill(region_, "precious");
+  EXPECT_THAT(Mkfs("-f " + region_ + " -o size=900t").err, HasSubstr("choose a smaller size"));
+  EXPECT_EQ(Slurp(region_), "precious");
+  // Once it is gone, it says so.
+  const Ran full = Shell(
+      "unshare -m sh -c 'mount -t tmpfs -o size=16k none /dev/shm && head -c 16k "
+      "/dev/zero >/dev/shm/r && head -c 16k /dev/zero >/dev/shm/filler; " MKFS_BINARY
+      " -f /dev/shm/r -o size=16m; ls -s /dev/shm/r'");
+  EXPECT_THAT(full.err, HasSubstr("what was there before is lost"));
+}
+
+TEST_F(HelpersTest, WhatIsLeftOfARegionIsOne) {
+  ASSERT_EQ(Mkfs("-q " + region_ + " -o size=16m").status, 0);
+  std::string bytes = Slurp(region_);
+  bytes[3] ^= 1;
+  Spill(region_, bytes);
+  EXPECT_THAT(Mkfs(region_).err, HasSubstr("a pkramfs region is there already"));
+  EXPECT_TRUE(Slurp(region_) == bytes);
+}
+
 TEST_F(HelpersTest, MkfsRefusesWhatItDoesNotKeep) {
   EXPECT_THAT(Mkfs(region_ + " -o nr_inodes=5").err, HasSubstr("give the others to the mount"));
   EXPECT_THAT(Mkfs(region_ + " -o size=16m,ro").err, HasSubstr("give the others to the mount"));
@@ -140,6 +171,8 @@ TEST_F(HelpersTest, ADescriptorIsARegion) {
   // It is in use, whoever shares the descriptor.
   const std::string other = dir_ + "/other";
   mkdir(other.c_str(), 0755);
+  EXPECT_THAT(Shell(Pkramfs() + " fd=" + fd + " " + other).err, HasSubstr("mounted on " + mount_));
+  EXPECT_THAT(Shell(Pkramctl() + " info --json fd=" + fd).out, HasSubstr("\"mounted_on\""));
   EXPECT_THAT(Shell(Pkramctl() + " check fd=" + fd).err, HasSubstr("in use by process"));
   Kill();
   const Ran second = Shell(start);
@@ -150,6 +183,30 @@ TEST_F(HelpersTest, ADescriptorIsARegion) {
   EXPECT_THAT(Shell(FSCK_BINARY " fd=" + fd).out, HasSubstr("sealed by a clean unmount"));
   close(memory);
   EXPECT_THAT(Shell(start).err, HasSubstr("fd=" + fd + ": not an open descriptor"));
+}
+
+// Another file has the name that the descriptor's file had.
+TEST_F(HelpersTest, ADescriptorIsItsFileNotItsName) {
+  const std::string hidden = dir_ + "/a/x";
+  const Ran ran =
+      Shell("mkdir " + dir_ + "/a && : >" + hidden + " && exec 3<>" + hidden + " && mv " + hidden +
+            " " + hidden + ".old && echo precious >" + hidden + " && ! " + Pkramfs() + " fd=3 " +
+            mount_ + " -o size=16m,max_read=nonsense; cat " + hidden +
+            "; " MKFS_BINARY " fd=3 -o size=16m; " FSCK_BINARY " fd=3; echo bytes | " + Pkramctl() +
+            " put fd=3 node; " + Pkramctl() + " get fd=3 node; cat " + hidden);
+  EXPECT_THAT(ran.err, HasSubstr("nonsense"));
+  EXPECT_THAT(ran.out,
+              testing::MatchesRegex(
+                  "precious\nfd=3: a filesystem of 16 MiB\n.*sealed.*\nbytes\nprecious\n"));
+}
+
+TEST_F(HelpersTest, ADescriptorGivesNoMoreThanItIsOpenFor) {
+  Spill(region_, "precious");
+  for (const char* command : {MKFS_BINARY " -f fd=3", PKRAMFS_BINARY " fd=3 /mnt"}) {
+    const Ran ran = Shell("exec 3<" + region_ + "; " + command);
+    EXPECT_THAT(ran.err, HasSubstr("fd=3: not open for reading and writing"));
+  }
+  EXPECT_EQ(Slurp(region_), "precious");
 }
 
 TEST_F(HelpersTest, ADeviceThatIsNotThereIsNotMade) {

@@ -27,6 +27,13 @@ for page in pkramfs pkramctl mkfs.pkramfs fsck.pkramfs; do
   [ "$(grep -c '^\.SH' "$root/share/man/man8/$page.8")" -ge 5 ] || fail "man page $page"
 done
 
+# Where /sbin is where the programs are, and again over what is there.
+mkdir -p "$work/merged/usr/sbin"
+ln -s usr/sbin "$work/merged/sbin"
+for _ in 1 2; do DESTDIR=$work/merged cmake --install "$build" --prefix /usr >"$work/log"; done
+[ -f "$work/merged/sbin/fsck.pkramfs" ] && [ ! -L "$work/merged/sbin/fsck.pkramfs" ] || fail "fsck.pkramfs"
+[ -L "$work/merged/sbin/fsck.fuse.pkramfs" ] || fail "fsck.fuse.pkramfs"
+
 echo "== a consumer, with CMake"
 cmake -S "$here/consumer" -B "$work/consumer" -G Ninja -DCMAKE_CXX_COMPILER="$cxx" \
   -DCMAKE_PREFIX_PATH="$root" >"$work/log" 2>&1 || { cat "$work/log"; fail "configure"; }
