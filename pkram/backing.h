@@ -56,6 +56,9 @@ class Backing {
   // Makes pages that nothing reaches exist, all zeros.  RESOURCE_EXHAUSTED as above.
   virtual absl::Status FillZeros(PageRun run) = 0;
 
+  // Says that more than `pages` pages exist, so that some can be given back.
+  virtual bool HoldsMoreThan(uint64_t pages) const = 0;
+
   // Gives the memory of pages back to the system, as far as the backing can.
   // Best effort: a page that is not given back costs memory, nothing else.
   virtual void GiveBack(PageRun run) = 0;

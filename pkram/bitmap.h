@@ -27,14 +27,34 @@ class Bitmap {
   void Clear(uint64_t i) { words_[i / 64] &= ~(uint64_t{1} << (i % 64)); }
   void Assign(uint64_t i, bool value) { value ? Set(i) : Clear(i); }
 
-  // Sets the bit and says whether it was clear.
-  bool Claim(uint64_t i) {
-    const uint64_t mask = uint64_t{1} << (i % 64);
-    uint64_t& word = words_[i / 64];
-    const bool was_clear = (word & mask) == 0;
-    word |= mask;
-    return was_clear;
+  // Sets [from, from + count), as far as the bits are clear, and says how many that is.
+  uint64_t Claim(uint64_t from, uint64_t count) {
+    for (uint64_t done = 0; done < count;) {
+      const uint64_t shift = (from + done) % 64;
+      const uint64_t n = std::min(count - done, 64 - shift);
+      const uint64_t mask = (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << shift;
+      uint64_t& word = words_[(from + done) / 64];
+      if (const uint64_t taken = word & mask; taken != 0) {
+        const auto clear = static_cast<uint64_t>(std::countr_zero(taken));
+        word |= mask & ((uint64_t{1} << clear) - 1);
+        return done + clear - shift;
+      }
+      word |= mask;
+      done += n;
+    }
+    return count;
   }
+  void Set(uint64_t from, uint64_t count) {
+    for (uint64_t done = 0; done < count;) {
+      const uint64_t shift = (from + done) % 64;
+      const uint64_t n = std::min(count - done, 64 - shift);
+      words_[(from + done) / 64] |= (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << shift;
+      done += n;
+    }
+  }
+
+  // 64 bits, from a multiple of 64 on.
+  uint64_t Word(uint64_t from) const { return words_[from / 64]; }
 
   // The first set (clear) bit in [from, to), or kNone.
   uint64_t FindSet(uint64_t from, uint64_t to) const { return Find(from, to, 0); }

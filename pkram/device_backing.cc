@@ -63,6 +63,7 @@ class DeviceBacking final : public Backing {
     return absl::OkStatus();
   }
 
+  bool HoldsMoreThan(uint64_t) const override { return false; }
   void GiveBack(PageRun) override {}
   void ShrinkTo(uint64_t) override {}
 

@@ -91,6 +91,11 @@ class FileBacking final : public Backing {
     return absl::OkStatus();
   }
 
+  bool HoldsMoreThan(uint64_t pages) const override {
+    struct stat st;
+    return fstat(fd_, &st) != 0 || static_cast<uint64_t>(st.st_blocks) * 512 > pages * kPageSize;
+  }
+
   // Where it is not supported, the pages stay and are used again.
   void GiveBack(PageRun run) override { (void)Punch(run); }
 

@@ -1,6 +1,7 @@
 #include "pkram/page_map.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 
 namespace pkram {
@@ -19,21 +20,6 @@ uint64_t PageMap::ClusterEnd(uint64_t cluster) const {
   return std::min(pages_, (cluster + 1) * kClusterPages);
 }
 
-bool PageMap::Claim(Pfn pfn, Purpose purpose) {
-  if (!used_.Claim(pfn.value())) return false;
-  bound_ = std::max(bound_, pfn.value() + 1);
-  if (purpose == Purpose::kData) {
-    data_.Set(pfn.value());
-    ++data_pages_;
-  }
-  const uint64_t cluster = pfn.value() / kClusterPages;
-  ++in_use_[cluster];
-  // Metadata wins a mixed cluster: what is free there stays close to it.
-  if (kind_[cluster] != kMetadataKind) kind_[cluster] = KindOf(purpose);
-  --free_pages_;
-  return true;
-}
-
 void PageMap::SetPages(uint64_t pages) {
   assert(end() <= pages && pages <= used_.size());
   free_pages_ = free_pages_ + pages - pages_;
@@ -45,7 +31,18 @@ void PageMap::SetPages(uint64_t pages) {
 }
 
 void PageMap::FinishClaims() {
-  for (uint64_t cluster = 0; cluster < clusters_; ++cluster) Reindex(cluster);
+  for (uint64_t cluster = 0; cluster < clusters_; ++cluster) {
+    const uint64_t end = std::min(ClusterEnd(cluster), bound_);
+    uint64_t used = 0, data = 0;
+    for (uint64_t at = cluster * kClusterPages; at < end; at += 64) {
+      used += static_cast<uint64_t>(std::popcount(used_.Word(at)));
+      data += static_cast<uint64_t>(std::popcount(data_.Word(at)));
+    }
+    in_use_[cluster] = static_cast<uint16_t>(used);
+    // Metadata wins a mixed cluster: what is free there stays close to it.
+    kind_[cluster] = used > data ? kMetadataKind : kDataKind;
+    Reindex(cluster);
+  }
 }
 
 // Puts a cluster on the list where Allocate looks for it.

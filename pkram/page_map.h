@@ -32,9 +32,18 @@ class PageMap {
   uint64_t data_pages() const { return data_pages_; }  // in use, taken as data
   bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }
 
-  // Derivation at open.  Marks one page and says whether it was free before;
-  // after the last Claim, FinishClaims makes Allocate possible.
-  bool Claim(Pfn pfn, Purpose purpose);
+  // Derivation at open.  Marks a run of pages, as far as they are free, and says how many
+  // that is.  After the last Claim, FinishClaims makes Allocate possible.
+  uint64_t Claim(PageRun run, Purpose purpose) {
+    const uint64_t claimed = used_.Claim(run.first.value(), run.count);
+    if (purpose == Purpose::kData) {
+      data_.Set(run.first.value(), claimed);
+      data_pages_ += claimed;
+    }
+    free_pages_ -= claimed;
+    bound_ = std::max(bound_, run.first.value() + claimed);
+    return claimed;
+  }
   void FinishClaims();
 
   // Another number of pages, at most what it was made for.

@@ -291,9 +291,12 @@ void Space::GiveBackUnused() {
   keeps_spare_ = false;
   DropSpare();
   const uint64_t end = map_.end();
-  for (PageRun run = map_.NextFree(Pfn()); run.count > 0 && run.first.value() < end;
-       run = map_.NextFree(run.first + run.count)) {
-    backing_->GiveBack(run);
+  // Between a million pages there may be a million runs to ask for.
+  if (backing_->HoldsMoreThan(map_.pages() - map_.free_pages())) {
+    for (PageRun run = map_.NextFree(Pfn()); run.count > 0 && run.first.value() < end;
+         run = map_.NextFree(run.first + run.count)) {
+      backing_->GiveBack(run);
+    }
   }
   for (uint64_t at = 0; (at = exists_.FindSet(at, exists_.size())) != Bitmap::kNone; ++at) {
     exists_.Clear(at);

@@ -23,7 +23,9 @@ struct Walk::ListRules {
 };
 
 bool Walk::Fail(Pfn page, std::string what) {
-  problems_.push_back({page, absl::StrCat(where_, where_.empty() ? "" : ": ", what)});
+  std::string where = where_;
+  if (object_ != kNoObject) where = absl::StrCat("object ", object_, " of ", where_);
+  problems_.push_back({page, absl::StrCat(where, where.empty() ? "" : ": ", what)});
   return false;
 }
 
@@ -44,16 +46,14 @@ bool Walk::CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& su
 
 bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose) {
   if (first.value() >= view_->existing() || count > view_->existing() - first.value()) {
-    return Fail(from, absl::StrCat("points at page ", first.value(), ", which is beyond the end (",
+    const uint64_t beyond = std::max(first.value(), view_->existing());
+    return Fail(from, absl::StrCat("points at page ", beyond, ", which is beyond the end (",
                                    view_->existing(), " pages)"));
   }
-  for (uint64_t i = 0; i < count; ++i) {
-    if (!map_->Claim(first + i, purpose)) {
-      return Fail(from, absl::StrCat("points at page ", first.value() + i,
-                                     ", which something else already owns"));
-    }
-  }
-  return true;
+  const uint64_t claimed = map_->Claim({first, count}, purpose);
+  if (claimed == count) return true;
+  return Fail(from, absl::StrCat("points at page ", first.value() + claimed,
+                                 ", which something else already owns"));
 }
 
 bool Walk::ClaimMetadata(uint64_t entry, Pfn from, const char* what) {
@@ -63,12 +63,12 @@ bool Walk::ClaimMetadata(uint64_t entry, Pfn from, const char* what) {
   return ClaimRun(EntryPfn(entry), 1, from, Purpose::kMetadata);
 }
 
-// Walks a list of links, whose head is the word at `head_offset`.  on_entry(
-// index, entry, link's pfn) sees each entry that is not unused; false from it
-// ends the walk of this list.
-template <typename OnEntry>
+// Walks a list of links, whose head is the word at `head_offset`.  on_entries(
+// index, entry, count, link's pfn) sees the entries that are not unused: `count` of them at
+// once, whose pages follow one another; false from it ends the walk of this list.
+template <typename OnEntries>
 bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
-                    OnEntry on_entry) {
+                    OnEntries on_entries) {
   Pfn from(head_offset >> kPageShift);
   uint64_t next_index = 0;
   for (uint64_t word = head, word_offset = head_offset; word != 0;) {
@@ -93,8 +93,9 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
     if (seal != nullptr) seal->Add(&link, kPageSize);
     uint64_t index = link.index;
     bool ended = false;
-    for (uint64_t i = 0; i < kLinkEntries; ++i) {
+    for (uint64_t i = 0, count = 1; i < kLinkEntries; i += count) {
       const uint64_t entry = link.entry[i];
+      count = 1;
       if (rules.live && index >= rules.end) {
         for (uint64_t k = kLinkEntries; k > i; --k) {
           if (link.entry[k - 1] != 0) {
@@ -116,8 +117,15 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
           (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry))) {
         return Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
       }
-      if (!on_entry(index, entry, pfn)) return false;
-      const uint64_t step = uint64_t{1} << order;
+      if (order == 0 && !hole) {
+        // The next word is this one's successor: its flags and its order are the same.
+        const uint64_t most = std::min(kLinkEntries - i, rules.end - index);
+        while (count < most && link.entry[i + count] == entry + format::MakeEntry(Pfn(count))) {
+          ++count;
+        }
+      }
+      if (!on_entries(index, entry, count, pfn)) return false;
+      const uint64_t step = count << order;
       if (index > ~uint64_t{0} - step) return Fail(pfn, "its indexes overflow");
       index += step;
     }
@@ -134,7 +142,7 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const auto& object = *view_->At<format::Object>(pfn);
   const format::ObjectHeader& header = object.header;
   const bool live = node.state == format::kLive;
-  where_ = absl::StrCat("object ", index, " of node '", node.name, "'");
+  object_ = index;  // a million times, and said once at most
   if (header.client_bytes > format::kObjectClientBytes) {
     Fail(pfn, absl::StrCat("claims ", header.client_bytes, " bytes of its own page"));
     return;
@@ -161,15 +169,15 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const ListRules page_rules{live, false, false, live ? header.allocated_end : ~uint64_t{0}};
   const uint64_t head_offset = pfn.offset() + offsetof(format::ObjectHeader, pages);
   if (!WalkList(header.pages, head_offset, page_rules, seal,
-                [&](uint64_t at, uint64_t entry, Pfn link) {
+                [&](uint64_t at, uint64_t entry, uint64_t n, Pfn link) {
                   if (IsHole(entry)) return true;
                   const Pfn first = EntryPfn(entry);
-                  const uint64_t count = uint64_t{1} << EntryOrder(entry);
+                  const uint64_t count = n << EntryOrder(entry);
                   if (!ClaimRun(first, count, link, Purpose::kData)) return false;
                   pages += count;
-                  if (pages_are_metadata) {
-                    metadata.push_back({at, view_->At(first), first});
-                    if (seal != nullptr) seal->Add(view_->At(first), kPageSize);
+                  for (uint64_t i = 0; pages_are_metadata && i < n; ++i) {
+                    metadata.push_back({at + i, view_->At(first + i), first + i});
+                    if (seal != nullptr) seal->Add(view_->At(first + i), kPageSize);
                   }
                   return true;
                 })) {
@@ -183,13 +191,13 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const Purpose purpose = bytes_are_metadata ? Purpose::kMetadata : Purpose::kData;
   const ListRules byte_rules{false, true, false, ~uint64_t{0}};
   if (!WalkList(header.bytes, pfn.offset() + offsetof(format::ObjectHeader, bytes), byte_rules,
-                seal, [&](uint64_t, uint64_t entry, Pfn link) {
+                seal, [&](uint64_t, uint64_t entry, uint64_t n, Pfn link) {
                   const Pfn first = EntryPfn(entry);
-                  const uint64_t count = uint64_t{1} << EntryOrder(entry);
+                  const uint64_t count = n << EntryOrder(entry);
                   if (bytes_are_metadata && count > PagesFor(header.bytes_len) - byte_pages) {
                     return Fail(link, "holds more pages than the bytes need");
                   }
-                  if (bytes_are_metadata && count > 1) {
+                  if (bytes_are_metadata && EntryOrder(entry) != 0) {
                     return Fail(link, "has an order in a stream of metadata");
                   }
                   if (!ClaimRun(first, count, link, purpose)) return false;
@@ -227,10 +235,9 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
 void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
   const bool live = node.state == format::kLive;
   const ListRules rules{live, true, true, ~uint64_t{0}};
-  const std::string where = where_;
   std::vector<std::pair<uint64_t, Pfn>> objects;
   if (!WalkList(node.objects, pfn.offset() + offsetof(format::Node, objects), rules, seal,
-                [&](uint64_t index, uint64_t entry, Pfn link) {
+                [&](uint64_t index, uint64_t entry, uint64_t n, Pfn link) {
                   if (IsHole(entry)) {
                     if (client_ != nullptr && live) {
                       ToClient(link, client_->Hole(index, EntryPfn(entry).value()));
@@ -239,8 +246,10 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
                   }
                   if (EntryOrder(entry) != 0)
                     return Fail(link, "points at an object with an order");
-                  if (!ClaimRun(EntryPfn(entry), 1, link, Purpose::kMetadata)) return false;
-                  objects.emplace_back(index, EntryPfn(entry));
+                  if (!ClaimRun(EntryPfn(entry), n, link, Purpose::kMetadata)) return false;
+                  for (uint64_t i = 0; i < n; ++i) {
+                    objects.emplace_back(index + i, EntryPfn(entry) + i);
+                  }
                   return true;
                 }) &&
       mode_ == Mode::kStopAtFirst) {
@@ -254,7 +263,7 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
     WalkObject(node, index, object);
     if (Stopped()) return;
   }
-  where_ = where;
+  object_ = kNoObject;
 }
 
 void Walk::WalkNode(const format::Node& node, Pfn pfn) {
@@ -291,10 +300,8 @@ void Walk::WalkNode(const format::Node& node, Pfn pfn) {
 }
 
 void Walk::Run(const format::SuperBlock& super) {
-  map_->Claim(Pfn(0), Purpose::kMetadata);
-  for (uint64_t i = 0; i < super.journal_slots; ++i) {
-    map_->Claim(Pfn(super.journal_first + i), Purpose::kMetadata);
-  }
+  map_->Claim({Pfn(0), 1}, Purpose::kMetadata);
+  map_->Claim({Pfn(super.journal_first), super.journal_slots}, Purpose::kMetadata);
   SealSum sum;
   sum.AddSuper(super);
   where_ = "the super block";

@@ -123,7 +123,9 @@ class Walk {
   absl::flat_hash_map<std::string, Pfn> names_;
   std::vector<format::JournalStore> repairs_;
   std::vector<format::JournalStore> seals_;
-  std::string where_;
+  std::string where_;  // what is being walked; and which object of it
+  static constexpr uint64_t kNoObject = ~uint64_t{0};
+  uint64_t object_ = kNoObject;
 };
 
 }  // namespace pkram

@@ -55,8 +55,8 @@ TEST(PageMap, ReleasedPagesAreHandedOutAgain) {
 
 TEST(PageMap, APageIsClaimedOnce) {
   PageMap map(600);
-  EXPECT_TRUE(map.Claim(Pfn(513), Purpose::kMetadata));
-  EXPECT_FALSE(map.Claim(Pfn(513), Purpose::kData));
+  EXPECT_EQ(map.Claim({Pfn(513), 1}, Purpose::kMetadata), 1u);
+  EXPECT_EQ(map.Claim({Pfn(513), 1}, Purpose::kData), 0u);
   map.FinishClaims();
   EXPECT_EQ(map.end(), 514u);
   EXPECT_EQ(map.NextFree(Pfn(513)).first, Pfn(514));

@@ -18,7 +18,7 @@ class SpaceTest : public testing::Test {
     close(fd);
     mapping_ = Mapping::Create(backing_.get(), kPages, Mapping::Access::kWritable).value();
     PageMap map(kPages);
-    map.Claim(Pfn(0), Purpose::kMetadata);
+    map.Claim({Pfn(0), 1}, Purpose::kMetadata);
     map.FinishClaims();
     space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map));
     space_->set_limbo_patience(std::chrono::milliseconds(50));

@@ -1,0 +1,585 @@
+// pkramfs, tmpfs and other FUSE filesystems side by side: the same work on each in turn, round
+// by round, medians, and their ratio to tmpfs.
+//   compare --rounds 5 --json results.json --source DIR
+// Peers that are not installed are left out, and that is said.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/mount_process.h"
+
+namespace pkramfs {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kMiB = 1 << 20;
+
+void Must(bool done, const std::string& what) {
+  if (!done) throw std::runtime_error(what + ": " + std::strerror(errno));
+}
+
+void Shell(const std::string& command) {
+  Must(std::system(command.c_str()) == 0, "failed: " + command);
+}
+
+std::vector<pid_t> ThreadsOf(pid_t pid) {
+  std::vector<pid_t> threads;
+  DIR* const dir = opendir(("/proc/" + std::to_string(pid) + "/task").c_str());
+  if (dir == nullptr) return threads;
+  while (const dirent* e = readdir(dir)) {
+    if (e->d_name[0] != '.') threads.push_back(std::atoi(e->d_name));
+  }
+  closedir(dir);
+  return threads;
+}
+
+// --- What is compared ------------------------------------------------------------------
+
+// A filesystem, mounted on dir().
+class Candidate {
+ public:
+  Candidate(std::string name, const std::string& work)
+      : name_(std::move(name)), mount_point_(work + "/" + name_), dir_(mount_point_) {
+    std::replace(mount_point_.begin(), mount_point_.end(), ' ', '_');
+    dir_ = mount_point_;
+    Must(mkdir(mount_point_.c_str(), 0755) == 0, mount_point_);
+  }
+  virtual ~Candidate() = default;
+  Candidate(const Candidate&) = delete;
+  Candidate& operator=(const Candidate&) = delete;
+
+  const std::string& name() const { return name_; }
+  const std::string& dir() const { return dir_; }
+  virtual void Mount() = 0;
+  virtual void Unmount() = 0;
+  // With nothing in any cache, where there is one.
+  virtual void Remount() {}
+  virtual pid_t daemon() const { return 0; }
+  virtual uint64_t Requests() const { return 0; }
+
+ private:
+  const std::string name_;
+
+ protected:
+  std::string mount_point_;
+  std::string dir_;
+};
+
+class Tmpfs final : public Candidate {
+ public:
+  using Candidate::Candidate;
+  void Mount() override {
+    Must(mount("none", mount_point_.c_str(), "tmpfs", 0, "size=8g") == 0, "mount tmpfs");
+  }
+  void Unmount() override { Must(umount(mount_point_.c_str()) == 0, "umount tmpfs"); }
+};
+
+// One whose daemon is started in the foreground.
+class Fuse : public Candidate {
+ public:
+  using Candidate::Candidate;
+  pid_t daemon() const override { return pid_; }
+
+ protected:
+  void Start(const std::vector<std::string>& command) {
+    std::vector<char*> argv;
+    for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+    argv.push_back(nullptr);
+    struct stat before, now;
+    Must(stat(mount_point_.c_str(), &before) == 0, mount_point_);
+    Must(posix_spawnp(&pid_, argv[0], nullptr, nullptr, argv.data(), environ) == 0, command[0]);
+    for (int i = 0; i < 2000; ++i) {
+      if (stat(mount_point_.c_str(), &now) == 0 && now.st_dev != before.st_dev) return;
+      usleep(5000);
+    }
+    throw std::runtime_error(command[0] + " does not mount");
+  }
+  void End() {
+    for (int i = 0; i < 200 && umount(mount_point_.c_str()) != 0; ++i) usleep(10000);
+    waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+  }
+
+ private:
+  pid_t pid_ = 0;
+};
+
+class Pkramfs final : public Fuse {
+ public:
+  Pkramfs(const std::string& name, const std::string& work, std::string options)
+      : Fuse(name, work),
+        region_("/dev/shm/" + work.substr(work.rfind('/') + 1) + ".pkram"),
+        options_(std::move(options)) {}
+  void Mount() override {
+    unlink(region_.c_str());
+    Remount(false);
+  }
+  void Unmount() override {
+    End();
+    unlink(region_.c_str());
+  }
+  void Remount() override { Remount(true); }
+  uint64_t Requests() const override {
+    const nlohmann::json statistics = StatisticsOf(dir());
+    uint64_t sum = 0;
+    for (const auto& [kind, count] : statistics["requests"].items()) {
+      if (kind != "forget" && kind != "release") sum += count.get<uint64_t>();
+    }
+    return sum;
+  }
+
+ private:
+  void Remount(bool mounted) {
+    if (mounted) End();
+    Start({PKRAMFS_BINARY, region_, mount_point_, "-f", "-o", options_});
+  }
+  const std::string region_, options_;
+};
+
+// A FUSE filesystem that shows another one, which is a tmpfs.
+class Peer final : public Fuse {
+ public:
+  // `command` gets the directory shown and the mount point in place of SOURCE and TARGET.
+  Peer(const std::string& name, const std::string& work, std::vector<std::string> command)
+      : Fuse(name, work), under_(work + "/under-" + name), command_(std::move(command)) {
+    Must(mkdir(under_.c_str(), 0755) == 0, under_);
+  }
+  void Mount() override {
+    Must(mount("none", under_.c_str(), "tmpfs", 0, "size=8g") == 0, "mount tmpfs");
+    StartShowing();
+  }
+  void Unmount() override {
+    End();
+    Must(umount(under_.c_str()) == 0, "umount tmpfs");
+  }
+  void Remount() override {
+    End();
+    StartShowing();
+  }
+
+ private:
+  void StartShowing() {
+    std::vector<std::string> command = command_;
+    for (std::string& word : command) {
+      for (const auto& [from, to] :
+           {std::pair{"SOURCE", under_}, std::pair{"TARGET", mount_point_}}) {
+        if (const size_t at = word.find(from); at != std::string::npos) word.replace(at, 6, to);
+      }
+    }
+    Start(command);
+  }
+  const std::string under_;
+  const std::vector<std::string> command_;
+};
+
+// --- The work ----------------------------------------------------------------------------
+
+// What one measurement took.
+struct Sample {
+  double seconds = 0;
+  double daemon_cpu = 0;
+  double requests = 0;  // per operation
+};
+
+class Work {
+ public:
+  Work(Candidate* candidate, const std::string& source, bool one_cpu,
+       std::map<std::string, Sample>* samples)
+      : fs_(candidate), source_(source), one_cpu_(one_cpu), samples_(samples) {}
+
+  void SmallOperations() {
+    constexpr int kCount = 3000;
+    Pin();
+    const std::string dir = fs_->dir() + "/small";
+    Must(mkdir(dir.c_str(), 0755) == 0, dir);
+    Measure("one request (statfs)", kCount, [&] {
+      struct statvfs st;
+      for (int i = 0; i < kCount; ++i) Must(statvfs(fs_->dir().c_str(), &st) == 0, "statvfs");
+    });
+    Measure("create 1 KiB files", kCount, [&] { CreateFiles(dir, kCount); });
+    Measure("stat", kCount, [&] {
+      struct stat st;
+      for (int i = 0; i < kCount; ++i) Must(stat(File(dir, i).c_str(), &st) == 0, "stat");
+    });
+    ReadFiles(dir, kCount);
+    Measure("open, read, close", kCount, [&] { ReadFiles(dir, kCount); });
+    List(dir);
+    Measure("list", kCount, [&] { List(dir); });
+    Measure("unlink", kCount, [&] {
+      for (int i = 0; i < kCount; ++i) Must(unlink(File(dir, i).c_str()) == 0, "unlink");
+    });
+    Must(rmdir(dir.c_str()) == 0, "rmdir");
+  }
+
+  void LargeFile() {
+    const std::string file = fs_->dir() + "/large";
+    const size_t size = 256 * kMiB;
+    Measure("cp a large file in, fresh", 1, [&] { Shell("cp " + source_ + "/large " + file); });
+    for (const auto& [name, piece, bytes] :
+         {std::tuple{"overwrite, 1 MiB", kMiB, size},
+          std::tuple{"overwrite, 128 KiB", kMiB / 8, size},
+          std::tuple{"overwrite, 4 KiB", kMiB / 256, size / 8}}) {
+      Measure(name, bytes / piece, [&] { Overwrite(file, piece, bytes); });
+    }
+    fs_->Remount();
+    Measure("first read after remount, 128 KiB", size / (kMiB / 8),
+            [&] { ReadAll(file, kMiB / 8); });
+    for (const auto& [name, piece] :
+         {std::tuple{"read again, 1 MiB", kMiB}, std::tuple{"read again, 128 KiB", kMiB / 8},
+          std::tuple{"read again, 4 KiB", kMiB / 256}}) {
+      Measure(name, size / piece, [&] { ReadAll(file, piece); });
+    }
+    Measure("random read 4 KiB", 20000, [&] { Randomly(file, size, 20000, false); });
+    Measure("random write 4 KiB", 4000, [&] { Randomly(file, size, 4000, true); });
+    Measure("mmap read", size / kMiB, [&] { Map(file, size, false); });
+    Measure("mmap write, msync", 64, [&] { Map(file, 64 * kMiB, true); });
+    Measure("cp within", 1, [&] { Shell("cp " + file + " " + file + "2"); });
+    Must(unlink(file.c_str()) == 0 && unlink((file + "2").c_str()) == 0, "unlink");
+  }
+
+  void Tree() {
+    const std::string dir = fs_->dir() + "/tree";
+    Measure("cp -r a tree in", 1, [&] { Shell("cp -r /usr/include " + dir); });
+    fs_->Remount();
+    Measure("tar a tree out, cold", 1,
+            [&] { Shell("tar cf - -C " + dir + " . | cat >/dev/null"); });
+    Measure("grep -r, warm", 1, [&] { Shell("grep -r pkramfs-is-not-in-here " + dir + "; true"); });
+    Measure("rm -r", 1, [&] { Shell("rm -r " + dir); });
+    const std::string clone = fs_->dir() + "/clone";
+    Shell("git clone -q " + source_ + "/repository " + clone);
+    Shell("git -C " + clone + " status >/dev/null");
+    Measure("git status", 1, [&] { Shell("git -C " + clone + " status >/dev/null"); });
+    Shell("rm -r " + clone);
+  }
+
+  void Together() {
+    Measure("2 processes: create 1 KiB files", 3000, [&] {
+      InTwo([&](const std::string& dir) {
+        Must(mkdir(dir.c_str(), 0755) == 0, dir);
+        CreateFiles(dir, 1500);
+      });
+    });
+    Shell("rm -r " + fs_->dir() + "/0 " + fs_->dir() + "/1");
+    const auto write = [&](const std::string& file) { Overwrite(file, kMiB / 8, 64 * kMiB); };
+    InTwo(write);
+    Measure("2 processes: overwrite, 128 KiB", 1024, [&] { InTwo(write); });
+    const auto read = [&](const std::string& file) { ReadAll(file, kMiB / 8); };
+    InTwo(read);
+    Measure("2 processes: read again, 128 KiB", 1024, [&] { InTwo(read); });
+    Shell("rm " + fs_->dir() + "/0 " + fs_->dir() + "/1");
+  }
+
+ private:
+  template <typename Fn>
+  void Measure(const std::string& name, uint64_t operations, Fn fn) {
+    const uint64_t requests = fs_->Requests();
+    const double cpu = DaemonCpu();
+    const auto begin = Clock::now();
+    fn();
+    Sample sample;
+    sample.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    sample.daemon_cpu = DaemonCpu() - cpu;
+    // Asking takes a request or two itself.
+    const uint64_t asked = fs_->Requests() - requests;
+    sample.requests = static_cast<double>(asked) / static_cast<double>(operations);
+    (*samples_)[one_cpu_ ? name + ", on one CPU" : name] = sample;
+  }
+
+  double DaemonCpu() const {
+    if (fs_->daemon() == 0) return 0;
+    std::ifstream in("/proc/" + std::to_string(fs_->daemon()) + "/stat");
+    std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    std::istringstream fields(text.substr(text.rfind(')') + 2));
+    std::string skipped;
+    for (int i = 0; i < 11; ++i) fields >> skipped;
+    uint64_t user = 0, system = 0;
+    fields >> user >> system;
+    return static_cast<double>(user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  }
+
+  void Pin() const {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(0, &cpus);
+    if (!one_cpu_) CPU_SET(1, &cpus);
+    sched_setaffinity(0, sizeof(cpus), &cpus);
+    for (const pid_t thread : ThreadsOf(fs_->daemon())) {
+      sched_setaffinity(thread, sizeof(cpus), &cpus);
+    }
+  }
+
+  static std::string File(const std::string& dir, int i) { return dir + "/" + std::to_string(i); }
+
+  static void CreateFiles(const std::string& dir, int count) {
+    const std::string bytes(1024, 'x');
+    for (int i = 0; i < count; ++i) {
+      const int fd = open(File(dir, i).c_str(), O_CREAT | O_EXCL | O_WRONLY, 0644);
+      Must(fd >= 0 && write(fd, bytes.data(), bytes.size()) == 1024 && close(fd) == 0, "create");
+    }
+  }
+  static void ReadFiles(const std::string& dir, int count) {
+    char bytes[1024];
+    for (int i = 0; i < count; ++i) {
+      const int fd = open(File(dir, i).c_str(), O_RDONLY);
+      Must(fd >= 0 && read(fd, bytes, sizeof(bytes)) == 1024 && close(fd) == 0, "read");
+    }
+  }
+  static void List(const std::string& path) {
+    DIR* const dir = opendir(path.c_str());
+    Must(dir != nullptr, path);
+    while (readdir(dir) != nullptr) continue;
+    closedir(dir);
+  }
+  static void Overwrite(const std::string& file, size_t piece, size_t bytes) {
+    const std::vector<char> buffer(piece, 'o');
+    const int fd = open(file.c_str(), O_WRONLY | O_CREAT, 0644);
+    for (size_t at = 0; at < bytes; at += piece) {
+      Must(write(fd, buffer.data(), piece) == static_cast<ssize_t>(piece), "write");
+    }
+    Must(close(fd) == 0, "close");
+  }
+  static void ReadAll(const std::string& file, size_t piece) {
+    std::vector<char> buffer(piece);
+    const int fd = open(file.c_str(), O_RDONLY);
+    ssize_t n;
+    while ((n = read(fd, buffer.data(), piece)) > 0) continue;
+    Must(n == 0 && close(fd) == 0, "read");
+  }
+  static void Randomly(const std::string& file, size_t size, int count, bool writes) {
+    std::mt19937_64 random(1);
+    char page[4096] = {};
+    const int fd = open(file.c_str(), O_RDWR);
+    for (int i = 0; i < count; ++i) {
+      const auto at = static_cast<off_t>(random() % (size / 4096) * 4096);
+      const ssize_t n = writes ? pwrite(fd, page, 4096, at) : pread(fd, page, 4096, at);
+      Must(n == 4096, "random");
+    }
+    Must(close(fd) == 0, "close");
+  }
+  static void Map(const std::string& file, size_t size, bool writes) {
+    const int fd = open(file.c_str(), O_RDWR);
+    auto* const at =
+        static_cast<volatile char*>(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    Must(at != MAP_FAILED, "mmap");
+    char sum = 0;
+    for (size_t i = 0; i < size; i += 64) {
+      if (writes) {
+        at[i] = 1;
+      } else {
+        sum = static_cast<char>(sum + at[i]);
+      }
+    }
+    auto* const memory = const_cast<char*>(at);
+    Must(!writes || msync(memory, size, MS_SYNC) == 0, "msync");
+    munmap(memory, size);
+    close(fd);
+  }
+  template <typename Fn>
+  void InTwo(Fn fn) {
+    std::vector<pid_t> pids;
+    for (int i = 0; i < 2; ++i) {
+      const pid_t pid = fork();
+      if (pid == 0) {
+        try {
+          fn(fs_->dir() + "/" + std::to_string(i));
+        } catch (const std::exception& e) {
+          std::fprintf(stderr, "%s\n", e.what());
+          _exit(1);
+        }
+        _exit(0);
+      }
+      pids.push_back(pid);
+    }
+    for (const pid_t pid : pids) {
+      int status;
+      waitpid(pid, &status, 0);
+      Must(status == 0, "one of two processes");
+    }
+  }
+
+  Candidate* const fs_;
+  const std::string source_;
+  const bool one_cpu_;
+  std::map<std::string, Sample>* const samples_;
+};
+
+// --- The comparison -------------------------------------------------------------------------
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+bool Installed(const std::string& program) {
+  return std::system(("command -v " + program + " >/dev/null").c_str()) == 0;
+}
+
+// Memory that nobody has touched yet is slow on a virtual machine, for everybody.
+void TouchMemory(size_t bytes) {
+  void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  Must(at != MAP_FAILED, "touch memory");
+  std::memset(at, 1, bytes);
+  munmap(at, bytes);
+}
+
+std::vector<std::unique_ptr<Candidate>> Candidates(const std::string& work) {
+  std::vector<std::unique_ptr<Candidate>> all;
+  all.push_back(std::make_unique<Tmpfs>("tmpfs", work));
+  all.push_back(std::make_unique<Pkramfs>("pkramfs", work, "size=4g"));
+  const auto peer = [&](const std::string& name, const std::vector<std::string>& command) {
+    if (Installed(command[0])) {
+      all.push_back(std::make_unique<Peer>(name, work, command));
+    } else {
+      std::printf("left out: %s (not installed)\n", name.c_str());
+    }
+  };
+  peer("mergerfs", {"mergerfs", "-f", "SOURCE", "TARGET"});
+  peer("bindfs", {"bindfs", "-f", "SOURCE", "TARGET"});
+  const std::string example = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c";
+  const std::string built = work + "/example";
+  std::ignore = std::system(("src=" + example + "; [ -e $src ] || zcat $src.gz >" + work +
+                             "/passthrough_ll.c 2>/dev/null; [ -e $src ] && cp $src " + work +
+                             "/passthrough_ll.c; cp " + example.substr(0, example.rfind('/')) +
+                             "/passthrough_helpers.h " + work + "/ 2>/dev/null; cc -O2 -w " + work +
+                             "/passthrough_ll.c $(pkg-config --cflags --libs fuse3) -o " + built +
+                             " 2>/dev/null")
+                                .c_str());
+  peer("passthrough_ll", {built, "-f", "-o", "source=SOURCE", "TARGET"});
+  return all;
+}
+
+// Where everything is, and nothing stays.
+class Workplace {
+ public:
+  Workplace() {
+    char path[] = "/tmp/pkramfs-compare-XXXXXX";
+    path_ = mkdtemp(path);
+  }
+  ~Workplace() {
+    std::ignore = std::system(("for m in $(awk '{print $2}' /proc/mounts | grep ^" + path_ +
+                               "/); do umount -l $m; done; rm -rf --one-file-system " + path_ +
+                               " /dev/shm/" + path_.substr(5) + ".pkram")
+                                  .c_str());
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+int Main(int argc, char** argv) {
+  int rounds = 5;
+  std::string json_path, repository, only;
+  CLI::App app("Compares pkramfs with tmpfs and other FUSE filesystems.", "compare");
+  app.add_option("--rounds", rounds, "How often each is measured")->capture_default_str();
+  app.add_option("--json", json_path, "Where to write all samples");
+  app.add_option("--repository", repository, "A git repository to clone")->required();
+  app.add_option("--only", only, "Leave out candidates whose name is not this (and tmpfs)");
+  CLI11_PARSE(app, argc, argv);
+
+  const Workplace workplace;
+  const std::string& work = workplace.path();
+  const std::string source = work + "/source";
+  Must(mkdir(source.c_str(), 0755) == 0, source);
+  Must(mount("none", source.c_str(), "tmpfs", 0, "size=1g") == 0, "mount tmpfs");
+  Shell("head -c 256M /dev/urandom >" + source + "/large && git clone -q " + repository + " " +
+        source + "/repository");
+  std::vector<std::unique_ptr<Candidate>> candidates = Candidates(work);
+  std::erase_if(candidates, [&](const auto& c) {
+    return !only.empty() && c->name() != "tmpfs" && c->name() != only;
+  });
+  TouchMemory(size_t{6} << 30);
+  std::map<std::string, std::map<std::string, std::vector<Sample>>> results;  // work, candidate
+  std::vector<std::string> order;
+  for (int round = 0; round < rounds; ++round) {
+    for (size_t k = 0; k < candidates.size(); ++k) {
+      Candidate& candidate = *candidates[(k + static_cast<size_t>(round)) % candidates.size()];
+      std::fprintf(stderr, "round %d of %d: %-30s\r", round + 1, rounds, candidate.name().c_str());
+      std::map<std::string, Sample> samples;
+      candidate.Mount();
+      Work(&candidate, source, true, &samples).SmallOperations();
+      Work at_large(&candidate, source, false, &samples);
+      at_large.SmallOperations();
+      at_large.LargeFile();
+      at_large.Tree();
+      at_large.Together();
+      candidate.Unmount();
+      for (const auto& [name, sample] : samples) {
+        if (!results.contains(name)) order.push_back(name);
+        results[name][candidate.name()].push_back(sample);
+      }
+    }
+  }
+
+  Json json;
+  std::printf("\nx = tmpfs's time / its time, median of %d rounds\n\n| work | tmpfs |", rounds);
+  for (size_t k = 1; k < candidates.size(); ++k)
+    std::printf(" %s |", candidates[k]->name().c_str());
+  std::printf(" requests an operation | daemon's CPU |\n|---|---|");
+  for (size_t k = 1; k < candidates.size() + 2; ++k) std::printf("---|");
+  std::printf("\n");
+  for (const std::string& name : order) {
+    std::map<std::string, double> medians, cpus, requests;
+    for (const auto& [candidate, samples] : results[name]) {
+      std::vector<double> seconds, cpu, asked;
+      for (const Sample& s : samples) {
+        seconds.push_back(s.seconds);
+        cpu.push_back(s.daemon_cpu);
+        asked.push_back(s.requests);
+      }
+      medians[candidate] = Median(seconds);
+      cpus[candidate] = Median(cpu);
+      requests[candidate] = Median(asked);
+      json[name][candidate] = {{"seconds", seconds},
+                               {"median", medians[candidate]},
+                               {"daemon_cpu_seconds", cpus[candidate]},
+                               {"requests_per_operation", requests[candidate]}};
+    }
+    std::printf("| %s | %.1f ms |", name.c_str(), medians["tmpfs"] * 1e3);
+    for (size_t k = 1; k < candidates.size(); ++k) {
+      std::printf(" %.2f |", medians["tmpfs"] / medians[candidates[k]->name()]);
+    }
+    std::printf(" %.2f | %.0f ms |\n", requests["pkramfs"], cpus["pkramfs"] * 1e3);
+  }
+  if (!json_path.empty()) std::ofstream(json_path) << json.dump(1) << '\n';
+  return 0;
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) {
+  try {
+    return pkramfs::Main(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "compare: %s\n", e.what());
+    return 1;
+  }
+}
