@@ -54,7 +54,17 @@ Result<size_t> Filesystem::Write(const Context& context, Ino ino, uint64_t offse
 
 Result<size_t> Filesystem::WriteTo(const Context& context, Inode* inode, uint64_t offset,
                                    absl::Span<const std::byte> bytes) {
-  WriterLock lock(&inode->mu);
+  bool dropped = false;
+  const Result<size_t> written = [&] {
+    WriterLock lock(&inode->mu);
+    return WriteLocked(context, inode, offset, bytes, &dropped);
+  }();
+  if (dropped && privileges_dropped_) privileges_dropped_(inode->ino());
+  return written;
+}
+
+Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uint64_t offset,
+                                       absl::Span<const std::byte> bytes, bool* dropped) {
   if (inode->is_directory()) return Errno{EISDIR};
   if (!inode->is_regular()) return Errno{EINVAL};
   if (const int error = CheckRange(offset, bytes.size()); error != 0) return Errno{error};
@@ -63,10 +73,12 @@ Result<size_t> Filesystem::WriteTo(const Context& context, Inode* inode, uint64_
   std::vector<XattrEdit> edits;
   const uint32_t mode = DropPrivileges(context, inode, false, &edits);
   if (const auto r = EditInode(inode, &change, mode, edits); !r.ok()) return r.as_errno();
+  const bool drops = mode != inode->mode() || !edits.empty();
   const Result<size_t> written = FileData(region_, inode).Write(&change, offset, bytes);
   if (!written.ok()) return written;
   change.Modified(inode, context.now);
   change.Commit();
+  *dropped = drops;
   return written;
 }
 
@@ -75,7 +87,17 @@ Result<void> Filesystem::Fallocate(const Context& context, Ino ino, uint64_t off
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
-  WriterLock lock(&inode->mu);
+  bool dropped = false;
+  const Result<void> done = [&] {
+    WriterLock lock(&inode->mu);
+    return FallocateLocked(context, inode.get(), offset, length, mode, &dropped);
+  }();
+  if (dropped && privileges_dropped_) privileges_dropped_(ino);
+  return done;
+}
+
+Result<void> Filesystem::FallocateLocked(const Context& context, Inode* inode, uint64_t offset,
+                                         uint64_t length, int mode, bool* dropped) {
   if (inode->is_directory()) return Errno{EISDIR};
   if (!inode->is_regular()) return Errno{ENODEV};
   if (length == 0) return Errno{EINVAL};
@@ -88,17 +110,19 @@ Result<void> Filesystem::Fallocate(const Context& context, Ino ino, uint64_t off
   const uint64_t end = offset + length;
   Change change(region_);
   std::vector<XattrEdit> edits;
-  const uint32_t left = DropPrivileges(context, inode.get(), false, &edits);
-  if (const auto r = EditInode(inode.get(), &change, left, edits); !r.ok()) return r;
-  FileData data(region_, inode.get());
+  const uint32_t left = DropPrivileges(context, inode, false, &edits);
+  if (const auto r = EditInode(inode, &change, left, edits); !r.ok()) return r;
+  const bool drops = left != inode->mode() || !edits.empty();
+  FileData data(region_, inode);
   if (what == FALLOC_FL_PUNCH_HOLE) {
     if (const auto r = data.PunchHole(&change, offset, end); !r.ok()) return r;
   } else {
     if (const auto r = data.Allocate(&change, offset, end, keep_size); !r.ok()) return r;
     if (what == FALLOC_FL_ZERO_RANGE) data.Zero(offset, std::min(end, inode->size()));
   }
-  change.Modified(inode.get(), context.now);
+  change.Modified(inode, context.now);
   change.Commit();
+  *dropped = drops;
   return {};
 }
 

@@ -119,6 +119,11 @@ class Filesystem {
   bool Thaw();
   // Says when nobody is left to thaw it: waiting ends then.  Set before use.
   void set_abandoned(std::function<bool()> abandoned) { gate_.set_abandoned(std::move(abandoned)); }
+  // Told of files that lost set-id bits or capabilities because they were written: the
+  // kernel's idea of them is an old one.  No lock is held.  Set before use.
+  void set_privileges_dropped(std::function<void(Ino)> told) {
+    privileges_dropped_ = std::move(told);
+  }
 
  private:
   Filesystem(pkram::Region* region, const Options& options, pkram::Pfn node);
@@ -138,6 +143,12 @@ class Filesystem {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<size_t> WriteTo(const Context& context, Inode* inode, uint64_t offset,
                          absl::Span<const std::byte> bytes);
+  Result<void> FallocateLocked(const Context& context, Inode* inode, uint64_t offset,
+                               uint64_t length, int mode, bool* dropped)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
+  Result<size_t> WriteLocked(const Context& context, Inode* inode, uint64_t offset,
+                             absl::Span<const std::byte> bytes, bool* dropped)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<void> SetAcl(const Context& context, Inode* inode, std::string_view name,
                       std::string_view value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   void Reclaim(const Inode& inode);
@@ -154,6 +165,7 @@ class Filesystem {
   InodeCache cache_;
   InodeRef root_;           // the kernel never looks it up, and always uses it
   pkram::Mutex rename_mu_;  // directories change parents only under it
+  std::function<void(Ino)> privileges_dropped_;
 };
 
 }  // namespace pkramfs

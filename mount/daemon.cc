@@ -135,6 +135,11 @@ class Session {
           FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
     }
     session->mounted_ = true;
+#ifndef FUSE_CAP_HANDLE_KILLPRIV_V2
+    if (SayThatPrivilegesAreDropped(session->se_) != 0) {
+      return absl::InternalError("cannot take part in the session's beginning");
+    }
+#endif
     return session;
   }
   ~Session() {
@@ -153,6 +158,8 @@ class Session {
     fuse_loop_cfg_destroy(config);
   }
   void End() { fuse_session_exit(se_); }
+  // What the kernel has cached of them.
+  void ForgetAttributes(Ino ino) { fuse_lowlevel_notify_inval_inode(se_, ino, -1, 0); }
   bool ended() const { return fuse_session_exited(se_) != 0; }
 
  private:
@@ -184,6 +191,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   if (!session.ok()) return session.status();
   running = session->get();
   fs->set_abandoned([running] { return running->ended(); });
+  fs->set_privileges_dropped([running](Ino ino) { running->ForgetAttributes(ino); });
   running->Loop();
   // A machine that goes down sends it to everyone, and waits: for the seal.
   signal(SIGTERM, SIG_IGN);

@@ -137,6 +137,9 @@ void Init(void* userdata, fuse_conn_info* conn) {
                                FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA |
                                FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
   conn->want |= conn->capable & kWanted;
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+  conn->want |= conn->capable & FUSE_CAP_HANDLE_KILLPRIV_V2;  // see handshake.h
+#endif
   auto* const server = static_cast<Server*>(userdata);
   if (!server->export_handles) conn->want &= ~static_cast<unsigned>(FUSE_CAP_EXPORT_SUPPORT);
   // Opens are not sent (see Open), so truncation must come as a request of its own;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "fs/filesystem.h"
+#include "mount/handshake.h"
 #include "mount/statistics.h"
 #include "pkram/region.h"
 
@@ -24,6 +25,7 @@ struct Server {
   std::function<void()> ready;      // called when the kernel has begun to ask
   std::function<void()> connected;  // called once, when it has taken our answer
   std::once_flag connected_once;
+  Handshake handshake;
   Statistics statistics;
 };
 

@@ -68,5 +68,27 @@ TEST_F(RequestsTest, RepeatedStatCostsNothing) {
   EXPECT_EQ(Cost(50, [&](int) { stat(Path(999).c_str(), &st); }), 0);
 }
 
+TEST_F(RequestsTest, AWriteOfACachedFileCostsOne) {
+  const int fd = open(Path(0).c_str(), O_RDWR);
+  char page[4096] = {};
+  ASSERT_EQ(pwrite(fd, page, sizeof(page), 0), 4096);
+  EXPECT_EQ(Cost(50, [&](int i) { pwrite(fd, page, sizeof(page), 4096 * i); }), 1);
+  close(fd);
+}
+
+// The kernel does not take them away any more, so it must not go by what it knows.
+TEST_F(RequestsTest, AWriteTakesPrivilegesAwayBeforeTheFileIsRun) {
+  const std::string path = mount_ + "/id";
+  const std::string user = "setpriv --reuid=65534 --regid=65534 --clear-groups ";
+  for (const char* write :
+       {"printf x >>", "printf x | dd conv=notrunc bs=1 seek=99999 status=none of=",
+        "truncate -s 99999 ", "fallocate -o 99000 -l 9000 "}) {
+    ASSERT_EQ(Shell("cp /usr/bin/id " + path + " && chmod 4777 " + path).status, 0);
+    ASSERT_EQ(Shell(user + path + " -u").out, "0\n");
+    ASSERT_EQ(Shell(user + "sh -c '" + write + path + "'").status, 0);
+    EXPECT_EQ(Shell(user + path + " -u").out, "65534\n") << write;
+  }
+}
+
 }  // namespace
 }  // namespace pkramfs

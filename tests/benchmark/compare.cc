@@ -207,10 +207,11 @@ struct Sample {
   double requests = 0;  // per operation
 };
 
+using Samples = std::vector<std::pair<std::string, Sample>>;
+
 class Work {
  public:
-  Work(Candidate* candidate, const std::string& source, bool one_cpu,
-       std::map<std::string, Sample>* samples)
+  Work(Candidate* candidate, const std::string& source, bool one_cpu, Samples* samples)
       : fs_(candidate), source_(source), one_cpu_(one_cpu), samples_(samples) {}
 
   void SmallOperations() {
@@ -223,10 +224,8 @@ class Work {
       for (int i = 0; i < kCount; ++i) Must(statvfs(fs_->dir().c_str(), &st) == 0, "statvfs");
     });
     Measure("create 1 KiB files", kCount, [&] { CreateFiles(dir, kCount); });
-    Measure("stat", kCount, [&] {
-      struct stat st;
-      for (int i = 0; i < kCount; ++i) Must(stat(File(dir, i).c_str(), &st) == 0, "stat");
-    });
+    StatFiles(dir, kCount);
+    Measure("stat, cached", kCount, [&] { StatFiles(dir, kCount); });
     ReadFiles(dir, kCount);
     Measure("open, read, close", kCount, [&] { ReadFiles(dir, kCount); });
     List(dir);
@@ -308,7 +307,7 @@ class Work {
     // Asking takes a request or two itself.
     const uint64_t asked = fs_->Requests() - requests;
     sample.requests = static_cast<double>(asked) / static_cast<double>(operations);
-    (*samples_)[one_cpu_ ? name + ", on one CPU" : name] = sample;
+    samples_->emplace_back(one_cpu_ ? name + ", on one CPU" : name, sample);
   }
 
   double DaemonCpu() const {
@@ -342,6 +341,10 @@ class Work {
       const int fd = open(File(dir, i).c_str(), O_CREAT | O_EXCL | O_WRONLY, 0644);
       Must(fd >= 0 && write(fd, bytes.data(), bytes.size()) == 1024 && close(fd) == 0, "create");
     }
+  }
+  static void StatFiles(const std::string& dir, int count) {
+    struct stat st;
+    for (int i = 0; i < count; ++i) Must(stat(File(dir, i).c_str(), &st) == 0, "stat");
   }
   static void ReadFiles(const std::string& dir, int count) {
     char bytes[1024];
@@ -426,7 +429,7 @@ class Work {
   Candidate* const fs_;
   const std::string source_;
   const bool one_cpu_;
-  std::map<std::string, Sample>* const samples_;
+  Samples* const samples_;
 };
 
 // --- The comparison -------------------------------------------------------------------------
@@ -522,14 +525,14 @@ int Main(int argc, char** argv) {
     for (size_t k = 0; k < candidates.size(); ++k) {
       Candidate& candidate = *candidates[(k + static_cast<size_t>(round)) % candidates.size()];
       std::fprintf(stderr, "round %d of %d: %-30s\r", round + 1, rounds, candidate.name().c_str());
-      std::map<std::string, Sample> samples;
+      Samples samples;
       candidate.Mount();
       Work(&candidate, source, true, &samples).SmallOperations();
-      Work at_large(&candidate, source, false, &samples);
-      at_large.SmallOperations();
-      at_large.LargeFile();
-      at_large.Tree();
-      at_large.Together();
+      Work freely(&candidate, source, false, &samples);
+      freely.SmallOperations();
+      freely.LargeFile();
+      freely.Tree();
+      freely.Together();
       candidate.Unmount();
       for (const auto& [name, sample] : samples) {
         if (!results.contains(name)) order.push_back(name);
