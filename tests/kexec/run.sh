@@ -12,16 +12,19 @@ command -v qemu-system-x86_64 >/dev/null || skip "no package qemu-system-x86"
 command -v cpio >/dev/null || skip "no package cpio"
 command -v apt-get >/dev/null && [ "$(dpkg --print-architecture)" = amd64 ] || skip "not Debian on amd64"
 rm -rf "$work"
-mkdir -p "$work"/{debian,backports,lists}/partial "$root"
+mkdir -p "$work"/{debian,backports,lists,backports-lists}/partial "$root"
 
 say "Debian's packages, unpacked into the guest's root"
-# Nothing is installed here: to apt, this is a machine that has no package yet.
+# Nothing is installed here: to apt, this is a machine that has no package yet.  Its lists are new,
+# so that what they name is still to be had.
 : >"$work/status"
-apt=(apt-get -q -y -o "Dir::State::status=$work/status" -o Debug::NoLocking=1 -o APT::Sandbox::User=root
-     --no-install-recommends --download-only)
-"${apt[@]}" -o "Dir::Cache::archives=$work/debian" install linux-image-cloud-amd64 \
-  systemd udev kmod bash coreutils findutils grep sed diffutils cpio util-linux mount busybox-static \
-  ndctl kexec-tools >"$work/apt.log" 2>&1 || skip "no packages: $(tail -n 1 "$work/apt.log")"
+apt=(apt-get -q -y -o "Dir::State::status=$work/status" -o "Dir::State::Lists=$work/lists"
+     -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Debug::NoLocking=1
+     -o APT::Sandbox::User=root)
+"${apt[@]}" update >"$work/apt.log" 2>&1 || skip "no lists of packages: $(tail -n 1 "$work/apt.log")"
+"${apt[@]}" --no-install-recommends --download-only -o "Dir::Cache::archives=$work/debian" install \
+  linux-image-cloud-amd64 systemd udev kmod bash coreutils findutils grep sed diffutils cpio util-linux \
+  mount busybox-static ndctl kexec-tools >>"$work/apt.log" 2>&1 || skip "no packages: $(tail -n 1 "$work/apt.log")"
 for dir in bin sbin lib lib64; do mkdir -p "$root/usr/$dir"; ln -s "usr/$dir" "$root/$dir"; done
 for package in "$work"/debian/*.deb; do
   case ${package##*/} in
@@ -59,7 +62,7 @@ archive=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: P
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $codename-backports main" \
   >"$work/sources.list"
 backports=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
-           -o "Dir::State::Lists=$work/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+           -o "Dir::State::Lists=$work/backports-lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
 if ! { apt-get "${backports[@]}" update &&
        package=$(apt-cache "${backports[@]}" depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p') &&
        cd "$work/backports" && apt-get "${backports[@]}" download "$package" && cd "$here" &&
