@@ -1,9 +1,9 @@
 // fsck.pkramfs: checks a region, as fsck(8) has it done.  Changes nothing: what a crash
 // leaves is put right by the next mount, and what is damaged is for its owner to judge.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
 
+#include "mount/command_line.h"
 #include "mount/region_file.h"
 
 namespace pkramfs {
@@ -43,19 +43,7 @@ int Main(int argc, char** argv) {
       ->required();
   app.add_flag("-a,-p,-n,-y,-f,-r,-v", ignored, "(taken for fsck's sake)");
   app.add_option("-C", progress, "(taken for fsck's sake)")->expected(0, 1);
-  app.set_version_flag("--version,-V", std::string("fsck.pkramfs " PKRAMFS_VERSION));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return kSound;
-  } catch (const CLI::CallForVersion& e) {
-    std::printf("%s\n", e.what());
-    return kSound;
-  } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "fsck.pkramfs: %s: see fsck.pkramfs --help\n", e.what());
-    return kUsage;
-  }
+  if (const auto status = ParseCommandLine(&app, argc, argv, kUsage)) return *status;
   return Check(RegionName(region));
 }
 

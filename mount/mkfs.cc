@@ -1,10 +1,9 @@
 // mkfs.pkramfs: makes a region and the filesystem in it, as mkfs(8) has it done.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
 #include <vector>
 
-#include "mount/options.h"
+#include "mount/command_line.h"
 #include "mount/region_file.h"
 
 namespace pkramfs {
@@ -42,25 +41,8 @@ int Main(int argc, char** argv) {
   app.add_flag("-f,--force", force, "Even if a region or something else is there: it is lost");
   app.add_flag("-q,--quiet", quiet, "Say nothing when it went well");
   app.add_flag("-v", ignored, "(taken for mkfs's sake)");
-  app.set_version_flag("--version,-V", std::string("mkfs.pkramfs " PKRAMFS_VERSION));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return 0;
-  } catch (const CLI::CallForVersion& e) {
-    std::printf("%s\n", e.what());
-    return 0;
-  } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "mkfs.pkramfs: %s: see mkfs.pkramfs --help\n", e.what());
-    return 1;
-  }
-  for (const std::string& list : lists) {
-    if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), &options); !s.ok()) {
-      std::fprintf(stderr, "mkfs.pkramfs: %s\n", std::string(s.message()).c_str());
-      return 1;
-    }
-  }
+  if (const auto status = ParseCommandLine(&app, argc, argv, 1)) return *status;
+  if (!ApplyLists("mkfs.pkramfs", lists, &options)) return 1;
   if (!options.fuse.empty() || options.max_inodes || options.lock_memory ||
       !options.export_handles) {
     std::fprintf(stderr,

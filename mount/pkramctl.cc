@@ -3,7 +3,6 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -14,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/check.h"
+#include "mount/command_line.h"
 #include "mount/control.h"
 #include "mount/mounts.h"
 #include "mount/options.h"
@@ -296,7 +296,6 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
 
 int Main(int argc, char** argv) {
   CLI::App app("Looks into pkramfs regions, and moves bytes in and out of them.", "pkramctl");
-  app.set_version_flag("--version,-V", std::string("pkramctl " PKRAMFS_VERSION));
   app.require_subcommand(1);
   std::string region, name, sizes;
   bool as_json = false;
@@ -320,21 +319,7 @@ int Main(int argc, char** argv) {
   CLI::App* const freeze =
       command("freeze", "Keep a mounted region as it is, for a copy: what changes it waits");
   CLI::App* const thaw = command("thaw", "End that");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return 0;
-  } catch (const CLI::CallForAllHelp&) {
-    std::fputs(app.help("", CLI::AppFormatMode::All).c_str(), stdout);
-    return 0;
-  } catch (const CLI::CallForVersion& e) {
-    std::printf("%s\n", e.what());
-    return 0;
-  } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "pkramctl: %s: see pkramctl --help\n", e.what());
-    return kFailed;
-  }
+  if (const auto status = ParseCommandLine(&app, argc, argv, kFailed)) return *status;
   const std::string path = RegionName(region);
   if (info->parsed()) return Info(path, as_json);
   if (check->parsed()) return Check(path);

@@ -1,9 +1,9 @@
 // pkramfs REGION MOUNTPOINT [-o options]; as mount.fuse.pkramfs, mount(8)'s helper.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
 #include <vector>
 
+#include "mount/command_line.h"
 #include "mount/daemon.h"
 #include "mount/mounts.h"
 #include "mount/options.h"
@@ -43,7 +43,6 @@ int main(int argc, char** argv) {
   app.add_option("-o", lists, "Mount options, separated by commas")->allow_extra_args(false);
   app.add_flag("-f", flag_f,
                "Stay in the foreground (as a helper of mount: do everything but mount)");
-  app.set_version_flag("--version,-V", std::string("pkramfs " PKRAMFS_VERSION));
   // What mount(8) passes to a helper.
   bool ignored = false;
   std::string type, mount_namespace;
@@ -54,31 +53,14 @@ int main(int argc, char** argv) {
     app.add_option("-t", type, "(taken for mount's sake)");
     app.add_option("-N", mount_namespace, "(refused: enter the namespace with nsenter)");
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return 0;
-  } catch (const CLI::CallForVersion& e) {
-    std::printf("%s\n", e.what());
-    return 0;
-  } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "pkramfs: %s: see pkramfs --help\n", e.what());
-    return 1;
-  }
+  if (const auto status = pkramfs::ParseCommandLine(&app, argc, argv, 1)) return *status;
   if (!mount_namespace.empty()) {
     std::fprintf(stderr,
                  "pkramfs: cannot mount in another namespace (%s): enter it (nsenter --mount=%s)\n",
                  mount_namespace.c_str(), mount_namespace.c_str());
     return 1;
   }
-  for (const std::string& list : lists) {
-    const absl::Status s = pkramfs::ApplyMountOptions(list, pkramfs::PhysicalMemory(), &options);
-    if (!s.ok()) {
-      std::fprintf(stderr, "pkramfs: %s\n", std::string(s.message()).c_str());
-      return 1;
-    }
-  }
+  if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
   options.mount_point = pkramfs::Canonical(options.mount_point);
   if (helper && flag_f) return 0;
   options.foreground = flag_f;
