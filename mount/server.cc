@@ -349,8 +349,7 @@ bool DirectWritesInvalidate() {
 }
 
 // A file open for writing only cannot be mapped shared, so its bytes may come straight
-// from the writer: no copy in the page cache, and no question for security.capability
-// before each write.
+// from the writer: no copy in the page cache.
 void ReplyCreate(fuse_req_t req, const Result<Attr>& made, fuse_file_info* fi) {
   if (!made.ok()) {
     fuse_reply_err(req, made.error());
