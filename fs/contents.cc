@@ -8,13 +8,18 @@
 
 #include "fs/file_data.h"
 #include "fs/filesystem.h"
+#include "fs/lock_set.h"
 
 namespace pkramfs {
 
+using pkram::kPageSize;
 using pkram::ReaderLock;
 using pkram::WriterLock;
 
 namespace {
+
+// What is copied at once.
+constexpr size_t kPiece = 1 << 20;
 
 constexpr auto kMaxSize = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
 
@@ -63,6 +68,14 @@ Result<size_t> Filesystem::WriteTo(const Context& context, Inode* inode, uint64_
   return written;
 }
 
+// Adds to `change` what a change of contents takes away; says whether that is anything.
+Result<bool> Filesystem::PrepareWrite(const Context& context, Inode* inode, Change* change) {
+  std::vector<XattrEdit> edits;
+  const uint32_t mode = DropPrivileges(context, inode, false, &edits);
+  if (const auto r = EditInode(inode, change, mode, edits); !r.ok()) return r.as_errno();
+  return mode != inode->mode() || !edits.empty();
+}
+
 Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uint64_t offset,
                                        absl::Span<const std::byte> bytes, bool* dropped) {
   if (inode->is_directory()) return Errno{EISDIR};
@@ -70,15 +83,13 @@ Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uin
   if (const int error = CheckRange(offset, bytes.size()); error != 0) return Errno{error};
   if (bytes.empty()) return size_t{0};
   Change change(region_);
-  std::vector<XattrEdit> edits;
-  const uint32_t mode = DropPrivileges(context, inode, false, &edits);
-  if (const auto r = EditInode(inode, &change, mode, edits); !r.ok()) return r.as_errno();
-  const bool drops = mode != inode->mode() || !edits.empty();
+  const Result<bool> drops = PrepareWrite(context, inode, &change);
+  if (!drops.ok()) return drops.as_errno();
   const Result<size_t> written = FileData(region_, inode).Write(&change, offset, bytes);
   if (!written.ok()) return written;
   change.Modified(inode, context.now);
   change.Commit();
-  *dropped = drops;
+  *dropped = *drops;
   return written;
 }
 
@@ -109,20 +120,18 @@ Result<void> Filesystem::FallocateLocked(const Context& context, Inode* inode, u
   if (const int error = CheckRange(offset, length); error != 0) return Errno{error};
   const uint64_t end = offset + length;
   Change change(region_);
-  std::vector<XattrEdit> edits;
-  const uint32_t left = DropPrivileges(context, inode, false, &edits);
-  if (const auto r = EditInode(inode, &change, left, edits); !r.ok()) return r;
-  const bool drops = left != inode->mode() || !edits.empty();
+  const Result<bool> drops = PrepareWrite(context, inode, &change);
+  if (!drops.ok()) return drops.as_errno();
   FileData data(region_, inode);
   if (what == FALLOC_FL_PUNCH_HOLE) {
     if (const auto r = data.PunchHole(&change, offset, end); !r.ok()) return r;
   } else {
-    if (const auto r = data.Allocate(&change, offset, end, keep_size); !r.ok()) return r;
-    if (what == FALLOC_FL_ZERO_RANGE) data.Zero(offset, std::min(end, inode->size()));
+    const bool zero = what == FALLOC_FL_ZERO_RANGE;
+    if (const auto r = data.Allocate(&change, offset, end, keep_size, zero); !r.ok()) return r;
   }
   change.Modified(inode, context.now);
   change.Commit();
-  *dropped = drops;
+  *dropped = *drops;
   return {};
 }
 
@@ -149,36 +158,85 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
   if (source->is_directory() || target->is_directory()) return Errno{EISDIR};
   if (!source->is_regular() || !target->is_regular()) return Errno{EINVAL};
   if (const int error = CheckRange(from_offset, size); error != 0) return Errno{error};
+  {
+    // What the copy itself adds to the file is not copied.
+    ReaderLock lock(&source->mu);
+    size = std::min(size, source->size() - std::min(source->size(), from_offset));
+  }
   if (from == to && from_offset < to_offset + size && to_offset < from_offset + size) {
     return Errno{EINVAL};
   }
-  // Not for longer than somebody would wait, and never more than a reply can say.
-  constexpr size_t kMost = 64 << 20;
-  size = std::min(size, kMost);
-  // By way of a buffer: whoever waits for space must hold no pages of a reader.
-  constexpr size_t kPiece = 1 << 20;
-  std::vector<std::byte> buffer(std::min(size, kPiece));
-  size_t done = 0;
-  while (done < size) {
-    size_t have = 0;
-    {
-      ReaderLock lock(&source->mu);
-      const ReadAnswer answer =
-          FileData(region_, source.get()).Read(from_offset + done, std::min(size - done, kPiece));
-      for (const iovec& v : answer.iov) {
-        std::memcpy(buffer.data() + have, v.iov_base, v.iov_len);
-        have += v.iov_len;
-      }
+  // Whole pages are shared, bytes around them are copied: not more than a caller would
+  // wait for.
+  constexpr size_t kMostCopied = 64 << 20;
+  size_t done = 0, copied = 0;
+  while (done < size && copied < kMostCopied) {
+    const uint64_t at = from_offset + done, to_at = to_offset + done;
+    const size_t left = size - done;
+    Result<size_t> step = SharePages(context, source.get(), at, target.get(), to_at, left);
+    if (step.ok() && *step == 0) {
+      // Only as far as to where the next whole page may begin.
+      const bool aligned = at % kPageSize == to_at % kPageSize;
+      const size_t most = aligned ? kPageSize - at % kPageSize : kPiece;
+      step = CopyBytes(context, source.get(), at, target.get(), to_at, std::min(left, most));
+      if (step.ok()) copied += *step;
     }
-    if (have == 0) break;
-    const Result<size_t> written =
-        WriteTo(context, target.get(), to_offset + done, {buffer.data(), have});
-    if (!written.ok() && done == 0) return written;
-    if (!written.ok()) break;
-    done += *written;
-    if (*written < have) break;
+    if (!step.ok() && done == 0) return step;
+    if (!step.ok() || *step == 0) break;
+    done += *step;
   }
   return done;
+}
+
+// Gives the target the source's pages, as many of `size` bytes as are whole pages; the
+// last page of the source is one if nothing of the target follows it.  Returns how many
+// bytes that is: 0 if it is none.
+Result<size_t> Filesystem::SharePages(const Context& context, Inode* source, uint64_t from,
+                                      Inode* target, uint64_t to, size_t size) {
+  if (from % kPageSize != 0 || to % kPageSize != 0) return size_t{0};
+  bool dropped = false;
+  const Result<size_t> shared = [&]() -> Result<size_t> {
+    const LockSet locks({source, target});
+    source->mu.AssertHeld();
+    target->mu.AssertHeld();
+    const uint64_t source_size = source->size();
+    if (source->is_inline() || from >= source_size) return size_t{0};
+    size = std::min<uint64_t>(size, source_size - from);
+    if (const int error = CheckRange(to, size); error != 0) return Errno{error};
+    const bool to_the_end = from + size == source_size && to + size >= target->size();
+    if (!to_the_end) size -= size % kPageSize;
+    if (size == 0) return size_t{0};
+    Change change(region_);
+    const auto prepared = PrepareWrite(context, target, &change);
+    if (!prepared.ok()) return prepared.as_errno();
+    const auto r = FileData(region_, target)
+                       .Share(&change, source, from / kPageSize, to / kPageSize,
+                              pkram::PagesFor(size), to + size);
+    if (!r.ok()) return r.as_errno();
+    change.Modified(target, context.now);
+    change.Commit();
+    dropped = *prepared;
+    return size;
+  }();
+  if (dropped && privileges_dropped_) privileges_dropped_(target->ino());
+  return shared;
+}
+
+// By way of a buffer: whoever waits for space must hold no pages of a reader.
+Result<size_t> Filesystem::CopyBytes(const Context& context, Inode* source, uint64_t from,
+                                     Inode* target, uint64_t to, size_t size) {
+  std::vector<std::byte> buffer(size);
+  size_t have = 0;
+  {
+    ReaderLock lock(&source->mu);
+    const ReadAnswer answer = FileData(region_, source).Read(from, size);
+    for (const iovec& v : answer.iov) {
+      std::memcpy(buffer.data() + have, v.iov_base, v.iov_len);
+      have += v.iov_len;
+    }
+  }
+  if (have == 0) return size_t{0};
+  return WriteTo(context, target, to, {buffer.data(), have});
 }
 
 }  // namespace pkramfs

@@ -1,6 +1,7 @@
 #include "fs/file_data.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "pkram/link_list.h"
@@ -14,6 +15,9 @@ using pkram::Pfn;
 namespace format = pkram::format;
 
 namespace {
+
+using format::kLinkEntries;
+using Entries = std::array<uint64_t, kLinkEntries>;
 
 // What holes read as.
 constexpr size_t kZeroBytes = 1 << 20;
@@ -95,13 +99,66 @@ Result<void> FileData::MoveToPages(Change* change) {
   return {};
 }
 
+// Whether storing to a page of the file would be seen elsewhere.
+bool FileData::SeenByOthers(uint64_t index) {
+  inode_->mu.AssertHeld();
+  pkram::LinkMap& pages = inode_->pages();
+  const uint64_t entry = pages.Get(index);
+  if (!format::IsPage(entry) || !format::IsShared(entry)) return false;
+  if (region_->space().Shared(format::EntryPfn(entry))) return true;
+  // Nobody else is left who could.
+  region_->journal().Publish(pages.ExistingWord(index), format::MakeEntry(format::EntryPfn(entry)));
+  return false;
+}
+
+// Gives a page that others see, too, a copy that only this file sees.
+Result<void> FileData::MakeOwn(uint64_t index, pkram::Urgency urgency) {
+  if (inline_ || !SeenByOthers(index)) return {};
+  const absl::StatusOr<Pfn> own = region_->space().AllocateMetadata(urgency);
+  if (!own.ok()) return ToErrno(own.status());
+  const uint64_t* const word = inode_->pages().ExistingWord(index);
+  const Pfn shared = format::EntryPfn(*word);
+  std::memcpy(region_->mapping().WritableAt(*own), region_->mapping().At(shared), kPageSize);
+  region_->journal().Publish(word, format::MakeEntry(*own));
+  region_->space().Retire({{shared, 1}});
+  return {};
+}
+
+// Zeroes what is there of [offset, end).
+// REQUIRES: pages of which it zeroes a part are nobody else's.  Those that are it leaves,
+// for another page to be put in their place.
+void FileData::Zero(uint64_t offset, uint64_t end) {
+  inode_->mu.AssertHeld();
+  inode_->Unseal();
+  if (inline_) {
+    end = std::min(end, inode_->size());
+    if (offset < end) std::memset(InlineArea() + offset, 0, end - offset);
+    return;
+  }
+  if (offset >= end) return;
+  inode_->pages().ForEachPage(offset / kPageSize, PagesFor(end), [&](uint64_t i, uint64_t entry) {
+    if (format::IsShared(entry)) return;
+    const uint64_t from = std::max(offset, i * kPageSize);
+    const uint64_t to = std::min(end, (i + 1) * kPageSize);
+    std::memset(region_->mapping().WritableAt(format::EntryPfn(entry)) + from % kPageSize, 0,
+                to - from);
+  });
+}
+
 // Zeroes what stands behind the end of the file, up to an offset that the file is about
 // to reach: the rest of its last page, and pages that were allocated there, to which a
-// write may have been on its way when the process died.
-void FileData::ZeroBehindEnd(uint64_t up_to) { Zero(inode_->size(), up_to); }
+// write may have been on its way when the process died.  ENOSPC.
+Result<void> FileData::ZeroBehindEnd(uint64_t up_to) {
+  const uint64_t size = inode_->size();
+  if (size >= up_to) return {};
+  if (const auto r = MakeOwn(size / kPageSize); !r.ok()) return r;
+  Zero(size, up_to);
+  return {};
+}
 
-// Writes where the file has no pages: allocates some, fills them, publishes their
-// entries.  Returns how many of the bytes that took.
+// Writes where the file has no pages, or pages that others see: allocates some, fills
+// them, publishes their entries.  Bytes around the written ones stay what they are.
+// Returns how many of the bytes that took.
 Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> bytes) {
   inode_->mu.AssertHeld();
   pkram::LinkMap& pages = inode_->pages();
@@ -119,23 +176,43 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
   if (!run.ok()) return ToErrno(run.status());
   const size_t head = offset % kPageSize;
   const size_t taken = std::min<size_t>(bytes.size(), run->count * kPageSize - head);
-  const iovec iov[] = {{const_cast<char*>(kZeros), head},
-                       {const_cast<std::byte*>(bytes.data()), taken}};
+  const auto old = [&](uint64_t at) -> const void* {
+    const uint64_t entry = pages.Get(at / kPageSize);
+    if (!format::IsPage(entry)) return kZeros;
+    return region_->mapping().At(format::EntryPfn(entry)) + at % kPageSize;
+  };
+  const uint64_t end = offset + taken;
+  const size_t tail = (kPageSize - end % kPageSize) % kPageSize;
+  const bool tail_is_there = format::IsPage(pages.Get((end - 1) / kPageSize));
+  const iovec iov[] = {{const_cast<void*>(old(first * kPageSize)), head},
+                       {const_cast<std::byte*>(bytes.data()), taken},
+                       {const_cast<void*>(old(end)), tail_is_there ? tail : 0}};
   if (absl::Status s = region_->Fill(run->first.offset(), iov); !s.ok()) {
     region_->space().Discard(*run);
     return ToErrno(s);
   }
+  std::vector<PageRun> replaced;
+  size_t done = taken;
+  int error = 0;
   for (uint64_t i = 0; i < run->count; ++i) {
     const absl::StatusOr<const uint64_t*> word = pages.Word(first + i);
     if (!word.ok()) {
       region_->space().Discard({run->first + i, run->count - i});
-      if (i == 0) return ToErrno(word.status());
-      return std::min<size_t>(taken, i * kPageSize - head);
+      if (i == 0) error = ToErrno(word.status()).value;
+      done = i == 0 ? 0 : std::min<size_t>(taken, i * kPageSize - head);
+      break;
     }
+    const uint64_t before = **word;
     region_->journal().Publish(*word, format::MakeEntry(run->first + i));
-    inode_->AddAllocated(1);
+    if (format::IsPage(before)) {
+      pkram::AddRun(&replaced, format::EntryPfn(before));
+    } else {
+      inode_->AddAllocated(1);
+    }
   }
-  return taken;
+  region_->space().Retire(std::move(replaced));
+  if (error != 0) return Errno{error};
+  return done;
 }
 
 Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const std::byte> bytes) {
@@ -150,23 +227,27 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
     }
     if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved.as_errno();
   }
-  ZeroBehindEnd(offset);
+  if (const auto r = ZeroBehindEnd(offset); !r.ok()) return r.as_errno();
   pkram::LinkMap& pages = inode_->pages();
   size_t done = 0;
   int error = 0;
   while (done < bytes.size()) {
     const uint64_t at = offset + done;
+    const bool copies = SeenByOthers(at / kPageSize);
     const uint64_t entry = pages.Get(at / kPageSize);
-    if (format::IsPage(entry)) {
+    if (format::IsPage(entry) && !copies) {
       const size_t n = std::min<size_t>(bytes.size() - done, kPageSize - at % kPageSize);
       std::memcpy(region_->mapping().WritableAt(format::EntryPfn(entry)) + at % kPageSize,
                   bytes.data() + done, n);
       done += n;
       continue;
     }
-    uint64_t hole_end = at / kPageSize + 1;
-    while (hole_end * kPageSize < end && !format::IsPage(pages.Get(hole_end))) ++hole_end;
-    const size_t n = std::min(end, hole_end * kPageSize) - at;
+    uint64_t fresh_end = at / kPageSize + 1;
+    while (fresh_end * kPageSize < end &&
+           (copies ? SeenByOthers(fresh_end) : !format::IsPage(pages.Get(fresh_end)))) {
+      ++fresh_end;
+    }
+    const size_t n = std::min(end, fresh_end * kPageSize) - at;
     const Result<size_t> filled = FillFresh(at, bytes.subspan(done, n));
     if (!filled.ok()) {
       error = filled.error();
@@ -195,8 +276,8 @@ Result<void> FileData::Resize(Change* change, uint64_t size) {
       std::memset(InlineArea() + old_size, 0, size - old_size);
     } else if (inline_) {
       if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved.as_errno();
-    } else {
-      ZeroBehindEnd(size);
+    } else if (const auto r = ZeroBehindEnd(size); !r.ok()) {
+      return r;
     }
   } else if (!inline_) {
     const uint64_t keep = PagesFor(size);
@@ -207,18 +288,54 @@ Result<void> FileData::Resize(Change* change, uint64_t size) {
   return {};
 }
 
-// Adds to `change` that `links` stand in place of those numbered [from, to).
-void FileData::Splice(Change* change, uint64_t from, uint64_t to, pkram::LinkBuilder* links) {
+// Adds to `change` that other links stand in place of those that hold [first, last): the
+// ones that `next` names (it finds the first number at or behind a number that is to be
+// looked at), with the entries that `edit` makes of theirs: it gets the index of the
+// first one, and all of them.  ENOSPC.
+template <typename Next, typename Edit>
+Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkram::Urgency urgency,
+                              Next next, Edit edit) {
   inode_->mu.AssertHeld();
   pkram::LinkMap& pages = inode_->pages();
-  pages.ForEachLinkOf(from, to, [&](uint64_t, const format::Link& link) {
-    pkram::AddRun(change->dropped(), region_->mapping().PfnOf(&link));
+  const uint64_t from = first / kLinkEntries;
+  const uint64_t to = (last + kLinkEntries - 1) / kLinkEntries;
+  pkram::LinkBuilder links(region_, urgency);
+  int64_t added = 0;
+  for (uint64_t number = next(from); number < to; number = next(number + 1)) {
+    Entries old{};
+    const format::Link* const link = pages.FindLink(number);
+    if (link != nullptr) {
+      std::copy(std::begin(link->entry), std::end(link->entry), old.begin());
+      pkram::AddRun(change->dropped(), region_->mapping().PfnOf(link));
+    }
+    Entries entries = old;
+    const uint64_t base = number * kLinkEntries;
+    if (const Result<void> r = edit(base, &entries); !r.ok()) return r;
+    // Entries behind the last page stay unused.
+    uint64_t used = kLinkEntries;
+    while (used > 0 && !format::IsPage(entries[used - 1])) --used;
+    for (uint64_t k = 0; k < kLinkEntries; ++k) {
+      const bool was_page = format::IsPage(old[k]), is_page = format::IsPage(entries[k]);
+      added += is_page - was_page;
+      if (was_page && format::EntryPfn(old[k]) != format::EntryPfn(entries[k])) {
+        pkram::AddRun(change->dropped(), format::EntryPfn(old[k]));
+      }
+      if (k >= used) continue;
+      const absl::Status s = links.Append(base + k, is_page ? entries[k] : format::MakeHole());
+      if (!s.ok()) return ToErrno(s);
+    }
+  }
+  change->Store(inode_, pages.Joint(from), links.Finish(change->made(), pages.Tail(to)));
+  change->AfterCommit([inode = inode_, &pages, from, to, added] {
+    inode->mu.AssertHeld();
+    pages.Adopt(from, to);
+    inode->AddAllocated(added);
   });
-  change->Store(inode_, pages.Joint(from), links->Finish(change->made(), pages.Tail(to)));
-  change->AfterCommit([&pages, from, to] { pages.Adopt(from, to); });
+  return {};
 }
 
-Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, bool keep_size) {
+Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, bool keep_size,
+                                bool zero) {
   inode_->mu.AssertHeld();
   inode_->Unseal();
   if (inline_) {
@@ -226,10 +343,21 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   }
   const uint64_t first = offset / kPageSize;
   const uint64_t last = PagesFor(end);
+  const uint64_t old_size = inode_->size();
   pkram::LinkMap& pages = inode_->pages();
-  const auto undo = [this](const absl::Status& status) {
+  const auto undo = [this](int error) {
     Trim();  // what MoveToPages did, if it did
-    return ToErrno(status);
+    return Errno{error};
+  };
+  // Pages of which only a part is zeroed.
+  const bool grows = !keep_size && end > old_size;
+  for (const auto& [edge, zeroed] : {std::pair{old_size, grows}, {offset, zero}, {end, zero}}) {
+    if (edge % kPageSize == 0 || !zeroed) continue;
+    if (const auto r = MakeOwn(edge / kPageSize); !r.ok()) return undo(r.error());
+  }
+  // To be zeroed as a whole, and others are not to see that.
+  const auto replaces = [&](uint64_t index) {
+    return zero && index >= PagesFor(offset) && index < end / kPageSize && SeenByOthers(index);
   };
   // More than there are is refused before any is taken from others.
   uint64_t missing = 0;
@@ -239,59 +367,49 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
     missing += hole_end - at;
     at = pages.FindHole(hole_end, last);
   }
-  if (missing > free) return undo(absl::ResourceExhaustedError("more than is free"));
-  const uint64_t from = first / format::kLinkEntries;
-  const uint64_t to = (last + format::kLinkEntries - 1) / format::kLinkEntries;
-  pkram::LinkBuilder links(region_);
+  if (zero) {
+    pages.ForEachPage(first, last, [&](uint64_t i, uint64_t) { missing += replaces(i); });
+  }
+  if (missing > free) return undo(ENOSPC);
   PageRun fresh;  // those taken last; its first page is also where to go on
   if (const uint64_t before = first > 0 ? pages.Get(first - 1) : 0; format::IsPage(before)) {
     fresh.first = format::EntryPfn(before) + 1;
   }
-  uint64_t added = 0;
-  for (uint64_t number = from; number < to; ++number) {
-    const uint64_t base = number * format::kLinkEntries;
-    // Entries behind the last one that is used stay unused.
-    uint64_t used = std::clamp<uint64_t>(last - std::min(base, last), 0, format::kLinkEntries);
-    for (uint64_t k = used; k < format::kLinkEntries; ++k) {
-      if (pages.Get(base + k) != 0) used = k + 1;
-    }
-    for (uint64_t k = 0; k < used; ++k) {
+  const auto fill = [&](uint64_t base, Entries* entries) -> Result<void> {
+    const uint64_t stop = std::min(last - base, kLinkEntries);
+    for (uint64_t k = first > base ? first - base : 0; k < stop; ++k) {
       const uint64_t index = base + k;
-      uint64_t entry = pages.Get(index);
-      if (index >= first && index < last && !format::IsPage(entry)) {
-        if (fresh.count == 0) {
-          const uint64_t want = pages.FindPage(index, last) - index;
-          const absl::StatusOr<PageRun> run = region_->space().AllocateData(want, fresh.first);
-          if (!run.ok()) return undo(run.status());
-          if (absl::Status s = region_->FillZeros(*run); !s.ok()) {
-            region_->space().Discard(*run);
-            return undo(s);
-          }
-          fresh = *run;
-          change->made()->push_back(fresh);
+      if (format::IsPage((*entries)[k]) && !replaces(index)) continue;
+      if (fresh.count == 0) {
+        uint64_t want = std::max<uint64_t>(1, pages.FindPage(index, last) - index);
+        while (index + want < last && replaces(index + want)) ++want;
+        const absl::StatusOr<PageRun> run = region_->space().AllocateData(want, fresh.first);
+        if (!run.ok()) return ToErrno(run.status());
+        if (absl::Status s = region_->FillZeros(*run); !s.ok()) {
+          region_->space().Discard(*run);
+          return ToErrno(s);
         }
-        entry = format::MakeEntry(fresh.first);
-        fresh = {fresh.first + 1, fresh.count - 1};
-        ++added;
+        fresh = *run;
+        change->made()->push_back(fresh);
       }
-      if (entry == 0) entry = format::MakeHole();
-      if (absl::Status s = links.Append(index, entry); !s.ok()) return undo(s);
+      (*entries)[k] = format::MakeEntry(fresh.first);
+      fresh = {fresh.first + 1, fresh.count - 1};
     }
-  }
-  if (added > 0) {
-    Splice(change, from, to, &links);
-    change->AfterCommit([inode = inode_, added] {
-      inode->mu.AssertHeld();
-      inode->AddAllocated(static_cast<int64_t>(added));
-    });
+    return {};
+  };
+  if (missing > 0) {
+    const auto every = [](uint64_t number) { return number; };
+    const auto spliced = Splice(change, first, last, pkram::Urgency::kNormal, every, fill);
+    if (!spliced.ok()) return undo(spliced.error());
   }
   if (last > change->transaction().Pending(&inode_->header().allocated_end)) {
     change->SetAllocatedEnd(inode_, last);
   }
-  if (!keep_size && end > inode_->size()) {
-    ZeroBehindEnd(end);
+  if (grows) {
+    Zero(old_size, end);
     change->SetSize(inode_, end);
   }
+  if (zero) Zero(offset, std::min(end, old_size));
   return {};
 }
 
@@ -309,38 +427,22 @@ Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) 
   const uint64_t first = PagesFor(offset);
   const uint64_t last = end / kPageSize;
   pkram::LinkMap& pages = inode_->pages();
+  // Punching makes space, so it may use what is kept for that.
+  for (const uint64_t edge : {offset, end}) {
+    if (edge % kPageSize == 0) continue;
+    const auto r = MakeOwn(edge / kPageSize, pkram::Urgency::kMakesSpace);
+    if (!r.ok()) return r;
+  }
   if (first < last && pages.FindPage(first, last) < last) {
-    const uint64_t from = first / format::kLinkEntries;
-    const uint64_t to = (last + format::kLinkEntries - 1) / format::kLinkEntries;
-    // Punching makes space, so it may use what is kept for that.
-    pkram::LinkBuilder links(region_, pkram::Urgency::kMakesSpace);
-    std::vector<PageRun> holes;
-    absl::Status status;
-    pages.ForEachLinkOf(from, to, [&](uint64_t number, const format::Link& link) {
-      const uint64_t base = number * format::kLinkEntries;
-      const auto keeps = [&](uint64_t k) {
-        return format::IsPage(link.entry[k]) && (base + k < first || base + k >= last);
-      };
-      uint64_t used = format::kLinkEntries;
-      while (used > 0 && !keeps(used - 1)) --used;
-      for (uint64_t k = 0; k < used && status.ok(); ++k) {
-        status = links.Append(base + k, keeps(k) ? link.entry[k] : format::MakeHole());
-      }
-    });
-    if (!status.ok()) return ToErrno(status);
-    pages.ForEachPage(first, last, [&](uint64_t, uint64_t entry) {
-      pkram::AddRun(&holes, format::EntryPfn(entry));
-    });
-    int64_t removed = 0;
-    for (const PageRun& run : holes) {
-      removed += static_cast<int64_t>(run.count);
-      change->dropped()->push_back(run);
-    }
-    Splice(change, from, to, &links);
-    change->AfterCommit([inode = inode_, removed] {
-      inode->mu.AssertHeld();
-      inode->AddAllocated(-removed);
-    });
+    const auto next = [&](uint64_t number) { return pages.NextLink(number, last); };
+    const auto clear = [&](uint64_t base, Entries* entries) -> Result<void> {
+      const uint64_t from = std::max(first, base) - base;
+      const uint64_t to = std::min(last - base, kLinkEntries);
+      std::fill(entries->begin() + from, entries->begin() + to, 0);
+      return {};
+    };
+    const auto r = Splice(change, first, last, pkram::Urgency::kMakesSpace, next, clear);
+    if (!r.ok()) return r;
   }
   if (first > last) {  // inside of one page
     Zero(offset, end);
@@ -351,21 +453,54 @@ Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) 
   return {};
 }
 
-void FileData::Zero(uint64_t offset, uint64_t end) {
+Result<void> FileData::Share(Change* change, Inode* source, uint64_t from, uint64_t to,
+                             uint64_t count, uint64_t size) {
   inode_->mu.AssertHeld();
   inode_->Unseal();
   if (inline_) {
-    end = std::min(end, inode_->size());
-    if (offset < end) std::memset(InlineArea() + offset, 0, end - offset);
-    return;
+    if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
   }
-  if (offset >= end) return;
-  inode_->pages().ForEachPage(offset / kPageSize, PagesFor(end), [&](uint64_t i, uint64_t entry) {
-    const uint64_t from = std::max(offset, i * kPageSize);
-    const uint64_t to = std::min(end, (i + 1) * kPageSize);
-    std::memset(region_->mapping().WritableAt(format::EntryPfn(entry)) + from % kPageSize, 0,
-                to - from);
+  if (const auto r = ZeroBehindEnd(to * kPageSize); !r.ok()) return r;
+  // The source's first: a flag that says too much does no harm.
+  pkram::LinkMap& theirs = source->pages();
+  source->Unseal();
+  theirs.ForEachPage(from, from + count, [&](uint64_t index, uint64_t entry) {
+    if (format::IsShared(entry)) return;
+    region_->journal().Publish(theirs.ExistingWord(index), format::MakeShared(entry));
   });
+  pkram::LinkMap& pages = inode_->pages();
+  const uint64_t last = to + count;
+  std::vector<PageRun> shared;
+  const auto next = [&](uint64_t number) {
+    const uint64_t begin = std::max(to, number * kLinkEntries);
+    if (begin >= last) return last;
+    const uint64_t page = theirs.FindPage(begin - to + from, from + count) - from + to;
+    const uint64_t none = page < last ? page / kLinkEntries : last;
+    return std::min(none, pages.NextLink(number, none));
+  };
+  const auto take = [&](uint64_t base, Entries* entries) -> Result<void> {
+    const uint64_t begin = std::max(to, base), end = std::min(last, base + kLinkEntries);
+    Entries taken{};
+    theirs.ForEachPage(begin - to + from, end - to + from, [&](uint64_t index, uint64_t entry) {
+      taken[index - from + to - base] = entry;
+    });
+    for (uint64_t k = begin - base; k < end - base; ++k) {
+      const bool same = format::EntryPfn(taken[k]) == format::EntryPfn((*entries)[k]);
+      if (format::IsPage(taken[k]) && !same) pkram::AddRun(&shared, format::EntryPfn(taken[k]));
+      (*entries)[k] = taken[k];
+    }
+    return {};
+  };
+  if (const auto r = Splice(change, to, last, pkram::Urgency::kNormal, next, take); !r.ok()) {
+    Trim();  // what MoveToPages did, if it did
+    return r;
+  }
+  change->AfterCommit([region = region_, shared] { region->space().Share(shared); });
+  if (last > change->transaction().Pending(&inode_->header().allocated_end)) {
+    change->SetAllocatedEnd(inode_, last);
+  }
+  if (size > inode_->size()) change->SetSize(inode_, size);
+  return {};
 }
 
 uint64_t FileData::FindData(uint64_t offset) {

@@ -35,12 +35,18 @@ class FileData {
   void Trim();
 
   // Gives [offset, end) pages where it has none; what they hold reads as zeros, as the
-  // holes did.  The file grows to `end`, unless the size is kept.  ENOSPC.
-  Result<void> Allocate(Change* change, uint64_t offset, uint64_t end, bool keep_size);
+  // holes did.  `zero` makes all of the range so.  The file grows to `end`, unless the
+  // size is kept.  ENOSPC.
+  Result<void> Allocate(Change* change, uint64_t offset, uint64_t end, bool keep_size, bool zero);
   // Takes the pages of [offset, end) away; the rest of it is zeroed.  ENOSPC.
   Result<void> PunchHole(Change* change, uint64_t offset, uint64_t end);
-  // Zeroes what is there of [offset, end).
-  void Zero(uint64_t offset, uint64_t end);
+
+  // Puts what `source` has in its pages [from, from + count) in place of the pages at
+  // `to`: no byte is copied, until one of the two is written to.  The file grows to
+  // `size`, if it is smaller.  ENOSPC.
+  // REQUIRES: `source` is not inline; within one file the ranges do not overlap.
+  Result<void> Share(Change* change, Inode* source, uint64_t from, uint64_t to, uint64_t count,
+                     uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(source->mu);
 
   // The first byte at or behind `offset` of a page, or of a hole: at most the size.
   uint64_t FindData(uint64_t offset);
@@ -50,9 +56,14 @@ class FileData {
   std::byte* InlineArea();
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);
-  void ZeroBehindEnd(uint64_t up_to);
+  bool SeenByOthers(uint64_t index);
+  Result<void> MakeOwn(uint64_t index, pkram::Urgency urgency = pkram::Urgency::kNormal);
+  void Zero(uint64_t offset, uint64_t end);
+  Result<void> ZeroBehindEnd(uint64_t up_to);
   Result<size_t> FillFresh(uint64_t offset, absl::Span<const std::byte> bytes);
-  void Splice(Change* change, uint64_t from, uint64_t to, pkram::LinkBuilder* links);
+  template <typename Next, typename Edit>
+  Result<void> Splice(Change* change, uint64_t first, uint64_t last, pkram::Urgency urgency,
+                      Next next, Edit edit);
 
   pkram::Region* const region_;
   Inode* const inode_;

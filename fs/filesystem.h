@@ -85,7 +85,8 @@ class Filesystem {
                          int mode);
   // `whence`: SEEK_DATA, SEEK_HOLE.  ENXIO.
   Result<uint64_t> Seek(Ino ino, uint64_t offset, int whence);
-  // May copy less than asked for, at the end of the file or when space runs out.
+  // May copy less than asked for, at the end of the file or when space runs out.  Whole
+  // pages are not copied but shared, until one of the files is written to.
   Result<size_t> CopyRange(const Context& context, Ino from, uint64_t from_offset, Ino to,
                            uint64_t to_offset, size_t size);
 
@@ -143,6 +144,12 @@ class Filesystem {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<size_t> WriteTo(const Context& context, Inode* inode, uint64_t offset,
                          absl::Span<const std::byte> bytes);
+  Result<bool> PrepareWrite(const Context& context, Inode* inode, Change* change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
+  Result<size_t> SharePages(const Context& context, Inode* source, uint64_t from, Inode* target,
+                            uint64_t to, size_t size);
+  Result<size_t> CopyBytes(const Context& context, Inode* source, uint64_t from, Inode* target,
+                           uint64_t to, size_t size);
   Result<void> FallocateLocked(const Context& context, Inode* inode, uint64_t offset,
                                uint64_t length, int mode, bool* dropped)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);

@@ -453,9 +453,11 @@ void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_in
 void CopyRange(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*, fuse_ino_t to,
                off_t to_offset, fuse_file_info*, size_t size, int) {
   Filesystem* const fs = Begin(req, Request::kCopyRange);
+  // A reply has 32 bits to say how much it was.
+  constexpr size_t kMost = 0xfffff000;
   const Result<size_t> copied =
       fs->CopyRange(ContextOf(req), from, static_cast<uint64_t>(from_offset), to,
-                    static_cast<uint64_t>(to_offset), size);
+                    static_cast<uint64_t>(to_offset), std::min(size, kMost));
   if (copied.ok()) {
     fuse_reply_write(req, *copied);
   } else {

@@ -38,22 +38,27 @@ inline constexpr uint64_t kKnownReadOnlyCompat = 0;
 //
 // Zero is "unused": at the end of a link no entry follows.  A hole carries the
 // flag kHole; what stands in its pfn bits is the list owner's (the inode table
-// keeps a slot's next generation there).
+// keeps a slot's next generation there).  A page of a live list of data may be
+// referred to by several entries, of one object or of many, if each of them carries
+// the flag kShared; an entry with that flag may as well be the only one.
 inline constexpr uint64_t kOrderBits = 5;
 inline constexpr uint64_t kOrderMask = (1u << kOrderBits) - 1;
 inline constexpr uint64_t kFlagsMask = 0x7f;
 inline constexpr uint64_t kHole = 1;
+inline constexpr uint64_t kShared = 2;
 inline constexpr uint64_t kMaxOrder = 18;  // 1 GiB
 
 constexpr uint64_t MakeEntry(Pfn pfn, uint64_t flags = 0, uint64_t order = 0) {
   return pfn.value() << 12 | flags << kOrderBits | order;
 }
+constexpr uint64_t MakeShared(uint64_t entry) { return entry | kShared << kOrderBits; }
 constexpr uint64_t MakeHole(uint64_t payload = 0) { return MakeEntry(Pfn(payload), kHole); }
 constexpr Pfn EntryPfn(uint64_t entry) { return Pfn(entry >> 12); }
 constexpr uint64_t EntryFlags(uint64_t entry) { return entry >> kOrderBits & kFlagsMask; }
 constexpr uint64_t EntryOrder(uint64_t entry) { return entry & kOrderMask; }
 constexpr bool IsHole(uint64_t entry) { return (EntryFlags(entry) & kHole) != 0; }
 constexpr bool IsPage(uint64_t entry) { return entry != 0 && !IsHole(entry); }
+constexpr bool IsShared(uint64_t entry) { return (EntryFlags(entry) & kShared) != 0; }
 
 // --- Link: one page of entries.  The layout is the kernel series'. ------------
 inline constexpr uint64_t kLinkEntries = 510;

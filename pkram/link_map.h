@@ -46,12 +46,15 @@ class LinkMap {
   const uint64_t* Joint(uint64_t from) const;
   uint64_t Tail(uint64_t to) const;
   void Adopt(uint64_t from, uint64_t to);
-  // fn(number, link) for the links numbered [from, to).
-  template <typename Fn>
-  void ForEachLinkOf(uint64_t from, uint64_t to, Fn fn) const {
-    for (auto it = links_.lower_bound(from); it != links_.end() && it->first < to; ++it) {
-      fn(it->first, *it->second);
-    }
+  // The number of the first link at or behind `number`, or `none`.
+  uint64_t NextLink(uint64_t number, uint64_t none) const {
+    const auto it = links_.lower_bound(number);
+    return it == links_.end() ? none : it->first;
+  }
+  // The link of that number, or null.
+  const format::Link* FindLink(uint64_t number) const {
+    const auto it = links_.find(number);
+    return it == links_.end() ? nullptr : it->second;
   }
 
   // The first index at or behind `index` that has a page, or none: at most `end`.

@@ -12,6 +12,7 @@ PageMap::PageMap(uint64_t pages)
       free_pages_(pages),
       used_(pages),
       data_(pages),
+      shareable_(pages),
       in_use_(clusters_),
       kind_(clusters_),
       available_{Bitmap(clusters_), Bitmap(clusters_), Bitmap(clusters_)} {}
@@ -30,7 +31,24 @@ void PageMap::SetPages(uint64_t pages) {
   for (uint64_t cluster = changed; cluster < clusters_; ++cluster) Reindex(cluster);
 }
 
+uint64_t PageMap::ClaimShared(PageRun run) {
+  for (uint64_t done = 0; done < run.count;) {
+    const PageRun rest{run.first + done, run.count - done};
+    const uint64_t first = rest.first.value(), end = first + rest.count;
+    uint64_t claimed = Claim(rest, Purpose::kData);
+    shareable_.Set(first, claimed);
+    if (claimed == 0) {
+      claimed = std::min(shareable_.FindClear(first, end), end) - first;
+      if (claimed == 0) return done;
+      references_.Add({rest.first, claimed});
+    }
+    done += claimed;
+  }
+  return run.count;
+}
+
 void PageMap::FinishClaims() {
+  shareable_ = Bitmap(0);
   for (uint64_t cluster = 0; cluster < clusters_; ++cluster) {
     const uint64_t end = std::min(ClusterEnd(cluster), bound_);
     uint64_t used = 0, data = 0;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "pkram/bitmap.h"
+#include "pkram/reference_map.h"
 #include "pkram/types.h"
 
 namespace pkram {
@@ -44,7 +45,14 @@ class PageMap {
     bound_ = std::max(bound_, run.first.value() + claimed);
     return claimed;
   }
+  // The same of data that entries share: pages that were claimed so before are claimed
+  // once more.
+  uint64_t ClaimShared(PageRun run);
   void FinishClaims();
+
+  // Which pages in use have more than one reference.
+  ReferenceMap& references() { return references_; }
+  const ReferenceMap& references() const { return references_; }
 
   // Another number of pages, at most what it was made for.
   // REQUIRES: end() <= pages.
@@ -82,7 +90,9 @@ class PageMap {
   uint64_t data_pages_ = 0;
   uint64_t bound_ = 0;  // no page from here on is in use
   Bitmap used_;
-  Bitmap data_;                   // of the used ones, those taken as data
+  Bitmap data_;       // of the used ones, those taken as data
+  Bitmap shareable_;  // of those, until FinishClaims: claimed as shared
+  ReferenceMap references_;
   std::vector<uint16_t> in_use_;  // pages in use, per cluster
   std::vector<uint8_t> kind_;     // Kind, per cluster
   // Clusters with at least one free page, by kind; and where to start looking.

@@ -168,11 +168,30 @@ void Space::Retire(std::vector<PageRun> runs) {
   std::vector<PageRun> dead;
   {
     MutexLock lock(&mu_);
+    if (!map_.references().empty()) {
+      const uint64_t entries = Total(runs);
+      std::vector<PageRun> last;
+      for (const PageRun& run : runs) map_.references().Drop(run, &last);
+      runs = std::move(last);
+      if (Total(runs) < entries) unshared_ = epoch_;
+    }
     limbo_pages_ += Total(runs);
-    limbo_.push_back({epoch_++, std::move(runs)});
+    if (!runs.empty()) limbo_.push_back({epoch_, std::move(runs)});
+    ++epoch_;
     dead = Exhume();
   }
   Bury(std::move(dead));
+}
+
+void Space::Share(absl::Span<const PageRun> runs) {
+  MutexLock lock(&mu_);
+  for (const PageRun& run : runs) map_.references().Add(run);
+}
+
+bool Space::Shared(Pfn pfn) const {
+  MutexLock lock(&mu_);
+  if (map_.references().Shared(pfn)) return true;
+  return !pins_.empty() && pins_.begin()->first <= unshared_;
 }
 
 std::vector<PageRun> Space::Exhume() {

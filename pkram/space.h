@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "pkram/backing.h"
 #include "pkram/bitmap.h"
 #include "pkram/mapping.h"
@@ -46,9 +47,16 @@ class Space {
   // Pages that never became reachable: free at once.
   void Discard(PageRun run);
 
-  // Pages that became unreachable: to limbo.
+  // Entries of these pages that are no more: pages that this makes unreachable go to limbo.
   // REQUIRES: the transaction that dropped them has returned.
   void Retire(std::vector<PageRun> runs);
+
+  // One entry more refers to each page of `runs`.  Under the locks of an entry that does
+  // already, and of the new one.
+  void Share(absl::Span<const PageRun> runs);
+  // Whether what is stored to the page may be seen by other entries than the one whose
+  // lock is held exclusively, or by a reader who found it by another that is no more.
+  bool Shared(Pfn pfn) const;
 
   // Holds back the reuse of every page that is reachable now.  Taken under the
   // lock that makes the page reachable, kept while no lock is.
@@ -107,7 +115,9 @@ class Space {
   // The size of a region whose pages in use are these.
   static Size SizeFor(const PageMap& map, uint64_t pages);
 
-  static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 2 : 16; }
+  // The least is what it takes to make space once: a range's first and last link, and a
+  // copy of its first and last page if they are shared.
+  static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 4 : 16; }
 
  private:
   struct Grave {
@@ -141,6 +151,7 @@ class Space {
   Bitmap exists_ ABSL_GUARDED_BY(mu_);
   uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 1;
+  uint64_t unshared_ ABSL_GUARDED_BY(mu_) = 0;  // the epoch when a shared page lost an entry
   std::map<uint64_t, uint64_t> pins_ ABSL_GUARDED_BY(mu_);  // epoch -> how many
   std::deque<Grave> limbo_ ABSL_GUARDED_BY(mu_);
   uint64_t limbo_pages_ ABSL_GUARDED_BY(mu_) = 0;

@@ -19,6 +19,7 @@ struct Walk::ListRules {
   bool live;         // aligned links, order 0, holes; else contiguous runs
   bool dense;        // no gap between links, starting at 0
   bool holes_carry;  // a hole has a payload
+  bool sharing;      // several entries may refer to a page
   uint64_t end;      // indexes at or beyond are garbage, not looked at
 };
 
@@ -44,13 +45,14 @@ bool Walk::CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& su
               "was changed since it was sealed (checksum mismatch)");
 }
 
-bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose) {
+bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared) {
   if (first.value() >= view_->existing() || count > view_->existing() - first.value()) {
     const uint64_t beyond = std::max(first.value(), view_->existing());
     return Fail(from, absl::StrCat("points at page ", beyond, ", which is beyond the end (",
                                    view_->existing(), " pages)"));
   }
-  const uint64_t claimed = map_->Claim({first, count}, purpose);
+  const uint64_t claimed =
+      shared ? map_->ClaimShared({first, count}) : map_->Claim({first, count}, purpose);
   if (claimed == count) return true;
   return Fail(from, absl::StrCat("points at page ", first.value() + claimed,
                                  ", which something else already owns"));
@@ -112,7 +114,8 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
       if (ended) return Fail(pfn, absl::StrCat("entry ", i, " stands behind the link's end"));
       const uint64_t order = EntryOrder(entry);
       const bool hole = IsHole(entry);
-      if ((EntryFlags(entry) & ~format::kHole) != 0 || order > format::kMaxOrder ||
+      const uint64_t flags = hole ? format::kHole : rules.sharing ? format::kShared : 0;
+      if ((EntryFlags(entry) & ~flags) != 0 || order > format::kMaxOrder ||
           (rules.live && order != 0) || (hole && !rules.live) ||
           (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry))) {
         return Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
@@ -164,16 +167,19 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const size_t repairs_before = repairs_.size();
   uint64_t pages = 0;
   const uint64_t links_before = counts.link_pages;
+  const uint64_t data_before = map_->data_pages();
   std::vector<WalkedPage> metadata;
   const bool pages_are_metadata = (header.flags & format::kPagesAreMetadata) != 0;
-  const ListRules page_rules{live, false, false, live ? header.allocated_end : ~uint64_t{0}};
+  const ListRules page_rules{live, false, false, live && !pages_are_metadata,
+                             live ? header.allocated_end : ~uint64_t{0}};
   const uint64_t head_offset = pfn.offset() + offsetof(format::ObjectHeader, pages);
   if (!WalkList(header.pages, head_offset, page_rules, seal,
                 [&](uint64_t at, uint64_t entry, uint64_t n, Pfn link) {
                   if (IsHole(entry)) return true;
                   const Pfn first = EntryPfn(entry);
                   const uint64_t count = n << EntryOrder(entry);
-                  if (!ClaimRun(first, count, link, Purpose::kData)) return false;
+                  const bool shared = format::IsShared(entry);
+                  if (!ClaimRun(first, count, link, Purpose::kData, shared)) return false;
                   pages += count;
                   for (uint64_t i = 0; pages_are_metadata && i < n; ++i) {
                     metadata.push_back({at + i, view_->At(first + i), first + i});
@@ -183,13 +189,13 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
                 })) {
     return;
   }
-  counts.data_pages += pages;
+  counts.data_pages += map_->data_pages() - data_before;
   const uint64_t links = counts.link_pages - links_before;
 
   std::string bytes;
   uint64_t byte_pages = 0;
   const Purpose purpose = bytes_are_metadata ? Purpose::kMetadata : Purpose::kData;
-  const ListRules byte_rules{false, true, false, ~uint64_t{0}};
+  const ListRules byte_rules{false, true, false, false, ~uint64_t{0}};
   if (!WalkList(header.bytes, pfn.offset() + offsetof(format::ObjectHeader, bytes), byte_rules,
                 seal, [&](uint64_t, uint64_t entry, uint64_t n, Pfn link) {
                   const Pfn first = EntryPfn(entry);
@@ -234,7 +240,7 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
 
 void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
   const bool live = node.state == format::kLive;
-  const ListRules rules{live, true, true, ~uint64_t{0}};
+  const ListRules rules{live, true, true, false, ~uint64_t{0}};
   std::vector<std::pair<uint64_t, Pfn>> objects;
   if (!WalkList(node.objects, pfn.offset() + offsetof(format::Node, objects), rules, seal,
                 [&](uint64_t index, uint64_t entry, uint64_t n, Pfn link) {

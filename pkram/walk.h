@@ -70,7 +70,7 @@ struct NodeCounts {
   uint64_t sealed = 0;  // objects
   bool node_sealed = false;
   uint64_t link_pages = 0;
-  uint64_t data_pages = 0;  // pages of objects' lists, orders counted in full
+  uint64_t data_pages = 0;  // pages of objects' lists, orders in full, shared ones once
   uint64_t byte_pages = 0;
 };
 
@@ -105,7 +105,7 @@ class Walk {
   bool Wanted(uint64_t seal_word) const { return seal_word != 0 || mode_ == Mode::kSeal; }
   bool CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& sum);
   bool ClaimMetadata(uint64_t entry, Pfn from, const char* what);
-  bool ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose);
+  bool ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared = false);
   void WalkNode(const format::Node& node, Pfn pfn);
   void WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal);
   void WalkObject(const format::Node& node, uint64_t index, Pfn pfn);

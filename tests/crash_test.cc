@@ -128,12 +128,17 @@ Image StartImage() {
   EXPECT_TRUE(fs.MakeDirectory(ctx, d, "sub", 0755).ok());
   EXPECT_TRUE(fs.MakeDirectory(ctx, kRootIno, "empty", 0755).ok());
   EXPECT_TRUE(fs.MakeDirectory(ctx, kRootIno, "hole", 0755).ok());
-  for (const char* name : {"inline", "large", "other", "attr", "cap"}) make(kRootIno, name);
+  for (const char* name : {"inline", "large", "other", "attr", "cap", "twin"}) make(kRootIno, name);
   for (const char* name : {"a", "b"}) make(d, name);
   put("inline", 0, "short contents");
   put("large", 0, std::string(10 * kPageSize + 100, 'L'));
   put("large", 530 * kPageSize, std::string(kPageSize, 'F'));
   put("other", 0, std::string(6000, 'O'));
+  // Shares pages with another one, the one that it ends in included.
+  EXPECT_TRUE(fs.CopyRange(ctx, Walk(fs, "large"), 0, Walk(fs, "twin"), 0, 531 * kPageSize).ok());
+  EXPECT_TRUE(
+      fs.SetAttr(ctx, Walk(fs, "twin"), {.what = AttrChange::kSetSize, .size = 9 * kPageSize + 100})
+          .ok());
   put("cap", 0, std::string(6000, 'C'));
   EXPECT_TRUE(fs.Link(ctx, Walk(fs, "large"), d, "hard").ok());
   EXPECT_TRUE(fs.MakeSymlink(ctx, kRootIno, "sym", "inline").ok());
@@ -228,6 +233,18 @@ Step Fallocate(const std::string& path, uint64_t offset, uint64_t length, int mo
           mask};
 }
 
+Step CopyRange(const std::string& from, uint64_t from_offset, const std::string& to,
+               uint64_t to_offset, size_t size, Mask mask = {}) {
+  return {"copy_file_range " + from + " at " + std::to_string(from_offset) + " " + to + " at " +
+              std::to_string(to_offset) + " " + std::to_string(size),
+          [=](Filesystem& fs, const Context& ctx) {
+            const auto copied =
+                fs.CopyRange(ctx, Walk(fs, from), from_offset, Walk(fs, to), to_offset, size);
+            EXPECT_TRUE(copied.ok() && *copied == size);
+          },
+          mask};
+}
+
 Step SetXattr(const std::string& path, const std::string& name, size_t size) {
   return {"setxattr " + path + " " + name,
           [=](Filesystem& fs, const Context& ctx) {
@@ -296,13 +313,24 @@ std::vector<Step> AllSteps() {
       Fallocate("inline", 0, kPageSize, kPunch, {"/inline", 0, kPageSize}),
       Fallocate("large", 10, 30 * kPageSize, FALLOC_FL_ZERO_RANGE,
                 {"/large", 10, 10 + 30 * kPageSize}),
-      {"copy_file_range",
-       [](Filesystem& fs, const Context& ctx) {
-         const auto copied =
-             fs.CopyRange(ctx, Walk(fs, "large"), 50, Walk(fs, "other"), 5000, 9 * kPageSize);
-         EXPECT_TRUE(copied.ok() && *copied == 9 * kPageSize);
-       },
-       {"/other", 5000, 5000 + 9 * kPageSize}},
+      CopyRange("large", 50, "other", 5000, 9 * kPageSize, {"/other", 5000, 5000 + 9 * kPageSize}),
+      CopyRange("large", 0, "d/a", 0, 531 * kPageSize),
+      CopyRange("large", 0, "inline", 3 * kPageSize, 3 * kPageSize),
+      CopyRange("large", 5 * kPageSize, "other", 0, 526 * kPageSize),
+      CopyRange("large", 0, "large", 508 * kPageSize, 11 * kPageSize),
+      CopyRange("other", 0, "twin", 9 * kPageSize, 6000),
+      CopyRange("twin", 0, "cap", 0, 9 * kPageSize + 100),
+      Write("twin", 100, 2 * kPageSize),
+      Write("twin", 9 * kPageSize + 100, 10),
+      Write("twin", 9 * kPageSize + 200, 10),
+      Write("twin", 8 * kPageSize, 5 * kPageSize),
+      Truncate("twin", 3 * kPageSize + 1),
+      Truncate("twin", 9 * kPageSize + 101),
+      Fallocate("twin", 10, 3 * kPageSize, kPunch, {"/twin", 10, 10 + 3 * kPageSize}),
+      Fallocate("twin", 9 * kPageSize, 20 * kPageSize, 0),
+      Fallocate("twin", 10, 30 * kPageSize, FALLOC_FL_ZERO_RANGE,
+                {"/twin", 10, 10 + 30 * kPageSize}),
+      Unlink("", "twin"),
       {"setfacl",
        [](Filesystem& fs, const Context& ctx) {
          EXPECT_TRUE(fs.SetXattr(ctx, Walk(fs, "inline"), kAccessAcl, kAcl, 0).ok());
@@ -480,7 +508,8 @@ TEST(CrashInResizeTest, EveryStoreLeavesOneSizeOrTheOther) {
 // next mount shows is the same.
 TEST(CrashInRecoveryTest, EveryStoreOfARecoveryLeavesTheSameState) {
   for (const Step& step : {Unlink("", "other"), Truncate("large", 3), Rename("d", "a", "d", "b"),
-                           Write("inline", 14, 5000)}) {
+                           Write("inline", 14, 5000), Write("twin", 100, 2 * kPageSize),
+                           CopyRange("large", 0, "d/a", 0, 531 * kPageSize)}) {
     SCOPED_TRACE(step.name);
     std::vector<Image> images;
     {
@@ -623,6 +652,12 @@ std::vector<std::pair<Step, Step>> AllPairs() {
       {Truncate("large", 0), Write("d/a", 0, 12 * kPageSize)},
       {Unlink("", "other"), Write("d/a", 0, 4 * kPageSize)},
       {Rename("", "other", "", "inline"), Write("d/b", 0, 5000)},
+      // The same pages, in several files.
+      {Unlink("", "twin"), CopyRange("large", 0, "d/a", 0, 531 * kPageSize)},
+      {CopyRange("large", 0, "d/a", 0, 531 * kPageSize), Unlink("", "twin")},
+      {Truncate("twin", 0), Write("large", 100, 2 * kPageSize)},
+      {Write("twin", 100, 2 * kPageSize), Truncate("large", kPageSize)},
+      {Write("twin", 100, 2 * kPageSize), CopyRange("large", 0, "d/a", 0, 5 * kPageSize)},
       // Nothing in common but the region.
       {Write("inline", 0, 5000), MakeFile("d", "sub2", S_IFDIR | 0755)},
       {Rename("d", "sub", "", "empty"), Truncate("other", 10)},

@@ -70,7 +70,7 @@ struct Call {
   int slot = 0, other_slot = 0;
   int flags = 0;
   unsigned mode = 0, user = 0;
-  off_t offset = 0, length = 0;
+  off_t offset = 0, to_offset = 0, length = 0;
   std::string text{};  // attribute's name or value, bytes to write
 
   std::string Print() const;
@@ -115,7 +115,7 @@ class Maker {
     static const std::pair<Call::Kind, int> kWeights[] = {
         {Call::kOpen, 14},     {Call::kClose, 3},    {Call::kWrite, 14},      {Call::kAppend, 4},
         {Call::kRead, 6},      {Call::kStore, 3},    {Call::kTruncate, 3},    {Call::kFtruncate, 5},
-        {Call::kFallocate, 6}, {Call::kSeek, 4},     {Call::kCopy, 3},        {Call::kMkdir, 8},
+        {Call::kFallocate, 6}, {Call::kSeek, 4},     {Call::kCopy, 6},        {Call::kMkdir, 8},
         {Call::kMknod, 2},     {Call::kSymlink, 3},  {Call::kLink, 5},        {Call::kUnlink, 5},
         {Call::kRmdir, 3},     {Call::kRename, 10},  {Call::kChmod, 4},       {Call::kChown, 3},
         {Call::kUtimens, 3},   {Call::kSetXattr, 4}, {Call::kRemoveXattr, 2}, {Call::kGetXattr, 2},
@@ -135,6 +135,9 @@ class Maker {
     }
     if (call.kind == Call::kFallocate && !allocates_) call.kind = Call::kSeek;
     if (call.kind == Call::kSeek && allocates_) call.kind = Call::kFallocate;
+    // A copy has holes where its source has, which on tmpfs it has not: the holes are filled
+    // first, so where they are cannot be compared either.
+    if (call.kind == Call::kCopy && !allocates_) call.kind = Call::kSeek;
     if ((call.kind == Call::kUnmount || call.kind == Call::kKill) && !OneIn(2))
       call.kind = Call::kStat;
     call.path = Path();
@@ -175,6 +178,12 @@ class Maker {
       }
       case Call::kSeek:
         call.flags = OneIn(2) ? SEEK_DATA : SEEK_HOLE;
+        break;
+      case Call::kCopy:
+        // Whole pages are not copied in the same way.
+        if (!OneIn(3)) call.offset -= call.offset % 4096;
+        if (OneIn(2)) call.length = static_cast<off_t>(Below(1000000));
+        call.to_offset = OneIn(4) ? call.offset / 3 : call.offset / 3 / 4096 * 4096;
         break;
       case Call::kRename: {
         const int flags[] = {0, 0, 0, 1, 2, 4};
@@ -293,7 +302,11 @@ class Runner {
         if (fd >= 0 && (fs_->Fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) return "no file";
         return ErrorText(fs_->Seek(fd, c.offset, c.flags));
       case Call::kCopy:
-        return ErrorText(fs_->CopyRange(fd, c.offset, fds_[c.other_slot], c.offset / 3,
+        if (fd < 0 || fs_->Fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return "no file";
+        if (const int filled = fs_->Fallocate(fd, 0, 0, st.st_size); filled != 0) {
+          return "no holes to fill: " + ErrorText(filled);
+        }
+        return ErrorText(fs_->CopyRange(fd, c.offset, fds_[c.other_slot], c.to_offset,
                                         static_cast<size_t>(c.length)));
       case Call::kMkdir:
         return ErrorText(fs_->Mkdir(c.path, c.mode));
@@ -542,7 +555,7 @@ std::string Call::Print() const {
       break;
     case kCopy:
       out << "copy_file_range(" << fd << ", " << offset << ", fd[" << other_slot << "], "
-          << offset / 3 << ", " << length << ", 0)";
+          << to_offset << ", " << length << ", 0)";
       break;
     case kMkdir:
       out << "mkdir(" << p << ", " << octal(mode) << ")";

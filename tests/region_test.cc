@@ -332,6 +332,34 @@ TEST_F(RegionTest, RefusesEntriesThatAreNone) {
                     live_link_);
 }
 
+// A page may have several entries, if every one says so.
+TEST_F(RegionTest, RefusesToSharePagesThatAreNotMeantToBe) {
+  const uint64_t first = live_link_.offset() + Entry(0), second = live_link_.offset() + Entry(1);
+  const uint64_t entry = file_.Peek(first), shared = format::MakeShared(entry);
+  ExpectRefusedWith(second, entry, "already owns", live_link_);
+  ExpectRefusedWith(second, shared, "already owns", live_link_);
+  file_.Poke(first, shared);
+  EXPECT_GT(UsedPages(file_), 0);  // a flag too many
+  ExpectRefusedWith(second, entry, "already owns", live_link_);
+  ExpectRefusedWith(second, shared | 1, "malformed", live_link_);
+  ExpectRefusedWith(second, shared | format::kHole << 5, "malformed", live_link_);
+  ExpectRefusedWith(second, format::MakeShared(format::MakeEntry(live_object_)), "already owns",
+                    live_link_);
+  ExpectRefusedWith(second, format::MakeShared(format::MakeEntry(Pfn(kPages + 1))),
+                    "beyond the end", live_link_);
+  ExpectRefusedWith(live_table_.offset() + Entry(1),
+                    format::MakeShared(format::MakeEntry(live_object_)), "malformed", live_table_);
+  ExpectRefusedWith(saved_link_.offset() + Entry(0), entry, "already owns", saved_link_);
+  ExpectRefusedWith(saved_link_.offset() + Entry(0), shared, "malformed", saved_link_);
+  const uint64_t flags = live_object_.offset() + offsetof(format::ObjectHeader, flags);
+  ExpectRefusedWith(flags, format::kPagesAreMetadata, "malformed", live_link_);
+  const int64_t used = UsedPages(file_);
+  file_.Poke(second, shared);
+  EXPECT_EQ(UsedPages(file_), used);
+  auto region = OpenRegion(file_).value();
+  EXPECT_TRUE(region->space().Shared(format::EntryPfn(entry)));
+}
+
 TEST_F(RegionTest, RefusesLinksOutOfOrder) {
   ExpectRefusedWith(live_link_.offset() + 8, 3, "is not aligned", live_link_);
   ExpectRefusedWith(live_table_.offset() + 8, 510, "out of order", live_table_);

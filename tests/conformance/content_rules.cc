@@ -496,6 +496,34 @@ TEST_F(ContentRules, CopyRangeWithinAFile) {
   EXPECT_EQ(Text("f"), Pattern(10000) + Pattern(10000));
   EXPECT_EQ(fs().CopyRange(fd, 0, fd, 5000, 10000), -EINVAL);
   EXPECT_EQ(fs().CopyRange(fd, 0, fd, 20000, 10), 10);
+  // What the copy adds to the file is not copied.
+  EXPECT_EQ(fs().CopyRange(fd, 20000, fd, 30000, 10000), 10);
+  EXPECT_EQ(Of("f").st_size, 30010);
+}
+
+// Whole pages, and what is done to a file that has them from another.
+TEST_F(ContentRules, ACopyAndItsSourceGoTheirOwnWays) {
+  const std::string text = Pattern(40000);
+  MakeFile("a", text);
+  MakeFile("b", "");
+  MakeFile("c", std::string(50000, 'c'));
+  Settle();
+  const int a = Open("a"), b = Open("b"), c = Open("c");
+  EXPECT_EQ(fs().CopyRange(a, 0, b, 0, 50000), 40000);
+  EXPECT_EQ(fs().CopyRange(a, 0, c, 0, 50000), 40000);
+  EXPECT_EQ(Of("b").st_size, 40000);
+  EXPECT_GE(Of("b").st_blocks, 40000 / 512);
+  EXPECT_EQ(fs().Write(a, "A", 10), 1);
+  EXPECT_EQ(fs().Write(b, "B", 20000), 1);
+  EXPECT_EQ(fs().Ftruncate(c, 39000), 0);
+  Settle();
+  std::string expected = text;
+  expected[10] = 'A';
+  EXPECT_TRUE(Text("a") == expected);
+  expected = text;
+  expected[20000] = 'B';
+  EXPECT_TRUE(Text("b") == expected);
+  EXPECT_TRUE(Text("c") == text.substr(0, 39000));
 }
 
 TEST_F(ContentRules, WhatCopyRangeRefuses) {
