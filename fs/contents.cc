@@ -50,19 +50,19 @@ Result<ReadAnswer> Filesystem::Read(Ino ino, uint64_t offset, size_t size) {
 }
 
 Result<size_t> Filesystem::Write(const Context& context, Ino ino, uint64_t offset,
-                                 absl::Span<const std::byte> bytes) {
+                                 absl::Span<const std::byte> bytes, Times times) {
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
-  return WriteTo(context, inode.get(), offset, bytes);
+  return WriteTo(context, inode.get(), offset, bytes, times);
 }
 
 Result<size_t> Filesystem::WriteTo(const Context& context, Inode* inode, uint64_t offset,
-                                   absl::Span<const std::byte> bytes) {
+                                   absl::Span<const std::byte> bytes, Times times) {
   bool dropped = false;
   const Result<size_t> written = [&] {
     WriterLock lock(&inode->mu);
-    return WriteLocked(context, inode, offset, bytes, &dropped);
+    return WriteLocked(context, inode, offset, bytes, times, &dropped);
   }();
   if (dropped && privileges_dropped_) privileges_dropped_(inode->ino());
   return written;
@@ -77,7 +77,8 @@ Result<bool> Filesystem::PrepareWrite(const Context& context, Inode* inode, Chan
 }
 
 Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uint64_t offset,
-                                       absl::Span<const std::byte> bytes, bool* dropped) {
+                                       absl::Span<const std::byte> bytes, Times times,
+                                       bool* dropped) {
   if (inode->is_directory()) return Errno{EISDIR};
   if (!inode->is_regular()) return Errno{EINVAL};
   if (const int error = CheckRange(offset, bytes.size()); error != 0) return Errno{error};
@@ -87,7 +88,7 @@ Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uin
   if (!drops.ok()) return drops.as_errno();
   const Result<size_t> written = FileData(region_, inode).Write(&change, offset, bytes);
   if (!written.ok()) return written;
-  change.Modified(inode, context.now);
+  if (times == Times::kModify) change.Modified(inode, context.now);
   change.Commit();
   *dropped = *drops;
   return written;

@@ -236,9 +236,19 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
     const bool copies = SeenByOthers(at / kPageSize);
     const uint64_t entry = pages.Get(at / kPageSize);
     if (format::IsPage(entry) && !copies) {
-      const size_t n = std::min<size_t>(bytes.size() - done, kPageSize - at % kPageSize);
-      std::memcpy(region_->mapping().WritableAt(format::EntryPfn(entry)) + at % kPageSize,
-                  bytes.data() + done, n);
+      // Pages that follow one another at once.
+      const Pfn first = format::EntryPfn(entry);
+      uint64_t count = 1;
+      for (uint64_t i = at / kPageSize + 1; i * kPageSize < end; ++i, ++count) {
+        if (pages.Get(i) != format::MakeEntry(first + count)) break;
+      }
+      const size_t n = std::min<size_t>(bytes.size() - done, count * kPageSize - at % kPageSize);
+      const iovec iov{const_cast<std::byte*>(bytes.data() + done), n};
+      const absl::Status s = region_->backing().Write(first.offset() + at % kPageSize, {&iov, 1});
+      if (!s.ok()) {
+        error = ToErrno(s).value;
+        break;
+      }
       done += n;
       continue;
     }

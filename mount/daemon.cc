@@ -100,13 +100,17 @@ std::string FuseOptions(const MountOptions& options, const std::string& region) 
   return absl::StrJoin(list, ",");
 }
 
-// The kernel reads ahead 128 KiB of a FUSE file unless it is told otherwise, which
-// only root may do, and only once the kernel has set the mount up.  It must not
-// touch the mount itself: an umount would find it busy.
-void RaiseReadAhead(const std::string& mount_point) {
+// The kernel reads ahead 128 KiB of a FUSE file, and keeps 1 % of what it keeps for disks,
+// unless it is told otherwise, which only root may do, and only once the kernel has set
+// the mount up.  It must not touch the mount itself: an umount would find it busy.
+void RaiseLimits(const MountOptions& options) {
   for (const MountEntry& m : PkramfsMounts()) {
-    if (m.mount_point != mount_point) continue;
-    std::ofstream(absl::StrCat("/sys/class/bdi/", m.device, "/read_ahead_kb")) << kReadAheadKiB;
+    if (m.mount_point != options.mount_point) continue;
+    const std::string bdi = absl::StrCat("/sys/class/bdi/", m.device);
+    std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
+    if (!options.writeback) continue;
+    std::ofstream(bdi + "/max_ratio") << 100;
+    std::ofstream(bdi + "/strict_limit") << 0;
   }
 }
 
@@ -175,6 +179,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   server.region = file->region();
   server.node = options.node;
   server.export_handles = options.export_handles;
+  server.writeback = options.writeback;
   std::atomic<bool> interrupted = false;
   Session* running = nullptr;
   server.ready = [&] {
@@ -185,7 +190,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
       running->End();
     }
   };
-  server.connected = [&] { RaiseReadAhead(options.mount_point); };
+  server.connected = [&] { RaiseLimits(options); };
   absl::StatusOr<std::unique_ptr<Session>> session =
       Session::Mount(FuseOptions(options, file->path()), options.mount_point, &server);
   if (!session.ok()) return session.status();

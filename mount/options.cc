@@ -97,6 +97,10 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
     options->export_handles = name == "export";
     return absl::OkStatus();
   }
+  if (!has_value && name == "writeback") {
+    options->writeback = true;
+    return absl::OkStatus();
+  }
   if (!has_value && name == "remount") {
     return absl::InvalidArgumentError(
         "option remount: a FUSE filesystem cannot be remounted in place: unmount it and mount it "

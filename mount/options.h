@@ -26,12 +26,13 @@ struct MountOptions {
   bool lock_memory = false;
   bool export_handles = true;  // file handles find what the kernel does not know any more
   bool read_only = false;
+  bool writeback = false;         // the kernel keeps written pages until it is made to send them
   std::vector<std::string> fuse;  // options that the kernel and libfuse take
 
   // Says of options that none but size= and nr_inodes= are given.
   bool OnlySizes() const {
     return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && export_handles &&
-           fuse.empty();
+           !writeback && fuse.empty();
   }
 };
 

@@ -148,6 +148,7 @@ void Init(void* userdata, fuse_conn_info* conn) {
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
                                        FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                        FUSE_CAP_SPLICE_MOVE | FUSE_CAP_HANDLE_KILLPRIV);
+  if (server->writeback) conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
   conn->max_write = kMaxRequest;
   conn->max_readahead = kMaxRequest;
   conn->max_background = 64;
@@ -424,8 +425,12 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
   Context context = ContextOf(req);
   // Pages that the kernel writes back have no writer whose rights could be asked.
   if (fi->writepage) context.uid = 0;
-  const Result<size_t> written = fs->Write(context, ino, static_cast<uint64_t>(offset),
-                                           {reinterpret_cast<const std::byte*>(bytes), size});
+  // When it was that they were written, the kernel then says itself.
+  const bool timeless = fi->writepage && ServerOf(req)->writeback;
+  const Result<size_t> written =
+      fs->Write(context, ino, static_cast<uint64_t>(offset),
+                {reinterpret_cast<const std::byte*>(bytes), size},
+                timeless ? Filesystem::Times::kKeep : Filesystem::Times::kModify);
   if (written.ok()) {
     fuse_reply_write(req, *written);
   } else {
@@ -441,8 +446,13 @@ void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
 }
 
 void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
-  const Result<uint64_t> found =
-      Begin(req, Request::kSeek)->Seek(ino, static_cast<uint64_t>(offset), whence);
+  Filesystem* const fs = Begin(req, Request::kSeek);
+  if (ServerOf(req)->writeback) {
+    // What the kernel still keeps would be holes here: it says itself that there are none.
+    fuse_reply_err(req, ENOSYS);
+    return;
+  }
+  const Result<uint64_t> found = fs->Seek(ino, static_cast<uint64_t>(offset), whence);
   if (found.ok()) {
     fuse_reply_lseek(req, static_cast<off_t>(*found));
   } else {

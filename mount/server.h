@@ -22,6 +22,7 @@ struct Server {
   pkram::Region* region = nullptr;
   std::string node;
   bool export_handles = true;
+  bool writeback = false;
   std::function<void()> ready;      // called when the kernel has begun to ask
   std::function<void()> connected;  // called once, when it has taken our answer
   std::once_flag connected_once;

@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "pkram/backing_kinds.h"
 
@@ -179,6 +180,15 @@ int LockHolder(int fd) {
     if (ino == st.st_ino && makedev(maj, min) == st.st_dev) return pid;
   }
   return 0;
+}
+
+absl::Status Backing::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
+  static constexpr char kZeros[kPageSize] = {};
+  absl::InlinedVector<iovec, 8> all(bytes.begin(), bytes.end());
+  uint64_t end = offset;
+  for (const iovec& v : all) end += v.iov_len;
+  all.push_back({const_cast<char*>(kZeros), (kPageSize - end % kPageSize) % kPageSize});
+  return Write(offset, all);
 }
 
 }  // namespace pkram

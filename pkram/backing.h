@@ -48,10 +48,11 @@ class Backing {
   // What they hold is unspecified.
   virtual absl::Status Reserve(PageRun run) = 0;
 
-  // Fills pages that nothing reaches, cheaper than by storing to a mapping:
-  // `bytes` go to `offset` and on, zeros to the rest of the last page.
-  // RESOURCE_EXHAUSTED as above.
-  virtual absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes) = 0;
+  // Writes `bytes` to `offset` and on, cheaper than by storing to a mapping whose pages
+  // have not been touched.  Pages that do not exist come to be.  RESOURCE_EXHAUSTED as above.
+  virtual absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) = 0;
+  // The same, and zeros to the rest of the last page: for pages that nothing reaches.
+  absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes);
 
   // Makes pages that nothing reaches exist, all zeros.  RESOURCE_EXHAUSTED as above.
   virtual absl::Status FillZeros(PageRun run) = 0;

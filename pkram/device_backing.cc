@@ -46,13 +46,10 @@ class DeviceBacking final : public Backing {
 
   absl::Status Reserve(PageRun) override { return absl::OkStatus(); }
 
-  absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes) override {
+  absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     for (const iovec& v : bytes) {
       std::memcpy(all_.data() + offset, v.iov_base, v.iov_len);
       offset += v.iov_len;
-    }
-    if (const uint64_t tail = offset % kPageSize; tail != 0) {
-      std::memset(all_.data() + offset, 0, kPageSize - tail);
     }
     return absl::OkStatus();
   }

@@ -49,14 +49,8 @@ class FileBacking final : public Backing {
     return IoStatus(name(), "fallocate", errno);
   }
 
-  absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes) override {
-    static constexpr char kZeros[kPageSize] = {};
+  absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     absl::InlinedVector<iovec, 16> vec(bytes.begin(), bytes.end());
-    uint64_t end = offset;
-    for (const iovec& v : vec) end += v.iov_len;
-    if (const uint64_t tail = end % kPageSize; tail != 0) {
-      vec.push_back({const_cast<char*>(kZeros), kPageSize - tail});
-    }
     absl::Span<iovec> iov = absl::MakeSpan(vec);
     while (!iov.empty()) {
       const ssize_t n = pwritev(fd_, iov.data(), static_cast<int>(std::min<size_t>(iov.size(), 64)),

@@ -456,6 +456,7 @@ std::vector<std::unique_ptr<Candidate>> Candidates(const std::string& work) {
   std::vector<std::unique_ptr<Candidate>> all;
   all.push_back(std::make_unique<Tmpfs>("tmpfs", work));
   all.push_back(std::make_unique<Pkramfs>("pkramfs", work, "size=4g"));
+  all.push_back(std::make_unique<Pkramfs>("writeback", work, "size=4g,writeback"));
   const auto peer = [&](const std::string& name, const std::vector<std::string>& command) {
     if (Installed(command[0])) {
       all.push_back(std::make_unique<Peer>(name, work, command));
@@ -499,12 +500,13 @@ class Workplace {
 
 int Main(int argc, char** argv) {
   int rounds = 5;
-  std::string json_path, repository, only;
+  std::string json_path, repository;
+  std::vector<std::string> only;
   CLI::App app("Compares pkramfs with tmpfs and other FUSE filesystems.", "compare");
   app.add_option("--rounds", rounds, "How often each is measured")->capture_default_str();
   app.add_option("--json", json_path, "Where to write all samples");
   app.add_option("--repository", repository, "A git repository to clone")->required();
-  app.add_option("--only", only, "Leave out candidates whose name is not this (and tmpfs)");
+  app.add_option("--only", only, "Leave out candidates but these (and tmpfs)");
   CLI11_PARSE(app, argc, argv);
 
   const Workplace workplace;
@@ -516,7 +518,8 @@ int Main(int argc, char** argv) {
         source + "/repository");
   std::vector<std::unique_ptr<Candidate>> candidates = Candidates(work);
   std::erase_if(candidates, [&](const auto& c) {
-    return !only.empty() && c->name() != "tmpfs" && c->name() != only;
+    return !only.empty() && c->name() != "tmpfs" &&
+           std::find(only.begin(), only.end(), c->name()) == only.end();
   });
   TouchMemory(size_t{6} << 30);
   std::map<std::string, std::map<std::string, std::vector<Sample>>> results;  // work, candidate
