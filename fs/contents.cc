@@ -90,6 +90,7 @@ Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uin
   if (!written.ok()) return written;
   if (times == Times::kModify) change.Modified(inode, context.now);
   change.Commit();
+  if (*written < bytes.size()) FileData(region_, inode).Trim();  // a link without a page
   *dropped = *drops;
   return written;
 }
@@ -175,9 +176,10 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
     const uint64_t at = from_offset + done, to_at = to_offset + done;
     const size_t left = size - done;
     Result<size_t> step = SharePages(context, source.get(), at, target.get(), to_at, left);
-    if (step.ok() && *step == 0) {
+    // Sharing takes lists, for which there may be no space where bytes have theirs already.
+    if (step.error() == ENOSPC || (step.ok() && *step == 0)) {
       // Only as far as to where the next whole page may begin.
-      const bool aligned = at % kPageSize == to_at % kPageSize;
+      const bool aligned = at % kPageSize == to_at % kPageSize && at % kPageSize != 0;
       const size_t most = aligned ? kPageSize - at % kPageSize : kPiece;
       step = CopyBytes(context, source.get(), at, target.get(), to_at, std::min(left, most));
       if (step.ok()) copied += *step;

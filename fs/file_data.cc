@@ -91,7 +91,10 @@ Result<void> FileData::MoveToPages(Change* change) {
   if (const uint64_t size = inode_->size(); size > 0) {
     const auto* const area = reinterpret_cast<const std::byte*>(inode_->record().inline_area);
     const Result<size_t> filled = FillFresh(0, {area, size});
-    if (!filled.ok()) return filled.as_errno();
+    if (!filled.ok()) {
+      Trim();  // a link without a page
+      return filled.as_errno();
+    }
     change->SetAllocatedEnd(inode_, 1);
   }
   change->SetInline(inode_, false);
@@ -111,16 +114,22 @@ bool FileData::SeenByOthers(uint64_t index) {
   return false;
 }
 
-// Gives a page that others see, too, a copy that only this file sees.
-Result<void> FileData::MakeOwn(uint64_t index, pkram::Urgency urgency) {
+// When there is no space for a copy: whether no other file has the page any more, once
+// those who read it have been answered.
+bool FileData::AwaitAlone(uint64_t index) {
+  inode_->mu.AssertHeld();
+  return region_->space().AwaitReaders(format::EntryPfn(inode_->pages().Get(index))) &&
+         !SeenByOthers(index);
+}
+
+// Gives a page that others see, too, a copy that only this file sees.  ENOSPC.
+Result<void> FileData::MakeOwn(uint64_t index) {
+  inode_->mu.AssertHeld();
   if (inline_ || !SeenByOthers(index)) return {};
-  const absl::StatusOr<Pfn> own = region_->space().AllocateMetadata(urgency);
-  if (!own.ok()) return ToErrno(own.status());
-  const uint64_t* const word = inode_->pages().ExistingWord(index);
-  const Pfn shared = format::EntryPfn(*word);
-  std::memcpy(region_->mapping().WritableAt(*own), region_->mapping().At(shared), kPageSize);
-  region_->journal().Publish(word, format::MakeEntry(*own));
-  region_->space().Retire({{shared, 1}});
+  const Pfn shared = format::EntryPfn(inode_->pages().Get(index));
+  const std::byte* const bytes = region_->mapping().At(shared);
+  const Result<size_t> filled = FillFresh(index * kPageSize, {bytes, kPageSize});
+  if (!filled.ok() && !AwaitAlone(index)) return filled.as_errno();
   return {};
 }
 
@@ -259,6 +268,7 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
     }
     const size_t n = std::min(end, fresh_end * kPageSize) - at;
     const Result<size_t> filled = FillFresh(at, bytes.subspan(done, n));
+    if (!filled.ok() && copies && AwaitAlone(at / kPageSize)) continue;
     if (!filled.ok()) {
       error = filled.error();
       break;
@@ -389,7 +399,9 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
     const uint64_t stop = std::min(last - base, kLinkEntries);
     for (uint64_t k = first > base ? first - base : 0; k < stop; ++k) {
       const uint64_t index = base + k;
-      if (format::IsPage((*entries)[k]) && !replaces(index)) continue;
+      // A run that was taken is for pages that follow one another, whoever has let go of one
+      // of them meanwhile.
+      if (fresh.count == 0 && format::IsPage((*entries)[k]) && !replaces(index)) continue;
       if (fresh.count == 0) {
         uint64_t want = std::max<uint64_t>(1, pages.FindPage(index, last) - index);
         while (index + want < last && replaces(index + want)) ++want;
@@ -437,13 +449,12 @@ Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) 
   const uint64_t first = PagesFor(offset);
   const uint64_t last = end / kPageSize;
   pkram::LinkMap& pages = inode_->pages();
-  // Punching makes space, so it may use what is kept for that.
   for (const uint64_t edge : {offset, end}) {
     if (edge % kPageSize == 0) continue;
-    const auto r = MakeOwn(edge / kPageSize, pkram::Urgency::kMakesSpace);
-    if (!r.ok()) return r;
+    if (const auto r = MakeOwn(edge / kPageSize); !r.ok()) return r;
   }
   if (first < last && pages.FindPage(first, last) < last) {
+    // This makes space, so it may use what is kept for that.
     const auto next = [&](uint64_t number) { return pages.NextLink(number, last); };
     const auto clear = [&](uint64_t base, Entries* entries) -> Result<void> {
       const uint64_t from = std::max(first, base) - base;
@@ -531,14 +542,11 @@ uint64_t FileData::FindHole(uint64_t offset) {
 
 void FileData::Trim() {
   inode_->mu.AssertHeld();
-  std::vector<PageRun> runs;
+  pkram::Retiring retiring(&region_->space());
   pkram::LinkMap& pages = inode_->pages();
   const uint64_t links = pages.links();
-  pages.Truncate(inode_->header().allocated_end, &runs);
-  uint64_t freed = 0;
-  for (const PageRun& run : runs) freed += run.count;
-  inode_->AddAllocated(-static_cast<int64_t>(freed - (links - pages.links())));
-  region_->space().Retire(std::move(runs));
+  pages.Truncate(inode_->header().allocated_end, &retiring);
+  inode_->AddAllocated(-static_cast<int64_t>(retiring.total() - (links - pages.links())));
 }
 
 }  // namespace pkramfs

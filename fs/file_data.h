@@ -57,7 +57,8 @@ class FileData {
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);
   bool SeenByOthers(uint64_t index);
-  Result<void> MakeOwn(uint64_t index, pkram::Urgency urgency = pkram::Urgency::kNormal);
+  bool AwaitAlone(uint64_t index);
+  Result<void> MakeOwn(uint64_t index);
   void Zero(uint64_t offset, uint64_t end);
   Result<void> ZeroBehindEnd(uint64_t up_to);
   Result<size_t> FillFresh(uint64_t offset, absl::Span<const std::byte> bytes);

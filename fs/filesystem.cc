@@ -138,10 +138,9 @@ bool Filesystem::Thaw() {
 }
 
 void Filesystem::ReclaimNow(const Inode& inode) {
-  std::vector<pkram::PageRun> runs;
-  pkram::CollectObject(region_->mapping(), inode.page(), &runs);
   table_.Clear(inode.ino(), inode.generation());
-  region_->space().Retire(std::move(runs));
+  pkram::Retiring retiring(&region_->space());
+  pkram::CollectObject(region_->mapping(), inode.page(), &retiring);
 }
 
 Result<Attr> Filesystem::ReplyWith(const InodeRef& inode) {

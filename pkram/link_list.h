@@ -2,10 +2,12 @@
 #ifndef PKRAM_LINK_LIST_H_
 #define PKRAM_LINK_LIST_H_
 
+#include <utility>
 #include <vector>
 
 #include "pkram/format.h"
 #include "pkram/mapping.h"
+#include "pkram/space.h"
 #include "pkram/types.h"
 
 namespace pkram {
@@ -39,8 +41,36 @@ inline void AddRun(std::vector<PageRun>* runs, Pfn first, uint64_t count = 1) {
   }
 }
 
+// Retires what is added to it, in pieces: a list may have more entries than memory.
+class Retiring {
+ public:
+  explicit Retiring(Space* space) : space_(space) {}
+  ~Retiring() { space_->Retire(std::move(runs_)); }
+  Retiring(const Retiring&) = delete;
+  Retiring& operator=(const Retiring&) = delete;
+
+  void Add(Pfn first, uint64_t count = 1) {
+    constexpr size_t kPiece = 1 << 16;
+    if (runs_.size() == kPiece) space_->Retire(std::exchange(runs_, {}));
+    AddRun(&runs_, first, count);
+    total_ += count;
+  }
+  // Pages added so far.
+  uint64_t total() const { return total_; }
+
+ private:
+  Space* const space_;
+  std::vector<PageRun> runs_;
+  uint64_t total_ = 0;
+};
+
+inline void AddRun(Retiring* retiring, Pfn first, uint64_t count = 1) {
+  retiring->Add(first, count);
+}
+
 // Adds the links of a list, and the pages they point at, to `runs`.
-inline void CollectList(const Mapping& mapping, uint64_t head, std::vector<PageRun>* runs) {
+template <typename Runs>
+void CollectList(const Mapping& mapping, uint64_t head, Runs* runs) {
   ForEachLink(mapping, head, [&](const format::Link& link) {
     ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
       AddRun(runs, format::EntryPfn(entry), uint64_t{1} << format::EntryOrder(entry));
@@ -50,7 +80,8 @@ inline void CollectList(const Mapping& mapping, uint64_t head, std::vector<PageR
 }
 
 // Adds an object's page and everything it reaches.
-inline void CollectObject(const Mapping& mapping, Pfn object, std::vector<PageRun>* runs) {
+template <typename Runs>
+void CollectObject(const Mapping& mapping, Pfn object, Runs* runs) {
   const auto& header = mapping.At<format::Object>(object)->header;
   CollectList(mapping, header.pages, runs);
   CollectList(mapping, header.bytes, runs);

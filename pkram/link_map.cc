@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "pkram/link_list.h"
-
 namespace pkram {
 
 using format::kLinkEntries;
@@ -48,31 +46,6 @@ absl::StatusOr<const uint64_t*> LinkMap::Word(uint64_t index) {
     region_->journal().Publish(&link->entry[first_unused], format::MakeHole());
   }
   return &link->entry[place];
-}
-
-void LinkMap::Truncate(uint64_t end, std::vector<PageRun>* runs) {
-  const uint64_t keep = (end + kLinkEntries - 1) / kLinkEntries;  // links
-  const auto cut = links_.lower_bound(keep);
-  if (cut != links_.end()) {
-    const uint64_t* const before = cut == links_.begin() ? head_ : &std::prev(cut)->second->next;
-    region_->journal().Publish(before, 0);
-    for (auto it = cut; it != links_.end(); ++it) {
-      ForEachPageEntry(*it->second,
-                       [&](uint64_t, uint64_t entry) { AddRun(runs, format::EntryPfn(entry)); });
-      AddRun(runs, region_->mapping().PfnOf(it->second));
-    }
-    links_.erase(cut, links_.end());
-  }
-  if (end % kLinkEntries == 0) return;
-  const auto partial = links_.find(end / kLinkEntries);
-  if (partial == links_.end()) return;
-  const Link& link = *partial->second;
-  for (uint64_t k = kLinkEntries; k > end % kLinkEntries; --k) {
-    const uint64_t entry = link.entry[k - 1];
-    if (entry == 0) continue;
-    region_->journal().Publish(&link.entry[k - 1], 0);
-    if (format::IsPage(entry)) AddRun(runs, format::EntryPfn(entry));
-  }
 }
 
 const uint64_t* LinkMap::Joint(uint64_t from) const {

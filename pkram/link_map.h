@@ -10,12 +10,14 @@
 #define PKRAM_LINK_MAP_H_
 
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "absl/container/btree_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pkram/format.h"
+#include "pkram/link_list.h"
 #include "pkram/region.h"
 #include "pkram/types.h"
 
@@ -36,9 +38,11 @@ class LinkMap {
   const uint64_t* ExistingWord(uint64_t index) const;
 
   // Clears all entries at and behind `end`; what they held, and the links that
-  // are empty now, go to `runs`.
+  // are empty now, go to `runs`
+  // (see AddRun).
   // REQUIRES: they are garbage already (behind the object's allocated end).
-  void Truncate(uint64_t end, std::vector<PageRun>* runs);
+  template <typename Runs>
+  void Truncate(uint64_t end, Runs* runs);
 
   // Swaps the links numbered [from, to) (entry i is link i / 510's) for others that were
   // built beside them, in one word: storing Tail's value behind the new links and the
@@ -84,6 +88,33 @@ class LinkMap {
   const uint64_t* const head_;
   absl::btree_map<uint64_t, const format::Link*> links_;  // by index / 510
 };
+
+template <typename Runs>
+void LinkMap::Truncate(uint64_t end, Runs* runs) {
+  using format::kLinkEntries;
+  const uint64_t keep = (end + kLinkEntries - 1) / kLinkEntries;  // links
+  const auto cut = links_.lower_bound(keep);
+  if (cut != links_.end()) {
+    const uint64_t* const before = cut == links_.begin() ? head_ : &std::prev(cut)->second->next;
+    region_->journal().Publish(before, 0);
+    for (auto it = cut; it != links_.end(); ++it) {
+      ForEachPageEntry(*it->second,
+                       [&](uint64_t, uint64_t entry) { AddRun(runs, format::EntryPfn(entry)); });
+      AddRun(runs, region_->mapping().PfnOf(it->second));
+    }
+    links_.erase(cut, links_.end());
+  }
+  if (end % kLinkEntries == 0) return;
+  const auto partial = links_.find(end / kLinkEntries);
+  if (partial == links_.end()) return;
+  const format::Link& link = *partial->second;
+  for (uint64_t k = kLinkEntries; k > end % kLinkEntries; --k) {
+    const uint64_t entry = link.entry[k - 1];
+    if (entry == 0) continue;
+    region_->journal().Publish(&link.entry[k - 1], 0);
+    if (format::IsPage(entry)) AddRun(runs, format::EntryPfn(entry));
+  }
+}
 
 }  // namespace pkram
 

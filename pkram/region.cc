@@ -483,7 +483,7 @@ absl::Status Region::PublishNode(Pfn pfn) {
 }
 
 void Region::RemoveNode(Pfn pfn) {
-  std::vector<PageRun> runs;
+  Retiring retiring(space_.get());
   {
     MutexLock lock(&nodes_mu_);
     const uint64_t* word = &super().nodes;
@@ -496,13 +496,12 @@ void Region::RemoveNode(Pfn pfn) {
     journal_->Publish(word, node->next);
     ForEachLink(*mapping_, node->objects, [&](const format::Link& link) {
       ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
-        CollectObject(*mapping_, format::EntryPfn(entry), &runs);
+        CollectObject(*mapping_, format::EntryPfn(entry), &retiring);
       });
-      AddRun(&runs, mapping_->PfnOf(&link));
+      AddRun(&retiring, mapping_->PfnOf(&link));
     });
-    AddRun(&runs, pfn);
+    AddRun(&retiring, pfn);
   }
-  space_->Retire(std::move(runs));
 }
 
 }  // namespace pkram

@@ -190,8 +190,17 @@ void Space::Share(absl::Span<const PageRun> runs) {
 
 bool Space::Shared(Pfn pfn) const {
   MutexLock lock(&mu_);
-  if (map_.references().Shared(pfn)) return true;
-  return !pins_.empty() && pins_.begin()->first <= unshared_;
+  return map_.references().Shared(pfn) || ReadersMaySee();
+}
+
+bool Space::AwaitReaders(Pfn pfn) {
+  const auto deadline = std::chrono::steady_clock::now() + patience_;
+  MutexLock lock(&mu_);
+  while (!map_.references().Shared(pfn)) {
+    if (!ReadersMaySee()) return true;
+    if (!freed_.WaitUntil(&mu_, deadline)) return !ReadersMaySee();
+  }
+  return false;
 }
 
 std::vector<PageRun> Space::Exhume() {
@@ -263,6 +272,7 @@ void Space::Leave(uint64_t epoch) {
     if (--it->second == 0) pins_.erase(it);
     dead = Exhume();
   }
+  if (dead.empty()) freed_.NotifyAll();  // AwaitReaders
   Bury(std::move(dead));
 }
 

@@ -57,6 +57,9 @@ class Space {
   // Whether what is stored to the page may be seen by other entries than the one whose
   // lock is held exclusively, or by a reader who found it by another that is no more.
   bool Shared(Pfn pfn) const;
+  // Waits for such readers, as long as for limbo; false when other entries are left, or
+  // the readers did not leave.
+  bool AwaitReaders(Pfn pfn);
 
   // Holds back the reuse of every page that is reachable now.  Taken under the
   // lock that makes the page reachable, kept while no lock is.
@@ -115,9 +118,7 @@ class Space {
   // The size of a region whose pages in use are these.
   static Size SizeFor(const PageMap& map, uint64_t pages);
 
-  // The least is what it takes to make space once: a range's first and last link, and a
-  // copy of its first and last page if they are shared.
-  static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 4 : 16; }
+  static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 2 : 16; }
 
  private:
   struct Grave {
@@ -125,6 +126,9 @@ class Space {
     std::vector<PageRun> runs;
   };
 
+  bool ReadersMaySee() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return !pins_.empty() && pins_.begin()->first <= unshared_;
+  }
   uint64_t Enter();
   void Leave(uint64_t epoch);
   PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);

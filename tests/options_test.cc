@@ -24,7 +24,8 @@ TEST(SizeTest, AsTmpfsSpellsThem) {
 
 TEST(MountOptionsTest, OursAreTakenAndTheOthersPassedOn) {
   MountOptions options;
-  ASSERT_EQ(ApplyMountOptions("size=2m,nr_inodes=10k,mode=750,uid=7,gid=8,pkram=db,mlock,noexport",
+  ASSERT_EQ(ApplyMountOptions("size=2m,nr_inodes=10k,mode=750,uid=7,gid=8,pkram=db,mlock,noexport,"
+                              "writeback",
                               kMemory, &options),
             absl::OkStatus());
   ASSERT_EQ(ApplyMountOptions("ro,noexec,,allow_other,defaults,nofail,x-systemd.automount,user",
@@ -35,6 +36,7 @@ TEST(MountOptionsTest, OursAreTakenAndTheOthersPassedOn) {
   EXPECT_EQ(options.mode, 0750u);
   EXPECT_EQ(options.uid, 7u);
   EXPECT_EQ(options.gid, 8u);
+  EXPECT_TRUE(options.writeback);
   EXPECT_EQ(options.node, "db");
   EXPECT_TRUE(options.lock_memory);
   EXPECT_EQ(options.fuse, (std::vector<std::string>{"ro", "noexec", "allow_other"}));

@@ -48,6 +48,53 @@ TEST_F(RemountTest, ARealTreeComesBackAfterUnmountAndAfterKill) {
   EXPECT_EQ(Statistics()["pages"]["data"], 0);
 }
 
+// With writeback, what was written counts at fsync, close, msync and unmount.
+TEST_F(RemountTest, WritebackCountsAtItsPoints) {
+  Mount("size=256m,writeback");
+  const std::string text(3 << 20, 'w');
+  const struct {
+    const char* name;
+    std::function<void(int)> point;
+  } points[] = {
+      {"fsync", [](int fd) { EXPECT_EQ(fsync(fd), 0); }},
+      {"fdatasync", [](int fd) { EXPECT_EQ(fdatasync(fd), 0); }},
+      {"close", [](int fd) { EXPECT_EQ(close(fd), 0); }},
+      {"unmount",
+       [this](int fd) {
+         close(fd);
+         Unmount();
+         Mount("writeback");
+       }},
+  };
+  for (const auto& [name, point] : points) {
+    SCOPED_TRACE(name);
+    const std::string path = mount_ + "/" + name;
+    // Not O_WRONLY: what is created so is not cached at all.
+    const int fd = open(path.c_str(), O_CREAT | O_RDWR, 0644);
+    for (size_t at = 0; at < text.size(); at += 1000) {
+      const size_t n = std::min<size_t>(1000, text.size() - at);
+      ASSERT_EQ(write(fd, text.data() + at, n), static_cast<ssize_t>(n));
+    }
+    struct stat now, then;
+    // Nothing of it is a hole, wherever it is.
+    EXPECT_EQ(lseek(fd, 0, SEEK_HOLE), static_cast<off_t>(text.size()));
+    EXPECT_EQ(lseek(fd, 5, SEEK_DATA), 5);
+    point(fd);
+    ASSERT_EQ(stat(path.c_str(), &now), 0);
+    Kill();
+    close(fd);
+    Mount("writeback");
+    EXPECT_TRUE(Slurp(path) == text);
+    ASSERT_EQ(stat(path.c_str(), &then), 0);
+    EXPECT_EQ(then.st_size, now.st_size);
+    // fdatasync promises the contents only.
+    if (std::string_view(name) == "close" || std::string_view(name) == "fsync") {
+      EXPECT_EQ(then.st_mtim.tv_sec, now.st_mtim.tv_sec);
+      EXPECT_EQ(then.st_mtim.tv_nsec, now.st_mtim.tv_nsec);
+    }
+  }
+}
+
 TEST_F(RemountTest, TheSecondMountWaitsForTheSealOfTheFirst) {
   Mount();
   ASSERT_EQ(Shell("cp -r /usr/include/linux " + mount_).status, 0);

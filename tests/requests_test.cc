@@ -76,6 +76,18 @@ TEST_F(RequestsTest, AWriteOfACachedFileCostsOne) {
   close(fd);
 }
 
+TEST_F(RequestsTest, WithWritebackSmallWritesGoTogether) {
+  Unmount();
+  Mount("writeback");
+  const int fd = open(Path(0).c_str(), O_RDWR);
+  const std::string page(4096, 'w');
+  EXPECT_LE(Cost(512, [&](int i) { pwrite(fd, page.data(), page.size(), 4096 * i); }), 0.1);
+  const auto before = Synchronous();
+  ASSERT_EQ(close(fd), 0);
+  auto after = Synchronous();
+  EXPECT_LE(after["write"] - (before.contains("write") ? before.at("write") : 0), 8);
+}
+
 // The kernel does not take them away any more, so it must not go by what it knows.
 TEST_F(RequestsTest, AWriteTakesPrivilegesAwayBeforeTheFileIsRun) {
   const std::string path = mount_ + "/id";

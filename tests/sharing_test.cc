@@ -2,7 +2,10 @@
 // done to the other.
 #include <fcntl.h>
 
+#include <chrono>
+#include <optional>
 #include <random>
+#include <thread>
 
 #include "tests/fs_fixture.h"
 
@@ -316,14 +319,81 @@ TEST_F(SmallSharingTest, FullIsAnErrorAndMakingSpaceWorks) {
   EXPECT_EQ(Resize(b_, 101 * kPageSize), ENOSPC);  // the rest of its last page has to be zero
   EXPECT_EQ(Fallocate(b_, 0, 50 * kPageSize, FALLOC_FL_ZERO_RANGE), ENOSPC);
   EXPECT_TRUE(Text(b_) == Pages(100) + "tail");
-  EXPECT_EQ(Fallocate(b_, 5, 3 * kPageSize + 5, kPunch), 0);
+  // Of the first and the last page it would need copies; whole pages it only lets go.
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(Fallocate(b_, 5, 3 * kPageSize + 5, kPunch), ENOSPC);
+  EXPECT_TRUE(Text(b_) == Pages(100) + "tail");
+  EXPECT_EQ(Fallocate(b_, kPageSize, 3 * kPageSize, kPunch), 0);
   EXPECT_TRUE(Text(a_) == Pages(100) + "tail");
   std::string punched = Pages(100) + "tail";
-  punched.replace(5, 3 * kPageSize, 3 * kPageSize, '\0');
+  punched.replace(kPageSize, 2 * kPageSize, 2 * kPageSize, '\0');
   EXPECT_TRUE(Text(b_) == punched);
   EXPECT_EQ(Resize(a_, 7), 0);
   ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "fill").ok());
+  fs().Forget(fill, 1);
   Put(b_, 5, "x");
+}
+
+TEST_F(SmallSharingTest, OnAFullRegionBytesAreCopiedToWhereTheyHaveSpace) {
+  const Ino a = Make("a"), b = Make("b"), fill = Make("fill");
+  Put(a, 0, Pages(20, 'a'));
+  Put(b, 0, Pages(30, 'b'));
+  for (uint64_t at = 0;; at += kPageSize) {
+    if (!fs().Write(ctx(), fill, at, BytesOf(Pages(1))).ok()) break;
+  }
+  Copy(a, 0, b, 0, 20 * kPageSize);
+  EXPECT_TRUE(Text(b) == Pages(20, 'a') + Pages(30, 'b').substr(20 * kPageSize));
+}
+
+// Nobody shares the page any more, but somebody still reads what the other file had.
+TEST_F(SmallSharingTest, OnAFullRegionWhoIsLeftAloneWaitsForReaders) {
+  MakeTwo(Pages(100));
+  const Ino fill = Make("fill");
+  std::optional<ReadAnswer> stalled = *fs().Read(a_, 0, kPageSize);
+  EXPECT_EQ(Resize(a_, kPageSize), 0);
+  for (uint64_t at = 0;; at += kPageSize) {
+    if (!fs().Write(ctx(), fill, at, BytesOf(Pages(1))).ok()) break;
+  }
+  std::thread reader([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    stalled.reset();
+  });
+  Put(b_, 5 * kPageSize, "x");
+  reader.join();
+}
+
+// What others let go of meanwhile is zeroed, too, and no page is lost.
+TEST_F(SharingTest, ZeroingWhileTheOtherGoesLosesNoPages) {
+  for (int round = 0; round < 20; ++round) {
+    MakeTwo(Pages(2000));
+    std::thread other([this] { EXPECT_EQ(Resize(a_, 0), 0); });
+    const Context context{.uid = 0, .gid = 0, .now = {9000, 1}};
+    EXPECT_EQ(fs().Fallocate(context, b_, 0, 2000 * kPageSize, FALLOC_FL_ZERO_RANGE).error(), 0);
+    other.join();
+    EXPECT_TRUE(Text(b_) == std::string(2000 * kPageSize, '\0'));
+    const uint64_t free = FreePages();
+    Remount();
+    ASSERT_EQ(FreePages(), free);
+    ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "a").ok());
+    ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "b").ok());
+  }
+}
+
+// As many entries of one page as there is space for their lists: they go in pieces.
+TEST_F(SharingTest, AFileOfOnePageAMillionTimes) {
+  const Ino a = Make("a");
+  const uint64_t before = FreePages();
+  Put(a, 0, Pages(1));
+  for (uint64_t pages = 1; pages < 1 << 20; pages *= 2) {
+    Copy(a, 0, a, pages * kPageSize, pages * kPageSize);
+  }
+  EXPECT_EQ(AttrOf(a).blocks, uint64_t{8} << 20);
+  EXPECT_EQ(before - FreePages(), 1 + ((1 << 20) + 509) / 510);
+  EXPECT_EQ(Resize(a, 700 * kPageSize), 0);
+  EXPECT_EQ(before - FreePages(), 3u);
+  Remount();
+  EXPECT_EQ(Text(Find("a")).size(), 700 * kPageSize);
+  ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "a").ok());
+  EXPECT_EQ(FreePages(), before + 1);
 }
 
 }  // namespace

@@ -179,18 +179,21 @@ class TmpfsSubject final : public KernelSubject {
 
 class MountSubject final : public KernelSubject {
  public:
-  explicit MountSubject(MountProcess::As as) : process_(as) {
-    process_.Mount("size=256m");
+  explicit MountSubject(MountProcess::As as, const std::string& options = "size=256m")
+      : options_(options), process_(as) {
+    process_.Mount(options_);
     base = process_.mount_point();
   }
   ~MountSubject() override { CloseAll(); }
+  bool writes_back() const override { return options_.find("writeback") != std::string::npos; }
   void Remount(By by) override {
     CloseAll();
     by == By::kKill ? process_.Kill() : process_.Unmount();
-    process_.Mount("size=256m");
+    process_.Mount(options_);
   }
 
  private:
+  const std::string options_;
   MountProcess process_;
 };
 
@@ -199,6 +202,9 @@ class MountSubject final : public KernelSubject {
 std::unique_ptr<Subject> MakeTmpfsSubject() { return std::make_unique<TmpfsSubject>(); }
 std::unique_ptr<Subject> MakeMountSubject() {
   return std::make_unique<MountSubject>(MountProcess::As::kRoot);
+}
+std::unique_ptr<Subject> MakeWritebackSubject() {
+  return std::make_unique<MountSubject>(MountProcess::As::kRoot, "size=256m,writeback");
 }
 std::unique_ptr<Subject> MakeUserMountSubject() {
   return std::make_unique<MountSubject>(MountProcess::As::kUser);

@@ -30,6 +30,8 @@ class Subject {
   // Whether there is no kernel above it: no permission checks, no locks, no mappings.
   virtual bool is_core() const { return false; }
   virtual bool is_tmpfs() const { return false; }
+  // The kernel keeps what is written, and knows no holes.
+  virtual bool writes_back() const { return false; }
 
   // The directory that the paths below start at; absolute for a subject in the kernel.
   std::string base;
@@ -79,6 +81,7 @@ class Subject {
 std::unique_ptr<Subject> MakeTmpfsSubject();
 std::unique_ptr<Subject> MakeMountSubject();
 // The same by an ordinary user, who the calling process is from then on.
+std::unique_ptr<Subject> MakeWritebackSubject();
 std::unique_ptr<Subject> MakeUserMountSubject();
 std::unique_ptr<Subject> MakeCoreSubject();
 
