@@ -93,23 +93,30 @@ uint64_t RegionPagesFor(uint64_t pages, uint64_t stride) {
   return kBehindTheRest.value() + pages / format::kLinkEntries + 1 + pages * stride;
 }
 
-// A saved stream of one object.
-std::unique_ptr<Image> StreamImage(uint64_t pages) {
-  auto image = std::make_unique<Image>(RegionPagesFor(pages, 1));
-  const Pfn node_at(600), table_at(601), object_at(602);
-  format::Object object{};
-  object.header.pages = image->PutList(kBehindTheRest, pages, 1);
-  image->Put(object_at, object);
-  format::Link table{};
-  table.entry[0] = format::MakeEntry(object_at);
-  image->Put(table_at, table);
-  format::Node node{};
-  node.state = format::kSaved;
-  node.objects = format::MakeEntry(table_at);
-  std::strcpy(node.name, "stream");
-  image->Put(node_at, node);
+// Saved streams of one object each, "0", "1" and so on, which share the pages between them.
+std::unique_ptr<Image> StreamImage(uint64_t pages, uint64_t streams) {
+  const uint64_t each = pages / streams;
+  const uint64_t apart = each + each / format::kLinkEntries + 1;
+  auto image = std::make_unique<Image>(kBehindTheRest.value() + streams * apart);
+  uint64_t next = 0;
+  for (uint64_t i = 0; i < streams; ++i) {
+    const Pfn node_at(600 + 3 * i), table_at = node_at + 1, object_at = node_at + 2;
+    format::Object object{};
+    object.header.pages = image->PutList(kBehindTheRest + i * apart, each, 1);
+    image->Put(object_at, object);
+    format::Link table{};
+    table.entry[0] = format::MakeEntry(object_at);
+    image->Put(table_at, table);
+    format::Node node{};
+    node.next = next;
+    node.state = format::kSaved;
+    node.objects = format::MakeEntry(table_at);
+    std::strcpy(node.name, std::to_string(i).c_str());
+    image->Put(node_at, node);
+    next = format::MakeEntry(node_at);
+  }
   auto super = image->Get<format::SuperBlock>(Pfn(0));
-  super.nodes = format::MakeEntry(node_at);
+  super.nodes = next;
   image->Put(Pfn(0), super);
   return image;
 }
@@ -208,47 +215,77 @@ void CountPages(benchmark::State& state, uint64_t pages) {
   state.counters["GB"] = static_cast<double>(pages) / static_cast<double>(kPagesOfAGigabyte);
 }
 
-const Image& TheStream(uint64_t gigabytes) {
-  return TheImage("stream" + std::to_string(gigabytes),
-                  [&] { return StreamImage(gigabytes * kPagesOfAGigabyte); });
-}
+// A region of as many streams as there are threads, each of which loads one.  The first
+// thread opens and closes it, while the others wait to begin and to end.
+class Streams {
+ public:
+  explicit Streams(benchmark::State* state) : state_(state) {
+    if (state->thread_index() != 0) return;
+    const auto gigabytes = static_cast<uint64_t>(state->range(0));
+    const auto threads = static_cast<uint64_t>(state->threads());
+    const Image& image =
+        TheImage("stream" + std::to_string(gigabytes) + "." + std::to_string(threads),
+                 [&] { return StreamImage(gigabytes * kPagesOfAGigabyte, threads); });
+    region_ = pkram::Region::Open(image.Backing(), {}).value();
+  }
+  ~Streams() {
+    if (state_->thread_index() == 0) region_.reset();
+  }
+  // Calls load(access) on what this thread loads.
+  template <typename Load>
+  void Each(Load load) const {
+    const std::string name = std::to_string(state_->thread_index());
+    const auto stream = pkram::LoadStream::Prepare(region_.get(), name).value();
+    const auto object = stream->NextObject().value();
+    pkram::LoadAccess access(object.get());
+    load(&access);
+  }
+
+ private:
+  benchmark::State* const state_;
+  static std::unique_ptr<pkram::Region> region_;
+};
+std::unique_ptr<pkram::Region> Streams::region_;
 
 void PageAtATime(benchmark::State& state) {
-  const auto gigabytes = static_cast<uint64_t>(state.range(0));
-  const auto region = pkram::Region::Open(TheStream(gigabytes).Backing(), {}).value();
+  const Streams streams(&state);
   uint64_t pages = 0;
   for (auto _ : state) {
     pages = 0;
-    const auto stream = pkram::LoadStream::Prepare(region.get(), "stream").value();
-    const auto object = stream->NextObject().value();
-    pkram::LoadAccess access(object.get());
-    while (const auto page = access.LoadFilePage()) {
-      benchmark::DoNotOptimize(page->page.data());
-      ++pages;
-    }
+    streams.Each([&](pkram::LoadAccess* access) {
+      while (const auto page = access->LoadFilePage()) {
+        benchmark::DoNotOptimize(page->page.data());
+        ++pages;
+      }
+    });
   }
   CountPages(state, pages);
 }
-BENCHMARK(PageAtATime)->Arg(1)->Arg(10)->Arg(100)->Unit(benchmark::kMillisecond);
+BENCHMARK(PageAtATime)
+    ->Arg(1)
+    ->Arg(10)
+    ->Arg(100)
+    ->ThreadRange(1, 2)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 void InBulk(benchmark::State& state) {
-  const auto gigabytes = static_cast<uint64_t>(state.range(0));
-  const auto region = pkram::Region::Open(TheStream(gigabytes).Backing(), {}).value();
+  const Streams streams(&state);
   uint64_t pages = 0;
   for (auto _ : state) {
     pages = 0;
-    const auto stream = pkram::LoadStream::Prepare(region.get(), "stream").value();
-    const auto object = stream->NextObject().value();
-    pkram::LoadAccess access(object.get());
-    pkram::PageBuffer buffer;
-    while (const auto batch = access.LoadFilePages(&buffer)) {
-      benchmark::DoNotOptimize(buffer.data());
-      pages += batch->count;
-    }
+    streams.Each([&](pkram::LoadAccess* access) {
+      pkram::PageBuffer buffer;
+      while (const auto batch = access->LoadFilePages(&buffer)) {
+        benchmark::DoNotOptimize(buffer.data());
+        pages += batch->count;
+      }
+    });
   }
   CountPages(state, pages);
 }
-BENCHMARK(InBulk)->Arg(1)->Arg(10)->Arg(100)->Unit(benchmark::kMillisecond);
+BENCHMARK(InBulk)->Arg(1)->Arg(10)->Arg(100)->ThreadRange(1, 2)->UseRealTime()->Unit(
+    benchmark::kMillisecond);
 
 // Until the filesystem can serve: every link read, proven and adopted.
 void Adoption(benchmark::State& state) {

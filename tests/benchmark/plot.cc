@@ -1,0 +1,131 @@
+// Draws what compare and loading have measured, with gnuplot.
+//   plot --compare compare.json --loading loading.json --into docs
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace pkramfs {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json Read(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) throw std::runtime_error(path + ": cannot be read: run the benchmark first");
+  return Json::parse(in);
+}
+
+void Gnuplot(const std::string& script) {
+  FILE* const pipe = popen("gnuplot", "w");
+  if (pipe == nullptr) throw std::runtime_error("cannot start gnuplot");
+  std::fputs(script.c_str(), pipe);
+  if (pclose(pipe) != 0) throw std::runtime_error("gnuplot failed: is it installed?");
+}
+
+std::string Output(const std::string& path, int width, int height) {
+  std::ostringstream out;
+  out << "set terminal svg size " << width << "," << height
+      << " font 'sans-serif,12' background 'white'\nset output '" << path << "'\n";
+  return out.str();
+}
+
+// tmpfs's time divided by each one's, and the best of the others.
+void DrawComparison(const Json& work, const std::string& path) {
+  std::ostringstream rows;
+  int count = 0;
+  for (const auto& [name, candidates] : work.items()) {
+    const double tmpfs = candidates["tmpfs"]["median"];
+    double pkramfs = 0, writeback = 0, best = 0;
+    for (const auto& [candidate, figures] : candidates.items()) {
+      const double ratio = tmpfs / figures["median"].get<double>();
+      if (candidate == "pkramfs") {
+        pkramfs = ratio;
+      } else if (candidate == "writeback") {
+        writeback = ratio;
+      } else if (candidate != "tmpfs") {
+        best = std::max(best, ratio);
+      }
+    }
+    rows << '"' << name << "\" " << ++count << ' ' << pkramfs << ' ' << writeback << ' ' << best
+         << '\n';
+  }
+  std::ostringstream script;
+  script
+      << Output(path, 900, 60 + 26 * count) << "$rows << END\n"
+      << rows.str() << "END\n"
+      << "set title \"tmpfs's time / its time\"\n"
+         "set logscale x\nset xrange [0.008:40]\nset xtics (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)\n"
+         "set yrange ["
+      << count << ".5:0.5]\nset grid x\nset key outside top center horizontal\n"
+      << "set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb '#555555'\n"
+         "plot $rows using 5:2:ytic(1) with points pt 7 ps 0.7 lc rgb '#aaaaaa' "
+         "title 'best of the other FUSE filesystems', "
+         "'' using 4:2 with points pt 6 ps 1 lc rgb '#d07020' title 'pkramfs -o writeback', "
+         "'' using 3:2 with points pt 7 ps 1 lc rgb '#2060c0' title 'pkramfs'\n";
+  Gnuplot(script.str());
+}
+
+// Time against size, and what the kernel series' cover letter has.
+void DrawLoading(const Json& results, const std::string& path) {
+  const std::map<std::string, std::string> titles = {
+      {"PageAtATime", "a page at a time"},
+      {"InBulk", "in bulk, a link at a time"},
+      {"Adoption/stride:1", "a filesystem opened"},
+      {"Adoption/stride:2", "the same, every page apart"}};
+  std::map<std::string, std::string> lines;
+  for (const Json& b : results["benchmarks"]) {
+    std::string name = b["name"];
+    if (!b.contains("GB") || name.find("threads:2") != std::string::npos) continue;
+    const bool apart = name.find("stride:2") != std::string::npos;
+    name = name.substr(0, name.find('/'));
+    if (name == "Adoption") name += apart ? "/stride:2" : "/stride:1";
+    std::ostringstream point;
+    point << b["GB"].get<double>() << ' ' << b["real_time"].get<double>() << '\n';
+    lines[name] += point.str();
+  }
+  std::ostringstream script, plots;
+  script << Output(path, 800, 500);
+  int n = 0;
+  for (const auto& [name, points] : lines) {
+    if (!titles.contains(name)) continue;
+    script << "$line" << ++n << " << END\n" << points << "END\n";
+    plots << "$line" << n << " with linespoints pt 7 lw 2 title '" << titles.at(name) << "', ";
+  }
+  script << "$series << END\n100 8833\n100 516\nEND\n"
+         << "set logscale xy\nset xlabel 'GB of contents in 4 KiB pages'\nset ylabel 'ms'\n"
+            "set xrange [0.7:1500]\nset grid\nset key top left\nplot "
+         << plots.str()
+         << "$series with points pt 4 ps 1.5 lc rgb '#555555' "
+            "title 'kernel series, cover letter: 1 thread, 16 CPUs (another machine)'\n";
+  Gnuplot(script.str());
+}
+
+int Main(int argc, char** argv) {
+  std::string compare, loading, into = "docs";
+  CLI::App app("Draws what the benchmarks have measured.", "plot");
+  app.add_option("--compare", compare, "What compare has written")->required();
+  app.add_option("--loading", loading, "What loading has written")->required();
+  app.add_option("--into", into, "The folder of the drawings")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  DrawComparison(Read(compare), into + "/compare.svg");
+  DrawLoading(Read(loading), into + "/loading.svg");
+  return 0;
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) {
+  try {
+    return pkramfs::Main(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "plot: %s\n", e.what());
+    return 1;
+  }
+}
