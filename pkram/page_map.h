@@ -32,6 +32,7 @@ class PageMap {
   uint64_t free_pages() const { return free_pages_; }
   uint64_t data_pages() const { return data_pages_; }  // in use, taken as data
   bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }
+  bool IsData(Pfn pfn) const { return data_.Test(pfn.value()); }
 
   // Derivation at open.  Marks a run of pages, as far as they are free, and says how many
   // that is.  After the last Claim, FinishClaims makes Allocate possible.

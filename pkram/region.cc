@@ -420,6 +420,7 @@ absl::Status Region::LockInMemory(const PageMap& map, uint64_t pages) {
 
 absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
   absl::Status filled = backing_->Fill(offset, bytes);
+  if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->Fill(offset, bytes);
   if (!filled.ok() || !locked_) return filled;
   uint64_t end = offset;
   for (const iovec& v : bytes) end += v.iov_len;
@@ -429,6 +430,7 @@ absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
 
 absl::Status Region::FillZeros(PageRun run) {
   absl::Status filled = backing_->FillZeros(run);
+  if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->FillZeros(run);
   return filled.ok() && locked_ ? mapping_->Populate(run) : filled;
 }
 

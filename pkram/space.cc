@@ -12,6 +12,11 @@ namespace {
 // Metadata pages made to exist by one call.
 constexpr uint64_t kReserveBatch = 16;
 
+// Giving back takes longer than deleting a small file: as many pages may wait for each
+// other, if no more come at once.
+constexpr uint64_t kMostIdle = 128;
+constexpr uint64_t kFewPages = 16;
+
 uint64_t Total(const std::vector<PageRun>& runs) {
   uint64_t n = 0;
   for (const PageRun& run : runs) n += run.count;
@@ -104,6 +109,10 @@ absl::StatusOr<Pfn> Space::TakeMetadata(Urgency urgency) {
         ++batch.count;
       }
       absl::Status reserved = backing_->Reserve(batch);
+      if (!reserved.ok() && !idle_.empty()) {
+        GiveBackIdleLocked();
+        reserved = backing_->Reserve(batch);
+      }
       if (!reserved.ok() && batch.count > 1) {
         batch.count = 1;
         reserved = backing_->Reserve(batch);
@@ -160,7 +169,7 @@ void Space::Discard(PageRun run) {
     MutexLock lock(&mu_);
     burying_ += run.count;
   }
-  Bury({run});
+  Bury({run}, Existed::kPerhaps);
 }
 
 void Space::Retire(std::vector<PageRun> runs) {
@@ -180,7 +189,7 @@ void Space::Retire(std::vector<PageRun> runs) {
     ++epoch_;
     dead = Exhume();
   }
-  Bury(std::move(dead));
+  Bury(std::move(dead), Existed::kYes);
 }
 
 void Space::Share(absl::Span<const PageRun> runs) {
@@ -217,7 +226,19 @@ std::vector<PageRun> Space::Exhume() {
   return dead;
 }
 
-void Space::Bury(std::vector<PageRun> runs) {
+// Pages of metadata exist if they were reachable; one of data may be a hole of a region
+// that was copied without them.
+bool Space::AreMetadata(const std::vector<PageRun>& runs) const {
+  MutexLock lock(&mu_);
+  for (const PageRun& run : runs) {
+    for (uint64_t i = 0; i < run.count; ++i) {
+      if (map_.IsData(run.first + i)) return false;
+    }
+  }
+  return true;
+}
+
+void Space::Bury(std::vector<PageRun> runs, Existed existed) {
   if (runs.empty()) return;
   Coalesce(&runs);
   {
@@ -235,17 +256,44 @@ void Space::Bury(std::vector<PageRun> runs) {
     }
   }
   const uint64_t n = Total(runs);
-  for (const PageRun& run : runs) backing_->GiveBack(run);
+  const bool idle = n <= kFewPages && existed == Existed::kYes && AreMetadata(runs);
+  for (const PageRun& run : runs) {
+    if (!idle) backing_->GiveBack(run);
+  }
   {
     MutexLock lock(&mu_);
     for (const PageRun& run : runs) {
-      for (uint64_t i = 0; i < run.count; ++i) exists_.Clear(run.first.value() + i);
+      for (uint64_t i = 0; i < run.count; ++i) exists_.Assign(run.first.value() + i, idle);
       map_.Release(run);
+      if (idle) idle_.push_back(run);
     }
     burying_ -= n;
+    if (idle) idle_pages_ += n;
+    if (idle_pages_ > kMostIdle) GiveBackIdleLocked();
     ShrinkTail();
   }
   freed_.NotifyAll();
+}
+
+void Space::GiveBackIdleLocked() {
+  std::vector<PageRun> pages;
+  for (const PageRun& run : std::exchange(idle_, {})) {
+    for (Pfn pfn = run.first; pfn < run.first + run.count; pfn = pfn + 1) {
+      if (map_.InUse(pfn) || !exists_.Test(pfn.value())) continue;
+      exists_.Clear(pfn.value());
+      pages.push_back({pfn, 1});
+    }
+  }
+  idle_pages_ = 0;
+  Coalesce(&pages);
+  for (const PageRun& run : pages) backing_->GiveBack(run);
+}
+
+bool Space::GiveBackIdle() {
+  MutexLock lock(&mu_);
+  if (idle_.empty()) return false;
+  GiveBackIdleLocked();
+  return true;
 }
 
 void Space::ShrinkTail() {
@@ -273,7 +321,7 @@ void Space::Leave(uint64_t epoch) {
     dead = Exhume();
   }
   if (dead.empty()) freed_.NotifyAll();  // AwaitReaders
-  Bury(std::move(dead));
+  Bury(std::move(dead), Existed::kYes);
 }
 
 Space::Counts Space::counts() const {
@@ -317,6 +365,7 @@ absl::StatusOr<Space::Size> Space::Resize(uint64_t pages) {
 
 void Space::GiveBackUnused() {
   MutexLock lock(&mu_);
+  GiveBackIdleLocked();
   keeps_spare_ = false;
   DropSpare();
   const uint64_t end = map_.end();

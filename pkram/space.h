@@ -104,6 +104,10 @@ class Space {
   // Gives back what nothing uses (a crash may have left some), and the tail.
   void GiveBackUnused();
 
+  // Gives back free pages that were kept to be used again, or given back together; false
+  // when there are none.
+  bool GiveBackIdle();
+
   // From now on the reserve's pages exist, as far as there is space for them; until
   // GiveBackUnused.
   void KeepSpare();
@@ -132,12 +136,15 @@ class Space {
   uint64_t Enter();
   void Leave(uint64_t epoch);
   PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);
-  void Bury(std::vector<PageRun> runs);  // gives back, then frees
+  enum class Existed { kYes, kPerhaps };
+  void Bury(std::vector<PageRun> runs, Existed existed);  // gives back, then frees
+  bool AreMetadata(const std::vector<PageRun>& runs) const;
   std::vector<PageRun> Exhume() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Pfn> TakeMetadata(Urgency urgency);
   void FillSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ShrinkTail() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void GiveBackIdleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Full() const;
 
   Backing* const backing_;
@@ -151,8 +158,11 @@ class Space {
   bool keeps_spare_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Pfn> spare_ ABSL_GUARDED_BY(mu_);  // of the reserve, in use to the map
   uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;     // pages that must stay free: Size::limit
-  // Free pages that exist already: metadata is reserved a batch at a time.
+  // Free pages that exist already: metadata is reserved a batch at a time, and pages that
+  // were given up one by one are given back together.
   Bitmap exists_ ABSL_GUARDED_BY(mu_);
+  std::vector<PageRun> idle_ ABSL_GUARDED_BY(mu_);  // of the latter; some are in use again
+  uint64_t idle_pages_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t unshared_ ABSL_GUARDED_BY(mu_) = 0;  // the epoch when a shared page lost an entry

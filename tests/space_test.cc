@@ -102,6 +102,23 @@ TEST_F(SpaceTest, MemoryFollowsContents) {
   EXPECT_EQ(MemoryPages(), 0u);
 }
 
+// Pages that go one by one go together, and are used again meanwhile.
+TEST_F(SpaceTest, SinglePagesAreGivenBackInPieces) {
+  std::vector<Pfn> pages;
+  for (int i = 0; i < 200; ++i) pages.push_back(space_->AllocateMetadata().value());
+  for (const Pfn pfn : pages) {
+    *mapping_->WritableAt<uint64_t>(pfn) = 1;
+    space_->Retire({{pfn, 1}});
+  }
+  EXPECT_LE(MemoryPages(), 160u);
+  const Pfn again = space_->AllocateMetadata().value();
+  EXPECT_EQ(*mapping_->At<uint64_t>(again), 0u);
+  space_->Retire({{again, 1}});
+  EXPECT_TRUE(space_->GiveBackIdle());
+  EXPECT_FALSE(space_->GiveBackIdle());
+  EXPECT_LE(MemoryPages(), 32u);  // some were made in advance
+}
+
 TEST_F(SpaceTest, WhatNothingUsesIsGivenBackAtOpen) {
   ASSERT_TRUE(backing_->Reserve({Pfn(10), 100}).ok());
   space_->GiveBackUnused();

@@ -62,7 +62,7 @@ void DrawComparison(const Json& work, const std::string& path) {
       << "set title \"tmpfs's time / its time\"\n"
          "set logscale x\nset xrange [0.008:40]\nset xtics (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)\n"
          "set yrange ["
-      << count << ".5:0.5]\nset grid x\nset key outside top center horizontal\n"
+      << count << ".5:0.5]\nset grid x\nset key right bottom Left reverse box opaque\n"
       << "set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb '#555555'\n"
          "plot $rows using 5:2:ytic(1) with points pt 7 ps 0.7 lc rgb '#aaaaaa' "
          "title 'best of the other FUSE filesystems', "
@@ -99,7 +99,8 @@ void DrawLoading(const Json& results, const std::string& path) {
   }
   script << "$series << END\n100 8833\n100 516\nEND\n"
          << "set logscale xy\nset xlabel 'GB of contents in 4 KiB pages'\nset ylabel 'ms'\n"
-            "set xrange [0.7:1500]\nset grid\nset key top left\nplot "
+            "set xrange [0.7:1500]\nset yrange [0.1:20000]\nset grid\nset key below Left reverse "
+            "maxcols 2\nplot "
          << plots.str()
          << "$series with points pt 4 ps 1.5 lc rgb '#555555' "
             "title 'kernel series, cover letter: 1 thread, 16 CPUs (another machine)'\n";
