@@ -50,19 +50,19 @@ Result<ReadAnswer> Filesystem::Read(Ino ino, uint64_t offset, size_t size) {
 }
 
 Result<size_t> Filesystem::Write(const Context& context, Ino ino, uint64_t offset,
-                                 absl::Span<const std::byte> bytes, Times times) {
+                                 absl::Span<const std::byte> bytes, Sent sent) {
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
-  return WriteTo(context, inode.get(), offset, bytes, times);
+  return WriteTo(context, inode.get(), offset, bytes, sent);
 }
 
 Result<size_t> Filesystem::WriteTo(const Context& context, Inode* inode, uint64_t offset,
-                                   absl::Span<const std::byte> bytes, Times times) {
+                                   absl::Span<const std::byte> bytes, Sent sent) {
   bool dropped = false;
   const Result<size_t> written = [&] {
     WriterLock lock(&inode->mu);
-    return WriteLocked(context, inode, offset, bytes, times, &dropped);
+    return WriteLocked(context, inode, offset, bytes, sent, &dropped);
   }();
   if (dropped && privileges_dropped_) privileges_dropped_(inode->ino());
   return written;
@@ -77,18 +77,19 @@ Result<bool> Filesystem::PrepareWrite(const Context& context, Inode* inode, Chan
 }
 
 Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uint64_t offset,
-                                       absl::Span<const std::byte> bytes, Times times,
+                                       absl::Span<const std::byte> bytes, Sent sent,
                                        bool* dropped) {
   if (inode->is_directory()) return Errno{EISDIR};
   if (!inode->is_regular()) return Errno{EINVAL};
   if (const int error = CheckRange(offset, bytes.size()); error != 0) return Errno{error};
   if (bytes.empty()) return size_t{0};
   Change change(region_);
-  const Result<bool> drops = PrepareWrite(context, inode, &change);
+  Result<bool> drops = false;
+  if (sent == Sent::kByCaller) drops = PrepareWrite(context, inode, &change);
   if (!drops.ok()) return drops.as_errno();
   const Result<size_t> written = FileData(region_, inode).Write(&change, offset, bytes);
   if (!written.ok()) return written;
-  if (times == Times::kModify) change.Modified(inode, context.now);
+  if (sent != Sent::kLaterWithTimes) change.Modified(inode, context.now);
   change.Commit();
   if (*written < bytes.size()) FileData(region_, inode).Trim();  // a link without a page
   *dropped = *drops;
@@ -172,12 +173,15 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
   // wait for.
   constexpr size_t kMostCopied = 64 << 20;
   size_t done = 0, copied = 0;
+  bool shares = true;
   while (done < size && copied < kMostCopied) {
     const uint64_t at = from_offset + done, to_at = to_offset + done;
     const size_t left = size - done;
-    Result<size_t> step = SharePages(context, source.get(), at, target.get(), to_at, left);
+    Result<size_t> step = size_t{0};
+    if (shares) step = SharePages(context, source.get(), at, target.get(), to_at, left);
     // Sharing takes lists, for which there may be no space where bytes have theirs already.
-    if (step.error() == ENOSPC || (step.ok() && *step == 0)) {
+    shares = shares && step.error() != ENOSPC;
+    if (!shares || (step.ok() && *step == 0)) {
       // Only as far as to where the next whole page may begin.
       const bool aligned = at % kPageSize == to_at % kPageSize && at % kPageSize != 0;
       const size_t most = aligned ? kPageSize - at % kPageSize : kPiece;

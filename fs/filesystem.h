@@ -75,10 +75,13 @@ class Filesystem {
 
   Result<std::string> ReadLink(Ino ino);
   Result<ReadAnswer> Read(Ino ino, uint64_t offset, size_t size);
+  // What a write changes besides the contents.  Who wrote to a page that the kernel sends
+  // later is not known: whose rights were to be dropped has been seen to, and with
+  // writeback the kernel says itself when it was.
+  enum class Sent { kByCaller, kLater, kLaterWithTimes };
   // May write less than asked for when space runs out on the way.
-  enum class Times { kModify, kKeep };
   Result<size_t> Write(const Context& context, Ino ino, uint64_t offset,
-                       absl::Span<const std::byte> bytes, Times times = Times::kModify);
+                       absl::Span<const std::byte> bytes, Sent sent = Sent::kByCaller);
 
   // `mode`: 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE with it, FALLOC_FL_ZERO_RANGE with
   // or without it; EOPNOTSUPP for others.
@@ -144,7 +147,7 @@ class Filesystem {
                          absl::Span<const XattrEdit> edits)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<size_t> WriteTo(const Context& context, Inode* inode, uint64_t offset,
-                         absl::Span<const std::byte> bytes, Times times = Times::kModify);
+                         absl::Span<const std::byte> bytes, Sent sent = Sent::kByCaller);
   Result<bool> PrepareWrite(const Context& context, Inode* inode, Change* change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<size_t> SharePages(const Context& context, Inode* source, uint64_t from, Inode* target,
@@ -155,7 +158,7 @@ class Filesystem {
                                uint64_t length, int mode, bool* dropped)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<size_t> WriteLocked(const Context& context, Inode* inode, uint64_t offset,
-                             absl::Span<const std::byte> bytes, Times times, bool* dropped)
+                             absl::Span<const std::byte> bytes, Sent sent, bool* dropped)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<void> SetAcl(const Context& context, Inode* inode, std::string_view name,
                       std::string_view value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);

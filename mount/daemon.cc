@@ -1,8 +1,10 @@
 #include "mount/daemon.h"
 
 #include <fuse_lowlevel.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -100,15 +102,23 @@ std::string FuseOptions(const MountOptions& options, const std::string& region) 
   return absl::StrJoin(list, ",");
 }
 
+// Whether writing to the region never waits for a disk.
+bool IsMemory(const pkram::Region& region) {
+  struct statfs st;
+  return region.backing().device_pages() ||
+         (fstatfs(region.backing().fd(), &st) == 0 && st.f_type == TMPFS_MAGIC);
+}
+
 // The kernel reads ahead 128 KiB of a FUSE file, and keeps 1 % of what it keeps for disks,
 // unless it is told otherwise, which only root may do, and only once the kernel has set
-// the mount up.  It must not touch the mount itself: an umount would find it busy.
-void RaiseLimits(const MountOptions& options) {
+// the mount up.  It must not touch the mount itself: an umount would find it busy.  (A
+// region on a disk keeps the second limit: this daemon's writes wait for the disk's.)
+void RaiseLimits(const MountOptions& options, const pkram::Region& region) {
   for (const MountEntry& m : PkramfsMounts()) {
     if (m.mount_point != options.mount_point) continue;
     const std::string bdi = absl::StrCat("/sys/class/bdi/", m.device);
     std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
-    if (!options.writeback) continue;
+    if (!options.writeback || !IsMemory(region)) continue;
     std::ofstream(bdi + "/max_ratio") << 100;
     std::ofstream(bdi + "/strict_limit") << 0;
   }
@@ -190,7 +200,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
       running->End();
     }
   };
-  server.connected = [&] { RaiseLimits(options); };
+  server.connected = [&] { RaiseLimits(options, *file->region()); };
   absl::StatusOr<std::unique_ptr<Session>> session =
       Session::Mount(FuseOptions(options, file->path()), options.mount_point, &server);
   if (!session.ok()) return session.status();

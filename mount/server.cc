@@ -350,14 +350,16 @@ bool DirectWritesInvalidate() {
 }
 
 // A file open for writing only cannot be mapped shared, so its bytes may come straight
-// from the writer: no copy in the page cache.
+// from the writer: no copy in the page cache.  With writeback the kernel would not
+// know when they came, but thinks that it does.
 void ReplyCreate(fuse_req_t req, const Result<Attr>& made, fuse_file_info* fi) {
   if (!made.ok()) {
     fuse_reply_err(req, made.error());
     return;
   }
   Filesystem* const fs = ServerOf(req)->fs;
-  fi->direct_io = (fi->flags & O_ACCMODE) == O_WRONLY && DirectWritesInvalidate();
+  fi->direct_io =
+      (fi->flags & O_ACCMODE) == O_WRONLY && DirectWritesInvalidate() && !ServerOf(req)->writeback;
   fi->keep_cache = 1;
   const Attr attr = *made;
   const fuse_entry_param entry = ToEntry(attr);
@@ -422,19 +424,18 @@ void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
 void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t offset,
            fuse_file_info* fi) {
   Filesystem* const fs = Begin(req, Request::kWrite);
-  Context context = ContextOf(req);
-  // Pages that the kernel writes back have no writer whose rights could be asked.
-  if (fi->writepage) context.uid = 0;
-  // When it was that they were written, the kernel then says itself.
-  const bool timeless = fi->writepage && ServerOf(req)->writeback;
-  const Result<size_t> written =
-      fs->Write(context, ino, static_cast<uint64_t>(offset),
-                {reinterpret_cast<const std::byte*>(bytes), size},
-                timeless ? Filesystem::Times::kKeep : Filesystem::Times::kModify);
-  if (written.ok()) {
-    fuse_reply_write(req, *written);
-  } else {
+  const auto sent = !fi->writepage             ? Filesystem::Sent::kByCaller
+                    : ServerOf(req)->writeback ? Filesystem::Sent::kLaterWithTimes
+                                               : Filesystem::Sent::kLater;
+  const Result<size_t> written = fs->Write(ContextOf(req), ino, static_cast<uint64_t>(offset),
+                                           {reinterpret_cast<const std::byte*>(bytes), size}, sent);
+  if (!written.ok()) {
     fuse_reply_err(req, written.error());
+  } else if (fi->writepage && *written < size) {
+    // The kernel would take it for all: it looks at the error only.
+    fuse_reply_err(req, ENOSPC);
+  } else {
+    fuse_reply_write(req, *written);
   }
 }
 

@@ -1,4 +1,4 @@
-// Reading a link list of a region that has been accepted.
+// Reading the link lists of a region that has been accepted, and retiring them.
 #ifndef PKRAM_LINK_LIST_H_
 #define PKRAM_LINK_LIST_H_
 

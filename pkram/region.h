@@ -91,7 +91,7 @@ class Region {
 
   const format::SuperBlock& super() const { return *mapping_->At<format::SuperBlock>(Pfn(0)); }
   uint32_t mount_epoch() const { return static_cast<uint32_t>(super().mount_epoch); }
-  Backing& backing() { return *backing_; }
+  Backing& backing() const { return *backing_; }
   Mapping& mapping() { return *mapping_; }
   Journal& journal() { return *journal_; }
   Space& space() { return *space_; }

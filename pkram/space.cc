@@ -146,6 +146,7 @@ void Space::FillSpare() {
 void Space::DropSpare() {
   for (const Pfn pfn : spare_) {
     backing_->GiveBack({pfn, 1});
+    exists_.Clear(pfn.value());
     map_.Release({pfn, 1});
   }
   spare_.clear();

@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "tests/manifest.h"
 #include "tests/mount_fixture.h"
@@ -48,50 +49,88 @@ TEST_F(RemountTest, ARealTreeComesBackAfterUnmountAndAfterKill) {
   EXPECT_EQ(Statistics()["pages"]["data"], 0);
 }
 
-// With writeback, what was written counts at fsync, close, msync and unmount.
+// With writeback, what was written counts at fsync, close and msync.
 TEST_F(RemountTest, WritebackCountsAtItsPoints) {
   Mount("size=256m,writeback");
   const std::string text(3 << 20, 'w');
   const struct {
     const char* name;
-    std::function<void(int)> point;
+    std::function<void(int*)> point;
+    bool times;
   } points[] = {
-      {"fsync", [](int fd) { EXPECT_EQ(fsync(fd), 0); }},
-      {"fdatasync", [](int fd) { EXPECT_EQ(fdatasync(fd), 0); }},
-      {"close", [](int fd) { EXPECT_EQ(close(fd), 0); }},
-      {"unmount",
-       [this](int fd) {
-         close(fd);
-         Unmount();
-         Mount("writeback");
-       }},
+      {"fsync", [](int* fd) { EXPECT_EQ(fsync(*fd), 0); }, true},
+      {"fdatasync", [](int* fd) { EXPECT_EQ(fdatasync(*fd), 0); }, false},
+      {"close", [](int* fd) { EXPECT_EQ(close(std::exchange(*fd, -1)), 0); }, true},
+      {"msync",
+       [&](int* fd) {
+         void* const at = mmap(nullptr, text.size(), PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+         ASSERT_NE(at, MAP_FAILED);
+         EXPECT_EQ(msync(at, text.size(), MS_SYNC), 0);
+         munmap(at, text.size());
+       },
+       false},
   };
-  for (const auto& [name, point] : points) {
-    SCOPED_TRACE(name);
-    const std::string path = mount_ + "/" + name;
-    // Not O_WRONLY: what is created so is not cached at all.
-    const int fd = open(path.c_str(), O_CREAT | O_RDWR, 0644);
-    for (size_t at = 0; at < text.size(); at += 1000) {
-      const size_t n = std::min<size_t>(1000, text.size() - at);
-      ASSERT_EQ(write(fd, text.data() + at, n), static_cast<ssize_t>(n));
+  for (const int flags : {O_RDWR, O_WRONLY}) {
+    for (const auto& [name, point, times] : points) {
+      if (flags == O_WRONLY && std::string_view(name) == "msync") continue;
+      SCOPED_TRACE(name);
+      const std::string path = mount_ + "/" + name + (flags == O_WRONLY ? " write-only" : "");
+      int fd = open(path.c_str(), O_CREAT | flags, 0644);
+      for (size_t at = 0; at < text.size(); at += 1000) {
+        const size_t n = std::min<size_t>(1000, text.size() - at);
+        ASSERT_EQ(write(fd, text.data() + at, n), static_cast<ssize_t>(n));
+      }
+      struct stat now, then;
+      // Nothing of it is a hole, wherever it is.
+      EXPECT_EQ(lseek(fd, 0, SEEK_HOLE), static_cast<off_t>(text.size()));
+      EXPECT_EQ(lseek(fd, 5, SEEK_DATA), 5);
+      point(&fd);
+      ASSERT_EQ(stat(path.c_str(), &now), 0);
+      Kill();
+      if (fd >= 0) close(fd);
+      Mount("writeback");
+      EXPECT_TRUE(Slurp(path) == text);
+      ASSERT_EQ(stat(path.c_str(), &then), 0);
+      EXPECT_EQ(then.st_size, now.st_size);
+      if (times) {
+        EXPECT_EQ(then.st_mtim.tv_sec, now.st_mtim.tv_sec);
+        EXPECT_EQ(then.st_mtim.tv_nsec, now.st_mtim.tv_nsec);
+      }
     }
-    struct stat now, then;
-    // Nothing of it is a hole, wherever it is.
-    EXPECT_EQ(lseek(fd, 0, SEEK_HOLE), static_cast<off_t>(text.size()));
-    EXPECT_EQ(lseek(fd, 5, SEEK_DATA), 5);
-    point(fd);
-    ASSERT_EQ(stat(path.c_str(), &now), 0);
-    Kill();
+  }
+}
+
+// The kernel takes a page for sent unless it is told of an error, however much was taken.
+TEST_F(RemountTest, WhatDoesNotFitIsToldWhenItIsSent) {
+  for (const bool writeback : {true, false}) {
+    SCOPED_TRACE(writeback ? "writeback" : "mapped");
+    Mount(writeback ? "size=16m,writeback" : "size=16m");
+    const std::string path = mount_ + "/f";
+    const size_t size = 1 << 20;
+    int fd = open(path.c_str(), O_CREAT | O_RDWR, 0644);
+    ASSERT_EQ(ftruncate(fd, size), 0);
+    // Space for half a request is left.
+    struct statvfs st;
+    ASSERT_EQ(statvfs(mount_.c_str(), &st), 0);
+    const int other = open((mount_ + "/other").c_str(), O_CREAT | O_RDWR, 0644);
+    ASSERT_EQ(posix_fallocate(other, 0, static_cast<off_t>((st.f_bfree - 130) * st.f_bsize)), 0);
+    const std::string bytes(size, 'x');
+    if (writeback) {
+      EXPECT_EQ(pwrite(fd, bytes.data(), size, 0), static_cast<ssize_t>(size));
+    } else {
+      void* const at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+      ASSERT_NE(at, MAP_FAILED);
+      std::memset(at, 'x', size);
+      EXPECT_NE(msync(at, size, MS_SYNC), 0);
+      munmap(at, size);
+    }
+    // Whoever asks first is told.
+    EXPECT_EQ(fsync(fd), writeback ? -1 : 0);
     close(fd);
-    Mount("writeback");
-    EXPECT_TRUE(Slurp(path) == text);
-    ASSERT_EQ(stat(path.c_str(), &then), 0);
-    EXPECT_EQ(then.st_size, now.st_size);
-    // fdatasync promises the contents only.
-    if (std::string_view(name) == "close" || std::string_view(name) == "fsync") {
-      EXPECT_EQ(then.st_mtim.tv_sec, now.st_mtim.tv_sec);
-      EXPECT_EQ(then.st_mtim.tv_nsec, now.st_mtim.tv_nsec);
-    }
+    close(other);
+    Unmount();
+    WaitUntilFree();
+    unlink(region_.c_str());
   }
 }
 

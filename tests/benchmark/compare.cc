@@ -1,6 +1,6 @@
 // pkramfs, tmpfs and other FUSE filesystems side by side: the same work on each in turn, round
 // by round, medians, and their ratio to tmpfs.
-//   compare --rounds 5 --json results.json --source DIR
+//   compare --rounds 5 --json results.json --repository DIR
 // Peers that are not installed are left out, and that is said.
 #include <dirent.h>
 #include <fcntl.h>

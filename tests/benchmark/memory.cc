@@ -1,7 +1,8 @@
 // What a file and a directory cost in memory: on tmpfs, and on pkramfs in the region, the
 // daemon and the kernel.
 //   memory --json results.json
-// Counted after what the kernel can drop has been dropped; that is listed apart.
+// The kernel's part is counted after what it can drop has been dropped, which is listed
+// apart; the daemon's is counted before.
 #include <fcntl.h>
 
 #include <CLI/CLI.hpp>

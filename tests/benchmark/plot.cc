@@ -1,6 +1,7 @@
 // Draws what compare and loading have measured, with gnuplot.
 //   plot --compare compare.json --loading loading.json --into docs
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <map>

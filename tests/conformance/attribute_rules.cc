@@ -417,6 +417,7 @@ TEST_F(AttributeRules, CapabilitiesGoWhenContentsOrOwnersChange) {
        }},
   };
   MakeFile("f", "x", 0755);
+  std::string kept;
   for (const auto& [name, call] : calls) {
     ASSERT_EQ(fs().SetXattr("f", "security.capability", capability), 0);
     Settle();
@@ -426,6 +427,13 @@ TEST_F(AttributeRules, CapabilitiesGoWhenContentsOrOwnersChange) {
     ASSERT_EQ(call(fs()), 0) << name;
     EXPECT_EQ(fs().GetXattr("f", "security.capability", &value), -ENODATA) << name;
   }
+  // What was written before they came does not take them away when it goes on its way.
+  const int fd = Open("f", O_RDWR);
+  ASSERT_EQ(fs().Write(fd, "z", 0), 1);
+  ASSERT_EQ(fs().SetXattr("f", "security.capability", capability), 0);
+  ASSERT_EQ(fs().Close(fd), 0);
+  Settle();
+  ASSERT_EQ(fs().GetXattr("f", "security.capability", &kept), 0);
   ASSERT_EQ(fs().SetXattr("f", "security.capability", capability), 0);
   ASSERT_EQ(fs().Chmod("f", 0700), 0);
   std::string value;

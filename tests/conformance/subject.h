@@ -80,8 +80,8 @@ class Subject {
 // The filesystem of a directory.
 std::unique_ptr<Subject> MakeTmpfsSubject();
 std::unique_ptr<Subject> MakeMountSubject();
-// The same by an ordinary user, who the calling process is from then on.
 std::unique_ptr<Subject> MakeWritebackSubject();
+// The first by an ordinary user, who the calling process is from then on.
 std::unique_ptr<Subject> MakeUserMountSubject();
 std::unique_ptr<Subject> MakeCoreSubject();
 
