@@ -17,7 +17,7 @@ constexpr char kOptionsHelp[] = R"(Mount options (-o a,b=c):
   mode= uid= gid=  of the root directory of a new filesystem (default: 1777, yours)
   pkram=NAME     which filesystem of the region (default: pkramfs)
   mlock          keep the region's memory from being swapped out
-  writeback      what is written counts at fsync, close and umount, not before
+  writeback      what is written counts at fsync, msync and close, not before
   noexport       no file handles that outlive the kernel's caches (for NFS); overlayfs needs
                  that when its layers are on one mount, on Linux 6.16 and later
   ro, nosuid, nodev, noexec, allow_other, default_permissions, ...  as for any FUSE mount
