@@ -249,19 +249,24 @@ std::string ErrorText(long result) {
 
 class Runner {
  public:
-  // In a directory of its own.
-  Runner(Subject* fs, const std::string& directory) : fs_(fs), root_(fs->base) {
+  // In a directory of its own, and another one around it, for links that lead to "..".
+  // Blocks and holes are not asked for unless they are to be
+  // compared.
+  Runner(Subject* fs, const std::string& directory, bool blocks)
+      : fs_(fs), root_(fs->base), around_(root_ + "/" + directory), blocks_(blocks) {
     fs_->Become(kUsers[0]);
     fs_->Umask(022);
-    fs_->Mkdir(directory, 0777);
-    fs_->base += "/" + directory;
-    fs_->Chmod(".", 0777);
+    for (const char* const part : {directory.c_str(), "in"}) {
+      fs_->Mkdir(part, 0777);
+      fs_->base += std::string("/") + part;
+      fs_->Chmod(".", 0777);
+    }
     std::fill(std::begin(fds_), std::end(fds_), -1);
   }
   ~Runner() {
     CloseAll();
     fs_->Become(kUsers[0]);
-    std::ignore = std::system(("rm -rf " + fs_->base).c_str());
+    std::ignore = std::system(("rm -rf " + around_).c_str());
     fs_->base = root_;
   }
 
@@ -299,7 +304,9 @@ class Runner {
       case Call::kFallocate:
         return ErrorText(fs_->Fallocate(fd, c.flags, c.offset, c.length));
       case Call::kSeek:
-        if (fd >= 0 && (fs_->Fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) return "no file";
+        if (!blocks_ || (fd >= 0 && (fs_->Fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)))) {
+          return "no file";
+        }
         return ErrorText(fs_->Seek(fd, c.offset, c.flags));
       case Call::kCopy:
         if (fd < 0 || fs_->Fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return "no file";
@@ -331,6 +338,8 @@ class Runner {
         const timespec set{1000000 + c.offset, 123456789};
         const timespec omit{0, UTIME_OMIT};
         const timespec times[2] = {c.slot == 0 ? omit : set, c.slot == 1 ? omit : set};
+        // What is written to one changes its times on tmpfs only.
+        if (fs_->Stat(c.path, &st) == 0 && S_ISFIFO(st.st_mode)) return "a fifo";
         return ErrorText(fs_->Utimens(c.path, c.slot == 2 ? nullptr : times, c.user % 2 == 0));
       }
       case Call::kSetXattr:
@@ -383,6 +392,7 @@ class Runner {
     fs_->Become(kUsers[0]);
     ManifestOptions options;
     options.inode_numbers = false;
+    options.blocks = blocks_;
     options.all_times = false;
     Manifest manifest = ManifestOf(fs_->base, options);
     fs_->Become(kUsers[user_]);
@@ -400,11 +410,12 @@ class Runner {
       fd = -1;
     }
   }
-  static std::string Describe(int result, const struct stat& st) {
+  std::string Describe(int result, const struct stat& st) const {
     if (result < 0) return ErrorText(result);
     std::ostringstream out;
     out << std::oct << st.st_mode << std::dec << " nlink " << st.st_nlink << " " << st.st_uid << ":"
-        << st.st_gid << " size " << st.st_size << " blocks " << st.st_blocks << " mtime ";
+        << st.st_gid << " size " << st.st_size << " blocks " << (blocks_ ? st.st_blocks : 0)
+        << " mtime ";
     st.st_mtim.tv_sec > 1000000000 ? out << "now" : out << st.st_mtim.tv_sec;
     return out.str();
   }
@@ -427,7 +438,8 @@ class Runner {
   }
 
   Subject* const fs_;
-  const std::string root_;
+  const std::string root_, around_;
+  const bool blocks_;
   int fds_[kSlots];
   unsigned user_ = 0;
 };
@@ -456,11 +468,14 @@ struct Outcome {
 
 class Comparison {
  public:
-  Comparison() : tmpfs_(MakeTmpfsSubject()), mount_(MakeMountSubject()) {}
+  explicit Comparison(bool writeback)
+      : tmpfs_(MakeTmpfsSubject()),
+        mount_(writeback ? MakeWritebackSubject() : MakeMountSubject()) {}
 
   Outcome Run(const Program& program) {
     const std::string directory = "run" + std::to_string(++runs_);
-    Runner a(tmpfs_.get(), directory), b(mount_.get(), directory);
+    const bool blocks = !mount_->writes_back();  // it knows of them late, and of holes never
+    Runner a(tmpfs_.get(), directory, blocks), b(mount_.get(), directory, blocks);
     constexpr size_t kOften = 40;
     for (size_t i = 0; i < program.size(); ++i) {
       const std::string there = a.Run(program[i]), here = b.Run(program[i]);
@@ -642,10 +657,12 @@ std::string Call::Print() const {
 int Main(int argc, char** argv) {
   CLI::App app("Compares pkramfs with tmpfs, call by call.", "differential");
   uint64_t seed = 1, programs = 0, seconds = 0, calls = 150;
+  bool writeback = false;
   app.add_option("--seed", seed, "Of the first program; the next ones count up");
   app.add_option("--programs", programs, "How many (default: until the time is over)");
   app.add_option("--seconds", seconds, "How long (default: until the programs are done)");
   app.add_option("--calls", calls, "Of each program");
+  app.add_flag("--writeback", writeback, "Mount with -o writeback");
   CLI11_PARSE(app, argc, argv);
   if (programs == 0 && seconds == 0) programs = 100;
   if (geteuid() != 0 || access("/dev/fuse", F_OK) != 0) {
@@ -653,7 +670,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   signal(SIGPIPE, SIG_IGN);  // of fifos that nobody reads
-  Comparison comparison;
+  Comparison comparison(writeback);
   const auto start = std::chrono::steady_clock::now();
   uint64_t done = 0, run = 0;
   for (; (programs == 0 || done < programs) &&
