@@ -1,0 +1,172 @@
+// Two operations at once, at every store of either: the region is in one of the states
+// that they lead through, one after the other.
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "tests/crash/steps.h"
+
+namespace pkramfs {
+namespace {
+
+const Context kOtherNow{.uid = 0, .gid = 0, .now = {6000, 1}};
+
+// Runs `first` up to its store number `pause`, then `second` as far as the locks let
+// it, taking an image at each store of either; then lets both finish.
+class Pair {
+ public:
+  Pair(const Step& first, const Step& second, size_t pause) : pause_(pause) {
+    file_.Restore(Start());
+    Mounted mounted(file_, 0, [this] { OnStore(); });
+    recording_ = true;
+    std::thread a([&] {
+      first_ = true;
+      first.run(*mounted.fs(), kNow);
+      std::lock_guard lock(mu_);
+      paused_ = true;  // it is past the place to pause, or never came to it
+      first_done_ = true;
+      changed_.notify_all();
+    });
+    {
+      std::unique_lock lock(mu_);
+      changed_.wait(lock, [this] { return paused_; });
+      reached_ = !first_done_;
+    }
+    if (reached_) {
+      std::thread b([&] {
+        second.run(*mounted.fs(), kOtherNow);
+        std::lock_guard lock(mu_);
+        second_done_ = true;
+        changed_.notify_all();
+      });
+      {
+        // A second that waits for a lock of the first makes no more stores; how long
+        // we wait for it decides only how much is seen, never the verdict.
+        std::unique_lock lock(mu_);
+        changed_.wait_for(lock, std::chrono::milliseconds(20), [this] { return second_done_; });
+        overlapped_ = second_done_;
+        go_ = true;
+        changed_.notify_all();
+      }
+      b.join();
+    }
+    {
+      std::lock_guard lock(mu_);
+      go_ = true;
+      changed_.notify_all();
+    }
+    a.join();
+    recording_ = false;
+    images_.push_back(file_.Save());
+  }
+
+  bool reached() const { return reached_; }
+  bool overlapped() const { return overlapped_; }
+  const std::vector<Image>& images() const { return images_; }
+
+ private:
+  void OnStore() {
+    if (!recording_) return;
+    std::unique_lock lock(mu_);
+    Add(file_.Save(), &images_);
+    if (!first_) return;
+    if (stores_++ != pause_) return;
+    paused_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return go_; });
+  }
+
+  static thread_local bool first_;
+  const size_t pause_;
+  MemoryFile file_;
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::atomic<bool> recording_ = false;
+  bool paused_ = false, go_ = false, first_done_ = false, second_done_ = false;
+  bool reached_ = false, overlapped_ = false;
+  size_t stores_ = 0;
+  std::vector<Image> images_;
+};
+thread_local bool Pair::first_ = false;
+
+Image ImageAfter(const std::vector<std::pair<Step, Context>>& steps) {
+  MemoryFile file;
+  file.Restore(Start());
+  const Mounted mounted(file);
+  for (const auto& [step, context] : steps) step.run(*mounted.fs(), context);
+  return file.Save();
+}
+
+class CrashPairTest : public testing::TestWithParam<size_t> {};
+
+std::vector<std::pair<Step, Step>> AllPairs() {
+  return {
+      // The same directory.
+      {MakeFile("", "x"), MakeFile("", "y")},
+      {MakeFile("d", "x"), Unlink("d", "hard")},
+      {Rename("d", "a", "", "ra"), Rename("d", "b", "", "rb")},
+      {MakeFile("full", "x"), Rename("full", "n3", "d", "n3")},
+      {Unlink("over", "n61"), MakeFile("over", "x")},
+      // The same inode.
+      {Unlink("", "large"), Unlink("d", "hard")},
+      {Rename("", "inline", "", "moved"),
+       {"Link",
+        [](Filesystem& fs, const Context& ctx) {
+          const auto found = fs.Lookup(Walk(fs, "d"), "hard");
+          EXPECT_TRUE(fs.Link(ctx, (*found).ino, kRootIno, "linked").ok());
+        },
+        {}}},
+      {SetXattr("attr", "user.x", 9000), SetXattr("attr", "user.z", 50)},
+      // Pages that the first one frees are what the second one takes.
+      {Truncate("large", 0), Write("d/a", 0, 12 * kPageSize)},
+      {Unlink("", "other"), Write("d/a", 0, 4 * kPageSize)},
+      {Rename("", "other", "", "inline"), Write("d/b", 0, 5000)},
+      // The same pages, in several files.
+      {Unlink("", "twin"), CopyRange("large", 0, "d/a", 0, 531 * kPageSize)},
+      {CopyRange("large", 0, "d/a", 0, 531 * kPageSize), Unlink("", "twin")},
+      {Truncate("twin", 0), Write("large", 100, 2 * kPageSize)},
+      {Write("twin", 100, 2 * kPageSize), Truncate("large", kPageSize)},
+      {Write("twin", 100, 2 * kPageSize), CopyRange("large", 0, "d/a", 0, 5 * kPageSize)},
+      // Nothing in common but the region.
+      {Write("inline", 0, 5000), MakeFile("d", "sub2", S_IFDIR | 0755)},
+      {Rename("d", "sub", "", "empty"), Truncate("other", 10)},
+  };
+}
+
+TEST_P(CrashPairTest, EveryMomentOfTwoOperationsIsAStateBetweenThem) {
+  const auto [first, second] = AllPairs()[GetParam()];
+  SCOPED_TRACE(first.name + " while " + second.name);
+  const Mask mask = second.mask.path.empty() ? first.mask : second.mask;
+  const auto picture_after = [&](const std::vector<std::pair<Step, Context>>& steps) {
+    return PictureOfImage(ImageAfter(steps), mask, false, nullptr);
+  };
+  const std::vector<Picture> states = {picture_after({}), picture_after({{first, kNow}}),
+                                       picture_after({{second, kOtherNow}}),
+                                       picture_after({{first, kNow}, {second, kOtherNow}}),
+                                       picture_after({{second, kOtherNow}, {first, kNow}})};
+  std::set<Image> seen;
+  size_t pause = 0;
+  for (;; ++pause) {
+    SCOPED_TRACE("paused at store " + std::to_string(pause));
+    const Pair pair(first, second, pause);
+    for (size_t i = 0; i < pair.images().size(); ++i) {
+      const bool last = i + 1 == pair.images().size();
+      if (!last && !seen.insert(pair.images()[i]).second) continue;
+      SCOPED_TRACE("image " + std::to_string(i));
+      const Picture picture = PictureOfImage(pair.images()[i], mask, false, nullptr);
+      ++crash_points_tried;
+      bool known = false;
+      const size_t from = last && pair.reached() ? 3 : 0;
+      for (size_t s = from; s < states.size(); ++s) known = known || picture == states[s];
+      ASSERT_TRUE(known) << "from both:\n" << Difference(states[3], picture);
+    }
+    if (!pair.reached()) break;
+  }
+  EXPECT_GE(pause, 4u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pairs, CrashPairTest, testing::Range(size_t{0}, AllPairs().size()));
+
+}  // namespace
+}  // namespace pkramfs
