@@ -4,11 +4,14 @@
 #define TESTS_NOTED_WRITERS_H_
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <fstream>
 #include <random>
 #include <sstream>
@@ -21,7 +24,7 @@ inline constexpr int kFilesOfAWriter = 40;
 
 // One file as its writer knows it.
 struct State {
-  uint32_t exists = 0;
+  uint32_t exists = 0;   // 1: in its writer's directory, 2: in the one below it
   uint32_t version = 0;  // which pattern its bytes follow
   uint64_t size = 0;
   uint32_t xattr = 0;
@@ -50,6 +53,11 @@ inline std::string Pattern(uint32_t version, uint64_t from, uint64_t to) {
   return bytes;
 }
 
+// Where a file of a writer is.
+inline std::string PathOf(const std::string& dir, int file, uint32_t exists) {
+  return dir + (exists == 2 ? "/below/" : "/") + std::to_string(file);
+}
+
 class Writer {
  public:
   Writer(const std::string& dir, Noted* notes, uint64_t seed)
@@ -57,23 +65,35 @@ class Writer {
 
   // Until a call fails, which is when the daemon is gone.
   void Run() {
+    // A store to a page that nobody can bring any more.
+    signal(SIGBUS, [](int) { _exit(0); });
     mkdir(dir_.c_str(), 0755);
+    mkdir((dir_ + "/below").c_str(), 0755);
     while (Step()) continue;
   }
 
  private:
   bool Step() {
     const int i = static_cast<int>(random_() % kFilesOfAWriter);
-    const std::string path = dir_ + "/" + std::to_string(i);
     Noted& note = notes_[i];
     State next = note.acknowledged;
-    const uint64_t choice = random_() % 10;
+    const std::string path = PathOf(dir_, i, next.exists);
+    const uint64_t choice = random_() % 14;
     if (!next.exists || choice < 3) {
       // A new file takes its place, all at once.
-      next = {1, next.version + 1, random_() % 20000, 0};
-      const std::string temporary = path + ".new";
+      next = {next.exists == 2 ? 2u : 1u, next.version + 1, random_() % 20000, 0};
+      const std::string temporary = dir_ + "/new";
       if (!WriteFile(temporary, Pattern(next.version, 0, next.size))) return false;
       return Do(&note, next, [&] { return rename(temporary.c_str(), path.c_str()) == 0; });
+    }
+    if (choice >= 12) {
+      next.exists = 3 - next.exists;
+      const std::string to = PathOf(dir_, i, next.exists);
+      return Do(&note, next, [&] { return rename(path.c_str(), to.c_str()) == 0; });
+    }
+    if (choice >= 10) {
+      ++next.version;
+      return Overwrite(path, &note, next, choice == 10);
     }
     if (choice < 6) {
       const uint64_t from = next.size;
@@ -115,6 +135,28 @@ class Writer {
     return true;
   }
 
+  // All bytes, by a write or through a mapping.
+  bool Overwrite(const std::string& path, Noted* note, const State& next, bool mapped) {
+    const std::string bytes = Pattern(next.version, 0, next.size);
+    const int fd = open(path.c_str(), O_RDWR);
+    if (fd < 0) return false;
+    bool done = true;
+    if (!mapped || bytes.empty()) {
+      done = Do(note, next, [&] {
+        return pwrite(fd, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
+      });
+    } else {
+      void* const map = mmap(nullptr, bytes.size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+      done = map != MAP_FAILED && Do(note, next, [&] {
+               std::memcpy(map, bytes.data(), bytes.size());
+               return msync(map, bytes.size(), MS_SYNC) == 0;
+             });
+      if (map != MAP_FAILED) munmap(map, bytes.size());
+    }
+    close(fd);
+    return done;
+  }
+
   static bool WriteFile(const std::string& path, const std::string& bytes) {
     const int fd = open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0644);
     if (fd < 0) return false;
@@ -128,13 +170,21 @@ class Writer {
   std::mt19937_64 random_;
 };
 
-// What is there of a file; its bytes must follow the pattern of `version`.
-inline State Look(const std::string& path, uint32_t version, std::string* fault) {
+// What is there of a file; its bytes must follow the pattern of `version`, or, where they
+// may be torn, of `version` or `other`.
+inline State Look(const std::string& dir, int file, uint32_t version, uint32_t other,
+                  std::string* fault) {
   State state;
   state.version = version;
   struct stat st;
-  if (stat(path.c_str(), &st) != 0) return state;
-  state.exists = 1;
+  for (const uint32_t place : {1u, 2u}) {
+    if (stat(PathOf(dir, file, place).c_str(), &st) != 0) continue;
+    if (state.exists != 0) *fault = "in two places";
+    state.exists = place;
+  }
+  if (state.exists == 0) return state;
+  const std::string path = PathOf(dir, file, state.exists);
+  if (stat(path.c_str(), &st) != 0) *fault = "gone";
   state.size = static_cast<uint64_t>(st.st_size);
   std::ifstream in(path, std::ios::binary);
   std::ostringstream out;
@@ -142,14 +192,16 @@ inline State Look(const std::string& path, uint32_t version, std::string* fault)
   const std::string bytes = out.str();
   if (bytes.size() != state.size && state.size != 0) *fault = "short read";
   for (uint64_t i = 0; i < bytes.size() && fault->empty(); ++i) {
-    if (bytes[i] != ByteAt(version, i)) *fault = "wrong byte at " + std::to_string(i);
+    if (bytes[i] != ByteAt(version, i) && bytes[i] != ByteAt(other, i)) {
+      *fault = "wrong byte at " + std::to_string(i);
+    }
   }
   getxattr(path.c_str(), "user.n", &state.xattr, sizeof(state.xattr));
   return state;
 }
 
 struct NotedCounts {
-  uint64_t in_flight = 0, done = 0;
+  uint64_t in_flight = 0, done = 0, torn = 0;
 };
 
 // Compares the files of all writers below `root` with their notes, and brings the notes up
@@ -157,14 +209,16 @@ struct NotedCounts {
 inline std::string CheckNotes(const std::string& root, Noted* notes, NotedCounts* counts) {
   for (int i = 0; i < kWriters * kFilesOfAWriter; ++i) {
     Noted& note = notes[i];
-    const std::string path = root + "/" + std::to_string(i / kFilesOfAWriter) + "/" +
-                             std::to_string(i % kFilesOfAWriter);
-    std::string fault, next_fault;
-    const State seen = Look(path, note.acknowledged.version, &fault);
+    const std::string dir = root + "/" + std::to_string(i / kFilesOfAWriter);
+    const int file = i % kFilesOfAWriter;
+    const uint32_t version = note.acknowledged.version;
+    std::string fault, next_fault, torn_fault;
+    const State seen = Look(dir, file, version, version, &fault);
     bool right = seen == note.acknowledged && fault.empty();
     if (note.in_flight) {
       ++counts->in_flight;
-      const State seen_next = Look(path, note.next.version, &next_fault);
+      const uint32_t next_version = note.next.version;
+      const State seen_next = Look(dir, file, next_version, next_version, &next_fault);
       const bool as_after = seen_next == note.next && next_fault.empty();
       // The kernel sends a write through its page cache in pieces: an append may be
       // done in part, as it may when it is interrupted.
@@ -172,16 +226,25 @@ inline std::string CheckNotes(const std::string& root, Noted* notes, NotedCounts
       partly.size = seen.size;
       const bool appended = note.next.version == seen.version && seen == partly && fault.empty() &&
                             seen.size > note.acknowledged.size && seen.size < note.next.size;
-      right = right || as_after || appended;
+      // What is overwritten may be torn; then it is written anew.
+      State over = note.acknowledged;
+      over.version = next_version;
+      const bool torn = !right && !as_after && over == note.next && seen.exists != 0 &&
+                        Look(dir, file, next_version, version, &torn_fault) == note.next &&
+                        torn_fault.empty();
+      right = right || as_after || appended || torn;
       if (appended) note.acknowledged = seen;
-      if (as_after) {
-        note.acknowledged = note.next;
-        ++counts->done;
+      if (as_after || torn) note.acknowledged = note.next;
+      counts->done += as_after;
+      counts->torn += torn;
+      if (torn) {
+        std::ofstream(PathOf(dir, file, seen.exists), std::ios::binary | std::ios::in)
+            << Pattern(next_version, 0, seen.size);
       }
     }
     if (!right) {
-      return path + ": neither before nor after: " + Text(seen) + fault + next_fault +
-             "; acknowledged " + Text(note.acknowledged) +
+      return PathOf(dir, file, 1) + ": neither before nor after: " + Text(seen) + fault +
+             next_fault + torn_fault + "; acknowledged " + Text(note.acknowledged) +
              (note.in_flight ? ", in flight " + Text(note.next) : "");
     }
     note.in_flight = 0;

@@ -1,0 +1,110 @@
+// G1, G2 and G4 under fire: writers note what was acknowledged, the daemon is killed at a
+// random moment, pkramctl must find the region sound, and a new mount must show all that was
+// noted, and nothing half.  In the end everything is deleted, and no page may be left.
+//
+//   kill_weather [--kills N] [--seed N]
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <random>
+
+#include "tests/mount_process.h"
+#include "tests/noted_writers.h"
+
+namespace pkramfs {
+namespace {
+
+constexpr const char* kOptions = "size=256m";
+
+uint64_t PagesInUse(const std::string& mount_point) {
+  const nlohmann::json pages = StatisticsOf(mount_point)["pages"];
+  return pages["total"].get<uint64_t>() - pages["free"].get<uint64_t>();
+}
+
+void RunWriters(const std::string& mount_point, Noted* notes, std::mt19937_64* random) {
+  // The notes are shared; what else the writers inherit is none of theirs.
+  std::fflush(nullptr);
+  std::vector<pid_t> writers;
+  const pid_t daemon = static_cast<pid_t>(StatisticsOf(mount_point)["pid"]);
+  for (int w = 0; w < kWriters; ++w) {
+    const uint64_t seed = (*random)();
+    const pid_t pid = fork();
+    if (pid == 0) {
+      Writer(mount_point + "/" + std::to_string(w), notes + w * kFilesOfAWriter, seed).Run();
+      _exit(0);
+    }
+    writers.push_back(pid);
+  }
+  usleep(static_cast<useconds_t>(1000 + (*random)() % 30000));
+  kill(daemon, SIGKILL);
+  for (const pid_t pid : writers) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    if (!WIFEXITED(status)) throw std::runtime_error("a writer was killed");
+  }
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Kills a daemon again and again, and compares what is there with what was.");
+  uint64_t kills = 100, seed = 20261123;
+  app.add_option("--kills", kills, "How many");
+  app.add_option("--seed", seed, "Of the writers");
+  CLI11_PARSE(app, argc, argv);
+  const size_t size = sizeof(Noted) * kWriters * kFilesOfAWriter;
+  auto* const notes = static_cast<Noted*>(
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  std::mt19937_64 random(seed);
+  NotedCounts counts;
+  MountProcess mount;
+  mount.Mount(kOptions);
+  const uint64_t pages_before = PagesInUse(mount.mount_point());
+  for (uint64_t i = 0; i < kills; ++i) {
+    RunWriters(mount.mount_point(), notes, &random);
+    umount2(mount.mount_point().c_str(), MNT_DETACH);
+    mount.WaitUntilFree();
+    if (std::system((PKRAMCTL_BINARY " check " + mount.region() + " >/dev/null").c_str()) != 0) {
+      std::printf("kill %llu: the region is not sound\n", static_cast<unsigned long long>(i));
+      return 1;
+    }
+    mount.Mount(kOptions);
+    const std::string fault = CheckNotes(mount.mount_point(), notes, &counts);
+    if (!fault.empty()) {
+      std::printf("kill %llu: %s\n", static_cast<unsigned long long>(i), fault.c_str());
+      return 1;
+    }
+  }
+  if (std::system(("rm -rf " + mount.mount_point() + "/*").c_str()) != 0) return 1;
+  // What was deleted last may still be on its way.
+  uint64_t pages_after = 0;
+  for (int i = 0; i < 500; ++i) {
+    pages_after = PagesInUse(mount.mount_point());
+    if (pages_after <= pages_before) break;
+    usleep(10000);
+  }
+  std::printf(
+      "%llu kills: %llu calls were in flight, %llu of them done, %llu overwritten in part; pages "
+      "in use: %llu before, %llu after all was deleted\n",
+      static_cast<unsigned long long>(kills), static_cast<unsigned long long>(counts.in_flight),
+      static_cast<unsigned long long>(counts.done), static_cast<unsigned long long>(counts.torn),
+      static_cast<unsigned long long>(pages_before), static_cast<unsigned long long>(pages_after));
+  if (pages_after > pages_before) {
+    std::printf("pages were leaked\n");
+    return 1;
+  }
+  return counts.in_flight > 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) {
+  try {
+    return pkramfs::Main(argc, argv);
+  } catch (const std::exception& e) {
+    std::printf("%s\n", e.what());
+    return 1;
+  }
+}
