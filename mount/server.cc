@@ -392,12 +392,18 @@ void OpenDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
   Begin(req, Request::kOpenDirectory);
   fuse_reply_err(req, ENOSYS);
 }
-// What has been written is in the region: there is nothing to flush or to sync.
+// What has been written is in the region, and there is nothing to do.  But Linux drops pages
+// that a daemon is not there any more to take, in silence, and only the request that follows
+// them says that it is not: so where there can be such pages, it is asked for each time.
 void Flush(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
   Begin(req, Request::kFlush);
-  fuse_reply_err(req, ENOSYS);
+  fuse_reply_err(req, ServerOf(req)->writeback ? 0 : ENOSYS);
 }
 void Fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
+  Begin(req, Request::kFsync);
+  fuse_reply_err(req, 0);
+}
+void FsyncDirectory(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
   Begin(req, Request::kFsync);
   fuse_reply_err(req, ENOSYS);
 }
@@ -639,7 +645,7 @@ fuse_lowlevel_ops MakeOperations() {
   ops.readdir = ReadDirectory;
   ops.readdirplus = ReadDirectoryPlus;
   ops.releasedir = ReleaseDirectory;
-  ops.fsyncdir = Fsync;
+  ops.fsyncdir = FsyncDirectory;
   ops.statfs = StatFs;
   ops.setxattr = SetXattr;
   ops.getxattr = GetXattr;

@@ -134,6 +134,41 @@ TEST_F(RemountTest, WhatDoesNotFitIsToldWhenItIsSent) {
   }
 }
 
+// Linux takes pages for sent that it could not send because the daemon is gone, and only
+// the request behind them tells; so there must be one.
+TEST_F(RemountTest, WhatNobodyTookIsNotAcknowledged) {
+  for (const bool writeback : {false, true}) {
+    const std::vector<std::string> points =
+        writeback ? std::vector<std::string>{"msync", "fsync", "fdatasync", "close"}
+                  : std::vector<std::string>{"msync", "fsync", "fdatasync"};
+    for (const std::string& point : points) {
+      SCOPED_TRACE(point + (writeback ? " with writeback" : ""));
+      Mount(writeback ? "size=16m,writeback" : "size=16m");
+      const int fd = open((mount_ + "/" + point).c_str(), O_CREAT | O_RDWR, 0644);
+      ASSERT_EQ(ftruncate(fd, 4096), 0);
+      void* const at = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+      ASSERT_NE(at, MAP_FAILED);
+      // By now the kernel knows whether it has to ask.
+      EXPECT_EQ(msync(at, 4096, MS_SYNC), 0);
+      EXPECT_EQ(fsync(fd), 0);
+      EXPECT_EQ(fdatasync(fd), 0);
+      EXPECT_EQ(close(dup(fd)), 0);
+      std::memset(at, 'x', 4096);
+      const pid_t daemon = DaemonPid();
+      kill(daemon, SIGKILL);
+      WaitUntilFree();
+      EXPECT_NE(point == "msync"       ? msync(at, 4096, MS_SYNC)
+                : point == "fsync"     ? fsync(fd)
+                : point == "fdatasync" ? fdatasync(fd)
+                                       : close(dup(fd)),
+                0);
+      munmap(at, 4096);
+      close(fd);
+      umount2(mount_.c_str(), MNT_DETACH);
+    }
+  }
+}
+
 TEST_F(RemountTest, TheSecondMountWaitsForTheSealOfTheFirst) {
   Mount();
   ASSERT_EQ(Shell("cp -r /usr/include/linux " + mount_).status, 0);
