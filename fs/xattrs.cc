@@ -57,6 +57,14 @@ bool Xattrs::Sound(std::string_view blob, uint32_t mode) {
   return ForEach(blob, check) && sound;
 }
 
+void Xattrs::ForEachOf(std::string_view blob,
+                       absl::FunctionRef<void(std::string_view, std::string_view)> fn) {
+  ForEach(blob, [&](std::string_view name, std::string_view value, std::string_view) {
+    if (!name.empty()) fn(name, value);
+    return true;
+  });
+}
+
 void Xattrs::Append(std::string* blob, std::string_view name, std::string_view value) {
   const XattrHeader header{static_cast<uint32_t>(name.size()), static_cast<uint32_t>(value.size())};
   blob->append(reinterpret_cast<const char*>(&header), sizeof(header));

@@ -30,6 +30,10 @@ class Xattrs {
   std::optional<std::string> Get(std::string_view name) const;
   void ForEachName(absl::FunctionRef<void(std::string_view)> fn) const;
 
+  // The names and values of a blob.
+  static void ForEachOf(std::string_view blob,
+                        absl::FunctionRef<void(std::string_view, std::string_view)> fn);
+
   // The blob of some attributes, for a new inode.
   static void Append(std::string* blob, std::string_view name, std::string_view value);
 

@@ -12,12 +12,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "fs/check.h"
 #include "mount/command_line.h"
 #include "mount/control.h"
 #include "mount/mounts.h"
 #include "mount/options.h"
 #include "mount/region_file.h"
+#include "mount/salvage.h"
 #include "pkram/region.h"
 #include "pkram/stream.h"
 
@@ -32,6 +34,17 @@ constexpr int kFailed = 2;    // exit status: it could not be done
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "pkramctl: %s\n", std::string(status.message()).c_str());
   return kFailed;
+}
+
+// A name may be anything: what would change what a terminal shows is escaped.
+std::string Printable(const std::string& text) {
+  std::string printable;
+  for (const char c : text) {
+    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    printable +=
+        control ? absl::StrFormat("\\x%02x", static_cast<unsigned char>(c)) : std::string(1, c);
+  }
+  return printable;
 }
 
 const char* StateName(uint64_t state) {
@@ -201,21 +214,44 @@ int Info(const std::string& path, bool as_json) {
   return Print(json, as_json);
 }
 
+int FailCheck(const absl::Status& status) {
+  if (absl::IsUnavailable(status)) {
+    return Fail(absl::UnavailableError(
+        absl::StrCat(std::string(status.message()), ": unmount it to have it checked")));
+  }
+  Fail(status);
+  return absl::IsDataLoss(status) ? kProblems : kFailed;
+}
+
+int PrintProblems(const std::string& path, const pkram::Region::Report& report) {
+  for (const pkram::Problem& p : report.problems) {
+    std::printf("page %llu: %s\n", static_cast<unsigned long long>(p.page.value()),
+                Printable(p.what).c_str());
+  }
+  std::printf("%s: %zu problems\n", path.c_str(), report.problems.size());
+  return report.problems.empty() ? 0 : kProblems;
+}
+
 int Check(const std::string& path) {
   const auto report = InspectRegion(path);
-  if (!report.ok()) {
-    if (absl::IsUnavailable(report.status())) {
-      return Fail(absl::UnavailableError(
-          absl::StrCat(std::string(report.status().message()), ": unmount it to have it checked")));
-    }
-    Fail(report.status());
-    return absl::IsDataLoss(report.status()) ? kProblems : kFailed;
+  return report.ok() ? PrintProblems(path, *report) : FailCheck(report.status());
+}
+
+int Salvage(const std::string& path, const std::string& directory) {
+  const auto lost = [](const std::string& what) {
+    std::printf("not intact: %s\n", Printable(what).c_str());
+  };
+  const auto salvaged = SalvageRegion(path, directory, lost);
+  if (!salvaged.ok()) return FailCheck(salvaged.status());
+  const auto count = [](uint64_t n) { return static_cast<unsigned long long>(n); };
+  if (salvaged->bare > 0) {
+    std::printf("of %llu, attributes could not be set\n", count(salvaged->bare));
   }
-  for (const pkram::Problem& p : report->problems) {
-    std::printf("page %llu: %s\n", static_cast<unsigned long long>(p.page.value()), p.what.c_str());
-  }
-  std::printf("%s: %zu problems\n", path.c_str(), report->problems.size());
-  return report->problems.empty() ? 0 : kProblems;
+  std::printf("%s: %llu files and %llu directories with %llu bytes copied to %s; %llu not intact\n",
+              path.c_str(), count(salvaged->files), count(salvaged->directories),
+              count(salvaged->bytes), directory.c_str(), count(salvaged->lost));
+  const int status = PrintProblems(path, salvaged->report);
+  return salvaged->lost > 0 ? kProblems : status;
 }
 
 // Opens a region for a change, has it made, and seals it again.
@@ -297,7 +333,7 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
 int Main(int argc, char** argv) {
   CLI::App app("Looks into pkramfs regions, and moves bytes in and out of them.", "pkramctl");
   app.require_subcommand(1);
-  std::string region, name, sizes;
+  std::string region, name, sizes, salvage;
   bool as_json = false;
   const auto command = [&](const char* command_name, const char* what) {
     CLI::App* const sub = app.add_subcommand(command_name, what);
@@ -308,6 +344,8 @@ int Main(int argc, char** argv) {
   CLI::App* const info = command("info", "What is in a region; of a mounted one, live statistics");
   info->add_flag("--json", as_json, "As JSON");
   CLI::App* const check = command("check", "Find every problem of a region; changes nothing");
+  check->add_option("--salvage", salvage, "Copy what is intact to a new or empty directory")
+      ->type_name("DIR");
   CLI::App* const put = command("put", "Save standard input under a name");
   CLI::App* const get = command("get", "Write what was saved under a name to standard output");
   CLI::App* const rm = command("rm", "Remove a name and all that it holds, a filesystem too");
@@ -322,7 +360,7 @@ int Main(int argc, char** argv) {
   if (const auto status = ParseCommandLine(&app, argc, argv, kFailed)) return *status;
   const std::string path = RegionName(region);
   if (info->parsed()) return Info(path, as_json);
-  if (check->parsed()) return Check(path);
+  if (check->parsed()) return salvage.empty() ? Check(path) : Salvage(path, salvage);
   if (freeze->parsed()) return ThroughMount(path, Freeze);
   if (thaw->parsed()) {
     return ThroughMount(path,

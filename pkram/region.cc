@@ -22,6 +22,10 @@ uint32_t SuperChecksum(const SuperBlock& super) {
   return Crc32c(&super, offsetof(SuperBlock, checksum));
 }
 
+absl::Status WrongChecksum(const std::string& name) {
+  return absl::DataLossError(absl::StrCat(name, ": page 0: the super block's checksum is wrong"));
+}
+
 // Enough to find the journal, without which the rest cannot be read.
 absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
   if (super.magic != format::kMagic) {
@@ -49,7 +53,7 @@ absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
 
 absl::Status CheckGeometry(const std::string& name, const SuperBlock& super, bool writable) {
   if (super.checksum != SuperChecksum(super)) {
-    return absl::DataLossError(absl::StrCat(name, ": page 0: the super block's checksum is wrong"));
+    return WrongChecksum(name);
   }
   if (super.page_count < format::kMinPages || super.page_count > format::kMaxPages ||
       super.journal_first + super.journal_slots > super.page_count) {
@@ -135,20 +139,25 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
   }
   Reading reading;
   uint64_t bound = 0;
+  absl::Status damaged;
   {
     absl::StatusOr<std::unique_ptr<Mapping>> first =
         Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
     if (!first.ok()) return first.status();
     const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
     if (absl::Status s = CheckIdentity(name, super); !s.ok()) return s;
-    // Read again below, with its checksum; until then it only has to be mappable.
+    // Read again below, where the journal may have its checksum; until then the size only
+    // has to be one that can be mapped.
     bound = super.page_count;
+    if (super.checksum != SuperChecksum(super)) damaged = WrongChecksum(name);
     if (bound > format::kMaxPages) {
       return absl::DataLossError(
           absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
     }
   }
-  if (absl::Status s = BeyondDevice(*backing, std::max(bound, options.pages)); !s.ok()) return s;
+  if (absl::Status s = BeyondDevice(*backing, std::max(bound, options.pages)); !s.ok()) {
+    return damaged.ok() ? s : damaged;
+  }
   const auto access = !options.writable ? Mapping::Access::kReadOnly
                       : options.guarded ? Mapping::Access::kGuarded
                                         : Mapping::Access::kWritable;
@@ -158,12 +167,12 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
         Mapping::Create(backing, options.resizable ? RoomToGrow(*backing, least) : least, access);
     // It does with less when there is no more.
     if (!mapping.ok() && options.resizable) mapping = Mapping::Create(backing, least, access);
-    if (!mapping.ok()) return mapping.status();
+    if (!mapping.ok()) return damaged.ok() ? mapping.status() : damaged;
     reading.mapping = *std::move(mapping);
     reading.view =
         std::make_unique<PageView>(reading.mapping.get(), std::min(PagesFor(*size), bound));
     reading.committed_slots = 0;
-    if (absl::Status s = ReadJournal(name, &reading); !s.ok()) return s;
+    if (absl::Status s = ReadJournal(name, &reading); !s.ok()) return damaged.ok() ? s : damaged;
     if (absl::Status s = CheckGeometry(name, reading.super(), options.writable); !s.ok()) return s;
     // A committed slot may hold a change of the size itself.
     if (reading.super().page_count == bound) return reading;
@@ -368,7 +377,8 @@ absl::Status Region::Resize(uint64_t pages) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* client) {
+absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* client,
+                                             const Inspect& inspect) {
   if (absl::Status s = backing->Lock(false); !s.ok()) return s;
   OpenOptions options;
   options.writable = false;
@@ -388,6 +398,9 @@ absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* clien
   char text[37];
   uuid_unparse_lower(super.uuid, text);
   report.uuid = text;
+  if (inspect != nullptr) {
+    if (absl::Status s = inspect(*reading->view, walk); !s.ok()) return s;
+  }
   return report;
 }
 

@@ -74,7 +74,11 @@ class Region {
     std::vector<NodeCounts> nodes;
     std::string uuid;
   };
-  static absl::StatusOr<Report> Check(Backing* backing, WalkClient* client);
+  // `inspect`, if any, sees the pages then: what was walked without a problem is sound, and
+  // no other user of the region changes it meanwhile.
+  using Inspect = std::function<absl::Status(const PageView& pages, const Walk& walk)>;
+  static absl::StatusOr<Report> Check(Backing* backing, WalkClient* client,
+                                      const Inspect& inspect = nullptr);
 
   ~Region();
 

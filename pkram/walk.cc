@@ -20,13 +20,20 @@ struct Walk::ListRules {
   bool dense;        // no gap between links, starting at 0
   bool holes_carry;  // a hole has a payload
   bool sharing;      // several entries may refer to a page
+  bool skip;         // a malformed entry is skipped, where all problems are to be found
   uint64_t end;      // indexes at or beyond are garbage, not looked at
 };
 
 bool Walk::Fail(Pfn page, std::string what) {
   std::string where = where_;
   if (object_ != kNoObject) where = absl::StrCat("object ", object_, " of ", where_);
-  problems_.push_back({page, absl::StrCat(where, where.empty() ? "" : ": ", what)});
+  if (!where.empty()) absl::StrAppend(&where, ": ");
+  absl::StrAppend(&where, what);
+  // Whatever it was that led here, it is part of that.
+  if (sealed_by_ && sealed_by_ != page) {
+    absl::StrAppend(&where, " (sealed with page ", sealed_by_.value(), ")");
+  }
+  problems_.push_back({page, std::move(where)});
   return false;
 }
 
@@ -54,6 +61,7 @@ bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool s
   const uint64_t claimed =
       shared ? map_->ClaimShared({first, count}) : map_->Claim({first, count}, purpose);
   if (claimed == count) return true;
+  contested_.push_back({first + claimed, count - claimed});
   return Fail(from, absl::StrCat("points at page ", first.value() + claimed,
                                  ", which something else already owns"));
 }
@@ -118,7 +126,10 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
       if ((EntryFlags(entry) & ~flags) != 0 || order > format::kMaxOrder ||
           (rules.live && order != 0) || (hole && !rules.live) ||
           (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry))) {
-        return Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
+        Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
+        if (!rules.skip) return false;
+        ++index;
+        continue;
       }
       if (order == 0 && !hole) {
         // The next word is this one's successor: its flags and its order are the same.
@@ -141,23 +152,21 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
   return true;
 }
 
-void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
+bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const auto& object = *view_->At<format::Object>(pfn);
   const format::ObjectHeader& header = object.header;
   const bool live = node.state == format::kLive;
   object_ = index;  // a million times, and said once at most
+  sealed_by_ = header.seal != 0 ? pfn : Pfn();
   if (header.client_bytes > format::kObjectClientBytes) {
-    Fail(pfn, absl::StrCat("claims ", header.client_bytes, " bytes of its own page"));
-    return;
+    return Fail(pfn, absl::StrCat("claims ", header.client_bytes, " bytes of its own page"));
   }
   if ((header.flags & ~(format::kPagesAreMetadata | format::kBytesAreMetadata)) != 0) {
-    Fail(pfn, "has unknown flags");
-    return;
+    return Fail(pfn, "has unknown flags");
   }
   const bool bytes_are_metadata = (header.flags & format::kBytesAreMetadata) != 0;
   if (bytes_are_metadata && header.bytes_len > format::kMaxMetadataBytes) {
-    Fail(pfn, absl::StrCat("claims ", header.bytes_len, " bytes of metadata"));
-    return;
+    return Fail(pfn, absl::StrCat("claims ", header.bytes_len, " bytes of metadata"));
   }
   SealSum sum;
   SealSum* const seal = Wanted(header.seal) ? &sum : nullptr;
@@ -170,8 +179,9 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const uint64_t data_before = map_->data_pages();
   std::vector<WalkedPage> metadata;
   const bool pages_are_metadata = (header.flags & format::kPagesAreMetadata) != 0;
-  const ListRules page_rules{live, false, false, live && !pages_are_metadata,
-                             live ? header.allocated_end : ~uint64_t{0}};
+  const ListRules page_rules{live,  false,
+                             false, live && !pages_are_metadata,
+                             false, live ? header.allocated_end : ~uint64_t{0}};
   const uint64_t head_offset = pfn.offset() + offsetof(format::ObjectHeader, pages);
   if (!WalkList(header.pages, head_offset, page_rules, seal,
                 [&](uint64_t at, uint64_t entry, uint64_t n, Pfn link) {
@@ -187,7 +197,7 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
                   }
                   return true;
                 })) {
-    return;
+    return false;
   }
   counts.data_pages += map_->data_pages() - data_before;
   const uint64_t links = counts.link_pages - links_before;
@@ -195,7 +205,7 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   std::string bytes;
   uint64_t byte_pages = 0;
   const Purpose purpose = bytes_are_metadata ? Purpose::kMetadata : Purpose::kData;
-  const ListRules byte_rules{false, true, false, false, ~uint64_t{0}};
+  const ListRules byte_rules{false, true, false, false, false, ~uint64_t{0}};
   if (!WalkList(header.bytes, pfn.offset() + offsetof(format::ObjectHeader, bytes), byte_rules,
                 seal, [&](uint64_t, uint64_t entry, uint64_t n, Pfn link) {
                   const Pfn first = EntryPfn(entry);
@@ -215,32 +225,50 @@ void Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
                   }
                   return true;
                 })) {
-    return;
+    return false;
   }
   counts.byte_pages += byte_pages;
   if (PagesFor(header.bytes_len) != byte_pages) {
-    Fail(pfn, absl::StrCat("says that it has ", header.bytes_len, " bytes, but has ", byte_pages,
-                           " pages for them"));
-    return;
+    return Fail(pfn, absl::StrCat("says that it has ", header.bytes_len, " bytes, but has ",
+                                  byte_pages, " pages for them"));
   }
   if (bytes_are_metadata) bytes.resize(header.bytes_len);
 
   // What will be repaired is not sealed; a seal goes before the repairs come.
   const uint64_t seal_offset = pfn.offset() + offsetof(format::ObjectHeader, seal);
   const bool repaired = repairs_.size() > repairs_before;
-  if ((header.seal != 0 || !repaired) && !CheckSeal(header.seal, seal_offset, sum)) return;
+  const WalkedObject walked{index, pfn, &object, links, pages, metadata, bytes};
+  const bool ask = live && client_ != nullptr;
+  if ((header.seal != 0 || !repaired) && !CheckSeal(header.seal, seal_offset, sum)) {
+    if (ask) client_->Changed(walked);
+    return false;
+  }
   if (header.seal != 0) ++counts.sealed;
   if (header.seal != 0 && repaired) {
     repairs_.insert(repairs_.begin() + static_cast<ptrdiff_t>(repairs_before), {seal_offset, 0});
   }
-  if (live && client_ != nullptr) {
-    ToClient(pfn, client_->Object({index, pfn, &object, links, pages, metadata, bytes}));
-  }
+  if (!ask) return true;
+  std::string what = client_->Object(walked);
+  return what.empty() || Fail(pfn, std::move(what));
 }
 
-void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
+// Whether an object that something contests is as it was when it was sealed, so that it is
+// the other one that is wrong; walked as if nothing else were there.
+bool Walk::IsAsSealed(const format::Node& node, uint64_t index, Pfn pfn) const {
+  if (view_->At<format::Object>(pfn)->header.seal == 0) return false;
+  PageMap map(view_->existing());
+  Walk alone(view_, &map, client_, Mode::kStopAtFirst);
+  alone.nodes_.emplace_back();
+  return alone.WalkObject(node, index, pfn);
+}
+
+void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
   const bool live = node.state == format::kLive;
-  const ListRules rules{live, true, true, false, ~uint64_t{0}};
+  SealSum sum;
+  SealSum* const seal = Wanted(node.seal) ? &sum : nullptr;
+  if (seal != nullptr) seal->AddNode(node);
+  sealed_by_ = node.seal != 0 ? pfn : Pfn();
+  const ListRules rules{live, true, true, false, mode_ == Mode::kFindAll, ~uint64_t{0}};
   std::vector<std::pair<uint64_t, Pfn>> objects;
   if (!WalkList(node.objects, pfn.offset() + offsetof(format::Node, objects), rules, seal,
                 [&](uint64_t index, uint64_t entry, uint64_t n, Pfn link) {
@@ -250,24 +278,39 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal) {
                     }
                     return !Stopped();
                   }
-                  if (EntryOrder(entry) != 0)
-                    return Fail(link, "points at an object with an order");
-                  if (!ClaimRun(EntryPfn(entry), n, link, Purpose::kMetadata)) return false;
-                  for (uint64_t i = 0; i < n; ++i) {
-                    objects.emplace_back(index + i, EntryPfn(entry) + i);
+                  if (EntryOrder(entry) != 0) {
+                    return Fail(link, "points at an object with an order") || rules.skip;
+                  }
+                  // One by one where all problems are to be found: one says nothing of others.
+                  const uint64_t step = rules.skip ? 1 : n;
+                  for (uint64_t i = 0; i < n; i += step) {
+                    if (!ClaimRun(EntryPfn(entry) + i, step, link, Purpose::kMetadata)) {
+                      if (!rules.skip) return false;
+                      continue;
+                    }
+                    for (uint64_t k = i; k < i + step; ++k) {
+                      objects.emplace_back(index + k, EntryPfn(entry) + k);
+                    }
                   }
                   return true;
                 }) &&
       mode_ == Mode::kStopAtFirst) {
     return;
   }
+  // Now, as what an object is said to be may be nothing of the kind.
+  if (!CheckSeal(node.seal, pfn.offset() + offsetof(format::Node, seal), sum) && Stopped()) return;
+  sealed_by_ = Pfn();
   nodes_.back().objects = objects.size();
   if (client_ != nullptr && live) {
     ToClient(pfn, client_->BeginObjects(objects.empty() ? 0 : objects.back().first + 1));
   }
   for (const auto& [index, object] : objects) {
-    WalkObject(node, index, object);
+    const size_t contested = contested_.size();
+    if (WalkObject(node, index, object)) continue;
     if (Stopped()) return;
+    const bool ask = mode_ == Mode::kFindAll && client_ != nullptr && live;
+    if (!ask || (contested_.size() > contested && IsAsSealed(node, index, object))) continue;
+    client_->Damaged(index, problems_.back().what);
   }
   object_ = kNoObject;
 }
@@ -293,15 +336,11 @@ void Walk::WalkNode(const format::Node& node, Pfn pfn) {
     Fail(pfn, absl::StrCat("has the unknown state ", node.state));
     return;
   }
-  SealSum sum;
-  SealSum* const seal = Wanted(node.seal) ? &sum : nullptr;
-  if (seal != nullptr) seal->AddNode(node);
   const bool ask = node.state == format::kLive && client_ != nullptr;
   if (ask) ToClient(pfn, client_->BeginNode(node));
   if (Stopped()) return;
-  WalkObjects(node, pfn, seal);
+  WalkObjects(node, pfn);
   if (Stopped()) return;
-  if (!CheckSeal(node.seal, pfn.offset() + offsetof(format::Node, seal), sum)) return;
   if (ask) ToClient(pfn, client_->EndNode(node));
 }
 
@@ -315,6 +354,7 @@ void Walk::Run(const format::SuperBlock& super) {
   Pfn from(0);
   for (uint64_t word = super.nodes; word != 0 && !Stopped();) {
     where_.clear();
+    sealed_by_ = Pfn();
     if (!ClaimMetadata(word, from, "a node")) return;
     from = EntryPfn(word);
     const auto& node = *view_->At<format::Node>(from);

@@ -58,6 +58,10 @@ class WalkClient {
   // Before the first object: every index is below `end`.
   virtual std::string BeginObjects(uint64_t end) = 0;
   virtual std::string Object(const WalkedObject& object) = 0;
+  // An object that is not sound, for those who look at all (kFindAll): before it, and only
+  // if its structure is sound, what its seal does not fit.  What it holds may be anything.
+  virtual void Changed(const WalkedObject&) {}
+  virtual void Damaged(uint64_t /*index*/, const std::string& /*what*/) {}
   virtual std::string EndNode(const format::Node& node) = 0;
 };
 
@@ -89,6 +93,9 @@ class Walk {
   const std::vector<Problem>& problems() const { return problems_; }
   const std::vector<NodeCounts>& nodes() const { return nodes_; }
 
+  // What something points at that something else owns.
+  const std::vector<PageRun>& contested() const { return contested_; }
+
   // Stores that clear what lies beyond objects' allocated ends; to be published
   // once the region is accepted.
   const std::vector<format::JournalStore>& repairs() const { return repairs_; }
@@ -107,8 +114,9 @@ class Walk {
   bool ClaimMetadata(uint64_t entry, Pfn from, const char* what);
   bool ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared = false);
   void WalkNode(const format::Node& node, Pfn pfn);
-  void WalkObjects(const format::Node& node, Pfn pfn, SealSum* seal);
-  void WalkObject(const format::Node& node, uint64_t index, Pfn pfn);
+  void WalkObjects(const format::Node& node, Pfn pfn);
+  bool WalkObject(const format::Node& node, uint64_t index, Pfn pfn);
+  bool IsAsSealed(const format::Node& node, uint64_t index, Pfn pfn) const;
   template <typename OnEntry>
   bool WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
                 OnEntry on_entry);
@@ -120,9 +128,11 @@ class Walk {
   const Mode mode_;
   std::vector<Problem> problems_;
   std::vector<NodeCounts> nodes_;
+  std::vector<PageRun> contested_;
   absl::flat_hash_map<std::string, Pfn> names_;
   std::vector<format::JournalStore> repairs_;
   std::vector<format::JournalStore> seals_;
+  Pfn sealed_by_;      // the page with the seal of what is being walked
   std::string where_;  // what is being walked; and which object of it
   static constexpr uint64_t kNoObject = ~uint64_t{0};
   uint64_t object_ = kNoObject;

@@ -1,0 +1,118 @@
+#include "fs/survivors.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace pkramfs {
+
+namespace format = pkram::format;
+
+std::string Survivors::BeginNode(const format::Node& node) {
+  SurvivingTree tree;
+  tree.node = node.name;
+  tree.filesystem = node.client[0] == kFsMagic && node.client[1] == kFsVersion;
+  trees_.push_back(std::move(tree));
+  return check_.BeginNode(node);
+}
+
+std::string Survivors::Object(const pkram::WalkedObject& object) {
+  SurvivingTree& tree = trees_.back();
+  std::string what = check_.Object(object);
+  if (!tree.filesystem) return what;
+  TakeNames(object);
+  if (what.empty()) {
+    tree.inodes[object.index] = {object.pfn, object.object->header.seal != 0,
+                                 std::string(object.bytes)};
+  }
+  return what;
+}
+
+void Survivors::Changed(const pkram::WalkedObject& object) {
+  if (trees_.back().filesystem) TakeNames(object);
+}
+
+void Survivors::Damaged(uint64_t index, const std::string& what) {
+  trees_.back().damaged[index] = what;
+}
+
+// As many as there are up to what is no slot.
+void Survivors::TakeNames(const pkram::WalkedObject& object) {
+  const auto& record = *reinterpret_cast<const InodeRecord*>(object.object->client);
+  if (!S_ISDIR(static_cast<uint32_t>(record.mode_nlink))) return;
+  std::vector<SurvivingName>& names = trees_.back().names[object.index];
+  const auto take = [&](uint64_t block, const Slot* slots) {
+    for (uint64_t place = 0; place < SlotsIn(block);) {
+      const uint64_t word = slots[place].header;
+      const uint64_t length = IsLive(word) ? SlotsFor(SlotNameLen(word)) : word;
+      if (length == 0 || length > SlotsIn(block) - place) return;
+      const std::string_view name = SlotName(slots[place]);
+      const bool is_name = IsLive(word) && !name.empty() && name != "." && name != ".." &&
+                           name.find_first_of(std::string_view("/\0", 2)) == std::string::npos;
+      if (is_name) names.push_back({std::string(name), SlotIno(word), SlotType(word)});
+      place += length;
+    }
+  };
+  take(0, reinterpret_cast<const Slot*>(record.inline_area));
+  for (const pkram::WalkedPage& page : object.metadata) {
+    take(page.index + 1, reinterpret_cast<const Slot*>(page.bytes));
+  }
+}
+
+std::vector<pkram::PageRun> Merged(std::vector<pkram::PageRun> runs) {
+  std::sort(runs.begin(), runs.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<pkram::PageRun> merged;
+  for (const pkram::PageRun& run : runs) {
+    if (merged.empty() || merged.back().first + merged.back().count < run.first) {
+      merged.push_back(run);
+    } else {
+      pkram::PageRun& last = merged.back();
+      last.count = std::max(last.first.value() + last.count, run.first.value() + run.count) -
+                   last.first.value();
+    }
+  }
+  return merged;
+}
+
+const InodeRecord& RecordOf(const pkram::PageView& pages, const SurvivingTree::Inode& inode) {
+  return *reinterpret_cast<const InodeRecord*>(pages.At<format::Object>(inode.page)->client);
+}
+
+bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun>& contested,
+                  const SurvivingTree::Inode& inode,
+                  absl::FunctionRef<bool(uint64_t, std::string_view)> fn) {
+  const InodeRecord& record = RecordOf(pages, inode);
+  const uint64_t size = record.size;
+  if ((record.generation_flags >> 32 & kInlineData) != 0) {
+    const auto* const bytes = reinterpret_cast<const char*>(record.inline_area);
+    return fn(0, {bytes, std::min(size, kInlineBytes)});
+  }
+  const auto in_doubt = [&](pkram::Pfn page) {
+    if (inode.sealed) return false;
+    const auto behind =
+        std::upper_bound(contested.begin(), contested.end(), page,
+                         [](pkram::Pfn pfn, const pkram::PageRun& run) { return pfn < run.first; });
+    return behind != contested.begin() && page < (behind - 1)->first + (behind - 1)->count;
+  };
+  const format::ObjectHeader& header = pages.At<format::Object>(inode.page)->header;
+  const uint64_t end = std::min(header.allocated_end, pkram::PagesFor(size));
+  for (uint64_t word = header.pages; word != 0;) {
+    const auto& link = *pages.At<format::Link>(format::EntryPfn(word));
+    for (uint64_t i = 0; i < format::kLinkEntries && link.index + i < end; ++i) {
+      const uint64_t entry = link.entry[i];
+      if (!format::IsPage(entry)) continue;
+      const pkram::Pfn page = format::EntryPfn(entry);
+      if (in_doubt(page)) return false;
+      const uint64_t offset = (link.index + i) * pkram::kPageSize;
+      const uint64_t n = std::min<uint64_t>(pkram::kPageSize, size - offset);
+      if (!fn(offset, {pages.At<char>(page), n})) return false;
+    }
+    // What begins behind the end is garbage, which was not walked.
+    if (link.index + format::kLinkEntries >= end) break;
+    word = link.next;
+  }
+  return true;
+}
+
+}  // namespace pkramfs

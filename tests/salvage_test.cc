@@ -1,0 +1,251 @@
+// pkramctl check --salvage: what is intact comes out, whatever else is damaged.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <random>
+
+#include "fs/layout.h"
+#include "pkram/region.h"
+#include "tests/manifest.h"
+#include "tests/mount_fixture.h"
+#include "tests/odd_tree.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Pfn;
+using pkram::format::Link;
+using pkram::format::Object;
+using testing::HasSubstr;
+using testing::Not;
+
+class SalvageTest : public MountTest {
+ protected:
+  void SetUp() override {
+    MountTest::SetUp();
+    if (IsSkipped()) return;
+    out_ = region_ + ".out";  // on tmpfs, which takes all attributes
+    Mount("size=64m");
+    MakeOddTree(mount_ + "/odd", 60);
+    ASSERT_EQ(mkdir((mount_ + "/d").c_str(), 0755), 0);
+    for (const char* name : {"a", "b", "c"}) {
+      Spill(mount_ + "/d/" + name, std::string(20000, *name));
+    }
+    ASSERT_EQ(mkdir((mount_ + "/d/below").c_str(), 0755), 0);
+    Spill(mount_ + "/d/below/file", "below");
+    for (const char* path : {"", "/d", "/d/a", "/d/b", "/d/below", "/d/below/file"}) {
+      struct stat st;
+      ASSERT_EQ(stat((mount_ + path).c_str(), &st), 0);
+      inos_[path] = st.st_ino;
+    }
+    before_ = Files(mount_);
+  }
+  void TearDown() override {
+    Shell("rm -rf " + region_ + ".out");
+    MountTest::TearDown();
+  }
+  // What a copy keeps; and not the root, whose times differ by where it is.
+  static Manifest Files(const std::string& root) {
+    ManifestOptions options;
+    options.inode_numbers = options.blocks = options.all_times = false;
+    Manifest manifest = ManifestOf(root, options);
+    manifest.erase("/");
+    return manifest;
+  }
+  void Seal() {
+    Unmount();
+    WaitUntilFree();
+  }
+  void Open() {
+    fd_ = open(region_.c_str(), O_RDWR);
+    ASSERT_GE(fd_, 0);
+    backing_ = pkram::OpenBacking(region_, pkram::OpenFor::kReading).value();
+    pkram::Region::OpenOptions options;
+    options.writable = false;
+    opened_ = pkram::Region::Open(std::move(backing_), options).value();
+  }
+  // The page of an inode, and the first link of its pages.
+  Pfn PageOf(const std::string& path) {
+    const Pfn node = opened_->FindNode("pkramfs");
+    uint64_t word = opened_->mapping().At<pkram::format::Node>(node)->objects;
+    for (uint64_t i = inos_.at(path) / pkram::format::kLinkEntries; i > 0; --i) {
+      word = opened_->mapping().At<Link>(pkram::format::EntryPfn(word))->next;
+    }
+    const auto* const link = opened_->mapping().At<Link>(pkram::format::EntryPfn(word));
+    return pkram::format::EntryPfn(link->entry[inos_.at(path) % pkram::format::kLinkEntries]);
+  }
+  Pfn LinkOf(const std::string& path) {
+    return pkram::format::EntryPfn(opened_->mapping().At<Object>(PageOf(path))->header.pages);
+  }
+  void Poke(uint64_t offset, uint64_t word) {
+    ASSERT_EQ(pwrite(fd_, &word, sizeof(word), static_cast<off_t>(offset)), 8);
+  }
+  uint64_t Peek(uint64_t offset) {
+    uint64_t word = 0;
+    EXPECT_EQ(pread(fd_, &word, sizeof(word), static_cast<off_t>(offset)), 8);
+    return word;
+  }
+  void Flip(uint64_t offset) { Poke(offset, Peek(offset) ^ 0x10); }
+  Ran Salvage() {
+    opened_.reset();
+    close(std::exchange(fd_, -1));
+    const std::string as_it_is = Slurp(region_);
+    Shell("rm -rf " + out_);
+    Ran ran = Shell(Pkramctl() + " check --salvage " + out_ + " " + region_);
+    EXPECT_TRUE(Slurp(region_) == as_it_is);
+    return ran;
+  }
+  // All but `lost` is there, and `found` is what is there besides.
+  void ExpectAllBut(const std::vector<std::string>& lost) {
+    Manifest expected = before_;
+    for (const std::string& path : lost) EXPECT_EQ(expected.erase(path), 1u) << path;
+    EXPECT_EQ(FirstDifference(expected, Files(out_ + "/pkramfs")), "");
+  }
+
+  std::map<std::string, ino_t> inos_;
+  std::string out_;
+  Manifest before_;
+  int fd_ = -1;
+  std::unique_ptr<pkram::Backing> backing_;
+  std::unique_ptr<pkram::Region> opened_;
+};
+
+TEST_F(SalvageTest, AllOfASoundRegion) {
+  Seal();
+  Open();
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 0) << ran.out << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("0 not intact"));
+  ExpectAllBut({});
+  // What was there for others to read is not, yet.
+  struct stat st;
+  ASSERT_EQ(stat((out_).c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0700u);
+  // A directory that holds something stays as it is.
+  const Ran again = Shell(Pkramctl() + " check --salvage " + out_ + " " + region_);
+  EXPECT_EQ(again.status, 2);
+  EXPECT_THAT(again.err, HasSubstr("not empty"));
+}
+
+TEST_F(SalvageTest, AKilledOne) {
+  Kill();
+  WaitUntilFree();
+  Open();
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 0) << ran.out << ran.err;
+  ExpectAllBut({});
+}
+
+TEST_F(SalvageTest, AllButADamagedFile) {
+  Seal();
+  Open();
+  Flip(PageOf("/d/a").offset() + sizeof(pkram::format::ObjectHeader) + 16);
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_NE(TryMount().status, 0);
+  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d/a: "));
+  EXPECT_THAT(ran.out, HasSubstr("1 not intact"));
+  ExpectAllBut({"/d/a"});
+}
+
+TEST_F(SalvageTest, WhatIsInADamagedDirectory) {
+  Seal();
+  Open();
+  Flip(PageOf("/d").offset() + sizeof(pkram::format::ObjectHeader) + 48);  // a time
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d: "));
+  Manifest found = Files(out_ + "/pkramfs");
+  found["/d"] = before_["/d"];
+  EXPECT_EQ(FirstDifference(before_, found), "");
+}
+
+TEST_F(SalvageTest, WhatNothingLeadsToAnyMore) {
+  Seal();
+  Open();
+  // The directory's entry in the table of inodes is none.
+  const Pfn page = PageOf("/d");
+  const uint64_t table =
+      opened_->mapping().At<pkram::format::Node>(opened_->FindNode("pkramfs"))->objects;
+  const uint64_t entry = pkram::format::EntryPfn(table).offset() + 16 + 8 * inos_.at("/d");
+  ASSERT_EQ(pkram::format::EntryPfn(Peek(entry)), page);
+  Poke(entry, pkram::format::MakeEntry(Pfn(uint64_t{1} << 39)));
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d: inode"));
+  const std::string found = out_ + "/pkramfs.lost+found/inode-";
+  EXPECT_EQ(Slurp(found + std::to_string(inos_.at("/d/a"))), std::string(20000, 'a'));
+  EXPECT_EQ(Slurp(found + std::to_string(inos_.at("/d/below")) + "/file"), "below");
+  ExpectAllBut({"/d", "/d/a", "/d/b", "/d/c", "/d/below", "/d/below/file"});
+}
+
+TEST_F(SalvageTest, WhatASealSaysIsItsOwn) {
+  Seal();
+  Open();
+  const auto* const link = opened_->mapping().At<Link>(LinkOf("/d/b"));
+  Poke(LinkOf("/d/a").offset() + 16 + 8, link->entry[2]);
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d/a: "));
+  ExpectAllBut({"/d/a"});
+}
+
+TEST_F(SalvageTest, NeitherOfTwoWhereNothingSaysWhoseAPageIs) {
+  Kill();
+  WaitUntilFree();
+  Open();
+  const auto* const link = opened_->mapping().At<Link>(LinkOf("/d/b"));
+  Poke(LinkOf("/d/a").offset() + 16 + 8, link->entry[2]);
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  ExpectAllBut({"/d/a", "/d/b"});
+}
+
+// Whole pages of metadata, of any kind, by the dozen: what comes out under its name is what
+// it was, and what does not is listed, it or what leads to it.
+TEST_F(SalvageTest, NothingWrongAfterScribbles) {
+  Seal();
+  const std::string sound = Slurp(region_);
+  std::mt19937_64 random(6);
+  uint64_t copied = 0;
+  for (int round = 0; round < 20; ++round) {
+    SCOPED_TRACE("round " + std::to_string(round));
+    std::string damaged = sound;
+    for (uint64_t i = 0; i < 1 + random() % 4; ++i) {
+      const size_t page = 17 + random() % 400;
+      for (int k = 0; k < 8; ++k) {
+        damaged[page * 4096 + random() % 4096] = static_cast<char>(random());
+      }
+    }
+    Spill(region_, damaged);
+    const Ran ran = Salvage();
+    ASSERT_TRUE(ran.status == 0 || ran.status == 1) << ran.err;
+    const Manifest found = Files(out_ + "/pkramfs");
+    const auto is_listed = [&](std::string path) {
+      for (; !path.empty(); path.resize(path.rfind('/'))) {
+        if (ran.out.find("not intact: pkramfs" + path + ": ") != std::string::npos) return true;
+      }
+      return ran.out.find("not intact: pkramfs: ") != std::string::npos;
+    };
+    for (const auto& [path, text] : before_) {
+      const auto it = found.find(path);
+      const bool intact = it != found.end() && it->second == text;
+      copied += intact;
+      // Contents of files have no checksum, and names may have to be escaped.
+      const auto without_crc = [](const std::string& line) {
+        const size_t at = line.find(" crc=");
+        return at == std::string::npos ? line : line.substr(0, at);
+      };
+      const bool same = it != found.end() && without_crc(it->second) == without_crc(text);
+      EXPECT_TRUE(same || is_listed(path) || path.find('\n') != std::string::npos)
+          << path << "\n"
+          << text.substr(0, 200) << "\n"
+          << (it == found.end() ? "" : it->second.substr(0, 200)) << "\n"
+          << ran.out.substr(0, 1000);
+    }
+  }
+  EXPECT_GT(copied, before_.size() * 20 * 3 / 4);
+}
+
+}  // namespace
+}  // namespace pkramfs
