@@ -16,6 +16,7 @@ namespace pkramfs {
 
 inline constexpr std::string_view kAccessAcl = "system.posix_acl_access";
 inline constexpr std::string_view kDefaultAcl = "system.posix_acl_default";
+inline bool IsAcl(std::string_view name) { return name == kAccessAcl || name == kDefaultAcl; }
 
 class Acl {
  public:

@@ -16,27 +16,12 @@ using pkram::WriterLock;
 namespace {
 
 constexpr std::string_view kCapability = "security.capability";
-constexpr std::string_view kTrusted = "trusted.";
 
 constexpr uint32_t kPermissions = 0777;
-
-bool IsAcl(std::string_view name) { return name == kAccessAcl || name == kDefaultAcl; }
 
 // Whether the caller may have programs run as the inode's group.
 bool MayKeepGroup(const Context& context, const Inode& inode) {
   return InGroup(context, static_cast<gid_t>(inode.record().owner >> 32));
-}
-
-int CheckXattrName(std::string_view name) {
-  if (IsAcl(name)) return 0;
-  for (const std::string_view prefix :
-       {std::string_view("user."), kTrusted, std::string_view("security.")}) {
-    if (name.substr(0, prefix.size()) == prefix) {
-      if (name.size() == prefix.size()) return EINVAL;
-      return name.size() > kMaxName ? ERANGE : 0;
-    }
-  }
-  return EOPNOTSUPP;
 }
 
 }  // namespace
@@ -134,7 +119,7 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
 Result<std::string> Filesystem::GetXattr(Ino ino, std::string_view name) {
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
-  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
+  if (const int error = Xattrs::CheckName(name); error != 0) return Errno{error};
   ReaderLock lock(&inode->mu);
   std::optional<std::string> value = Xattrs(region_, inode.get()).Get(name);
   if (!value) return Errno{ENODATA};
@@ -182,7 +167,7 @@ Result<void> Filesystem::SetXattr(const Context& context, Ino ino, std::string_v
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
-  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
+  if (const int error = Xattrs::CheckName(name); error != 0) return Errno{error};
   if (value.size() > XATTR_SIZE_MAX) return Errno{E2BIG};
   WriterLock lock(&inode->mu);
   if (IsAcl(name)) return SetAcl(context, inode.get(), name, value);
@@ -202,7 +187,7 @@ Result<void> Filesystem::RemoveXattr(const Context& context, Ino ino, std::strin
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
-  if (const int error = CheckXattrName(name); error != 0) return Errno{error};
+  if (const int error = Xattrs::CheckName(name); error != 0) return Errno{error};
   WriterLock lock(&inode->mu);
   Xattrs xattrs(region_, inode.get());
   // An ACL is taken away whether there is one or not.

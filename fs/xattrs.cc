@@ -1,6 +1,9 @@
 #include "fs/xattrs.h"
 
+#include <linux/limits.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <vector>
 
@@ -40,13 +43,24 @@ bool ForEach(std::string_view blob, Fn fn) {
 
 }  // namespace
 
+int Xattrs::CheckName(std::string_view name) {
+  if (IsAcl(name)) return 0;
+  for (const std::string_view prefix :
+       {std::string_view("user."), kTrusted, std::string_view("security.")}) {
+    if (!name.starts_with(prefix)) continue;
+    if (name.size() == prefix.size()) return EINVAL;
+    return name.size() > kMaxName ? ERANGE : 0;
+  }
+  return EOPNOTSUPP;
+}
+
 bool Xattrs::Sound(std::string_view blob, uint32_t mode) {
   absl::flat_hash_set<std::string_view> names;
   bool sound = true;
   const auto check = [&](std::string_view name, std::string_view value, std::string_view) {
     if (name.empty()) return true;  // was taken away
-    sound = name.size() <= kMaxName && name.find('\0') == std::string_view::npos &&
-            names.insert(name).second;
+    sound = CheckName(name) == 0 && value.size() <= XATTR_SIZE_MAX &&
+            name.find('\0') == std::string_view::npos && names.insert(name).second;
     if (name == kAccessAcl || name == kDefaultAcl) {
       const std::optional<Acl> acl = Acl::Parse(value);
       sound = sound && acl && !acl->empty() && !S_ISLNK(mode) &&

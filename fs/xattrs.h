@@ -14,6 +14,8 @@
 
 namespace pkramfs {
 
+inline constexpr std::string_view kTrusted = "trusted.";
+
 // `name` gets another value; without one it goes.
 struct XattrEdit {
   std::string_view name;
@@ -40,8 +42,13 @@ class Xattrs {
   // Adds edits to `change`, once in its life.  ENOSPC.
   Result<void> Edit(Change* change, absl::Span<const XattrEdit> edits);
 
-  // Says that the blob of an inode of this mode is well-formed: whole entries, no name
-  // twice, ACLs that are some, the access one as the mode is, the default one a directory's.
+  // Of the namespaces user., trusted. and security., or a POSIX ACL: 0; else EINVAL, ERANGE
+  // or EOPNOTSUPP.
+  static int CheckName(std::string_view name);
+
+  // Says that the blob of an inode of this mode is well-formed: whole entries, names that
+  // can be asked for, none twice, values of a possible size, ACLs that are some, the access one as
+  // the mode is, the default one a directory's.
   static bool Sound(std::string_view blob, uint32_t mode);
 
  private:

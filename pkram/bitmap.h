@@ -22,6 +22,12 @@ class Bitmap {
   }
 
   uint64_t size() const { return bits_; }
+  // More bits, all clear.
+  void Grow(uint64_t bits) {
+    Bitmap larger(bits);
+    std::copy_n(words_.get(), bits_ / 64 + 1, larger.words_.get());
+    std::swap(*this, larger);
+  }
   bool Test(uint64_t i) const { return words_[i / 64] >> (i % 64) & 1; }
   void Set(uint64_t i) { words_[i / 64] |= uint64_t{1} << (i % 64); }
   void Clear(uint64_t i) { words_[i / 64] &= ~(uint64_t{1} << (i % 64)); }

@@ -13,12 +13,17 @@ PageMap::PageMap(uint64_t pages)
       used_(pages),
       data_(pages),
       shareable_(pages),
-      in_use_(clusters_),
-      kind_(clusters_),
       available_{Bitmap(clusters_), Bitmap(clusters_), Bitmap(clusters_)} {}
 
 uint64_t PageMap::ClusterEnd(uint64_t cluster) const {
   return std::min(pages_, (cluster + 1) * kClusterPages);
+}
+
+void PageMap::MakeRoom(uint64_t pages) {
+  if (pages <= used_.size()) return;
+  used_.Grow(pages);
+  data_.Grow(pages);
+  for (Bitmap& available : available_) available.Grow(pages / kClusterPages + 1);
 }
 
 void PageMap::SetPages(uint64_t pages) {
@@ -28,6 +33,7 @@ void PageMap::SetPages(uint64_t pages) {
   const uint64_t changed = std::min(pages, pages_) / kClusterPages;
   pages_ = pages;
   clusters_ = (pages + kClusterPages - 1) / kClusterPages;
+  if (in_use_.empty()) return;  // FinishClaims is to come
   for (uint64_t cluster = changed; cluster < clusters_; ++cluster) Reindex(cluster);
 }
 
@@ -49,6 +55,9 @@ uint64_t PageMap::ClaimShared(PageRun run) {
 
 void PageMap::FinishClaims() {
   shareable_ = Bitmap(0);
+  // Only now: what a region says of its size must cost nothing until it is accepted.
+  in_use_.resize(used_.size() / kClusterPages + 1);
+  kind_.resize(used_.size() / kClusterPages + 1);
   for (uint64_t cluster = 0; cluster < clusters_; ++cluster) {
     const uint64_t end = std::min(ClusterEnd(cluster), bound_);
     uint64_t used = 0, data = 0;

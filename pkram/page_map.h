@@ -55,7 +55,10 @@ class PageMap {
   ReferenceMap& references() { return references_; }
   const ReferenceMap& references() const { return references_; }
 
-  // Another number of pages, at most what it was made for.
+  // Room for as many pages; before FinishClaims.
+  void MakeRoom(uint64_t pages);
+
+  // Another number of pages, at most what there is room for.
   // REQUIRES: end() <= pages.
   void SetPages(uint64_t pages);
 

@@ -78,6 +78,10 @@ struct Reading {
   std::unique_ptr<PageView> view;
   uint64_t committed_slots = 0;
   const SuperBlock& super() const { return *view->At<SuperBlock>(Pfn(0)); }
+  // That something may own; of the others there may be as many as a liar says.
+  uint64_t pages() const {
+    return std::max(view->existing(), super().journal_first + super().journal_slots);
+  }
 };
 
 absl::Status ReadJournal(const std::string& name, Reading* reading) {
@@ -285,11 +289,12 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   const SuperBlock& super = reading->super();
   const uint64_t kept = super.limit != 0 ? super.limit : super.page_count;
   const uint64_t pages = options.pages != 0 ? options.pages : kept;
-  PageMap map(reading->mapping->pages());
+  PageMap map(reading->pages());
   Walk walk(reading->view.get(), &map, options.client, Walk::Mode::kStopAtFirst);
   walk.Run(super);
   if (!walk.problems().empty()) return ProblemStatus(backing->name(), walk.problems().front());
   const uint64_t in_use = map.pages() - map.free_pages();
+  map.MakeRoom(reading->mapping->pages());
   if (super.limit != 0 && in_use > super.limit) {
     return absl::DataLossError(absl::StrCat(backing->name(),
                                             ": page 0: more pages are in use than ", super.limit,
@@ -384,7 +389,7 @@ absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* clien
   options.writable = false;
   absl::StatusOr<Reading> reading = Read(backing, options);
   if (!reading.ok()) return reading.status();
-  PageMap map(reading->mapping->pages());
+  PageMap map(reading->pages());
   Walk walk(reading->view.get(), &map, client, Walk::Mode::kFindAll);
   const SuperBlock& super = reading->super();
   walk.Run(super);

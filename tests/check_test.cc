@@ -92,6 +92,13 @@ TEST_F(CheckTest, MalformedInodes) {
                     "its header is not an inode's");
   ExpectRefusedWith(pages_of_[file_ino_] + offsetof(pkram::format::ObjectHeader, bytes_len), 14,
                     "extended attributes are malformed");
+  // An attribute that nobody could ask for, as its namespace is none.
+  const uint64_t link =
+      file_.Peek(pages_of_[file_ino_] + offsetof(pkram::format::ObjectHeader, bytes));
+  const uint64_t blob =
+      pkram::format::EntryPfn(file_.Peek(pkram::format::EntryPfn(link).offset() + 16)).offset();
+  ExpectRefusedWith(blob + sizeof(XattrHeader), file_.Peek(blob + sizeof(XattrHeader)) ^ 1,
+                    "extended attributes are malformed");
 }
 
 TEST_F(CheckTest, MalformedDirectories) {

@@ -9,6 +9,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -75,7 +76,8 @@ class MemoryFile {
     // Zero pages stay holes.
     for (size_t at = 0; at < s.size(); at += kPageSize) {
       const size_t n = std::min<size_t>(kPageSize, s.size() - at);
-      if (s.find_first_not_of('\0', at) >= at + n) continue;
+      static constexpr char kZeros[kPageSize] = {};
+      if (std::memcmp(s.data() + at, kZeros, n) == 0) continue;
       ASSERT_EQ(pwrite(fd_, s.data() + at, n, static_cast<off_t>(at)), static_cast<ssize_t>(n));
     }
   }

@@ -1,0 +1,35 @@
+// Hostile regions: an input is a list of edits of a sound region, which know what is where,
+// so that most results get past the checksums and die, or do not, further in.  Each target
+// aborts when a promise is broken; it returns otherwise.
+#ifndef TESTS_FUZZ_TARGETS_H_
+#define TESTS_FUZZ_TARGETS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pkramfs {
+
+struct FuzzTarget {
+  const char* name;
+  void (*run)(const uint8_t* data, size_t size);
+};
+
+// Opening and checking: what is refused has not changed, and what is not refused can be
+// sealed and is sound.
+void FuzzOpen(const uint8_t* data, size_t size);
+// Loading every saved node, saving one, removing them.
+void FuzzStreams(const uint8_t* data, size_t size);
+// Mounting: the whole tree is walked and everything in it is read; then all of it is changed
+// and removed, and what is left is sound.
+void FuzzMount(const uint8_t* data, size_t size);
+// Salvaging what is left, to nowhere.
+void FuzzSurvivors(const uint8_t* data, size_t size);
+
+inline constexpr FuzzTarget kFuzzTargets[] = {{"open", FuzzOpen},
+                                              {"streams", FuzzStreams},
+                                              {"mount", FuzzMount},
+                                              {"survivors", FuzzSurvivors}};
+
+}  // namespace pkramfs
+
+#endif  // TESTS_FUZZ_TARGETS_H_
