@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "mount/mounts.h"
+#include "mount/privileges.h"
 #include "mount/region_file.h"
 #include "mount/server.h"
 #include "mount/startup.h"
@@ -207,6 +208,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   running = session->get();
   fs->set_abandoned([running] { return running->ended(); });
   fs->set_privileges_dropped([running](Ino ino) { running->ForgetAttributes(ino); });
+  SettleDown(options.lock_memory);
   running->Loop();
   // A machine that goes down sends it to everyone, and waits: for the seal.
   signal(SIGTERM, SIG_IGN);

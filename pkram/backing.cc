@@ -93,13 +93,51 @@ absl::StatusOr<std::unique_ptr<Backing>> OfKind(std::string name, int fd, bool w
   return absl::FailedPreconditionError(absl::StrCat(name, ": not a regular file: ", kWhereItMayBe));
 }
 
+// A name that somebody else has made where everybody may, to lead us astray.  (Linux's
+// protected_symlinks, which is not on everywhere.)
+absl::Status CheckLink(const std::string& name, const struct stat& st) {
+  if (st.st_uid == 0 || st.st_uid == geteuid()) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      absl::StrCat(name, ": a symbolic link that belongs to user ", st.st_uid,
+                   ": give the path that it leads to, if it is right"));
+}
+
+// Whoever may write to a region can change what is in it while it is in use.
+absl::Status CheckOwner(const std::string& name, const struct stat& st) {
+  if (st.st_uid != 0 && st.st_uid != geteuid()) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        name, ": belongs to user ", st.st_uid,
+        ", who could change it while it is in use: chown it, or mount it as that user"));
+  }
+  // (What has no name, a memfd, nobody comes by who is not given it.)
+  if ((st.st_mode & 022) != 0 && st.st_nlink > 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(name, ": others may write to it: take that away (chmod go-w)"));
+  }
+  return absl::OkStatus();
+}
+
+// What is handed over, its owner has seen to.
 absl::StatusOr<std::unique_ptr<Backing>> OpenAs(const std::string& name, const std::string& path,
-                                                OpenFor mode) {
+                                                OpenFor mode, bool handed_over) {
   int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
   flags |= mode == OpenFor::kReading ? O_RDONLY : O_RDWR;
   if (mode == OpenFor::kCreating) flags |= O_CREAT;
-  const int fd = open(path.c_str(), flags, 0600);
-  if (fd >= 0) return OfKind(name, fd, mode != OpenFor::kReading);
+  struct stat named;
+  const bool link = !handed_over && lstat(path.c_str(), &named) == 0 && S_ISLNK(named.st_mode);
+  if (link) {
+    if (absl::Status s = CheckLink(name, named); !s.ok()) return s;
+  }
+  // What was no link a moment ago is followed as little.
+  const int fd = open(path.c_str(), flags | (handed_over || link ? 0 : O_NOFOLLOW), 0600);
+  if (fd >= 0) {
+    absl::StatusOr<std::unique_ptr<Backing>> backing = OfKind(name, fd, mode != OpenFor::kReading);
+    struct stat st;
+    if (!backing.ok() || handed_over || mode == OpenFor::kReading) return backing;
+    if (fstat(fd, &st) != 0) return IoStatus(name, "stat", errno);
+    if (absl::Status s = CheckOwner(name, st); S_ISREG(st.st_mode) && !s.ok()) return s;
+    return backing;
+  }
   const std::string message = absl::StrCat(name, ": ", std::strerror(errno));
   switch (errno) {
     case ENOENT:
@@ -119,7 +157,7 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenAs(const std::string& name, const s
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode) {
-  return OpenAs(path, path, mode);
+  return OpenAs(path, path, mode, /*handed_over=*/false);
 }
 
 absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
@@ -134,7 +172,7 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
         "shell"));
   }
   return OpenAs(name, absl::StrCat("/proc/self/fd/", fd),
-                mode == OpenFor::kCreating ? OpenFor::kWriting : mode);
+                mode == OpenFor::kCreating ? OpenFor::kWriting : mode, /*handed_over=*/true);
 }
 
 absl::Status IoStatus(const std::string& name, const char* what, int error) {

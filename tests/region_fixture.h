@@ -29,8 +29,7 @@ class MemoryFile {
   int fd() const { return fd_; }
   // A descriptor of its own, so that locks are as between two programs.
   std::unique_ptr<Backing> Reopen() const {
-    const std::string path = "/proc/self/fd/" + std::to_string(fd_);
-    return OpenBacking(path, OpenFor::kWriting).value();
+    return OpenFdBacking(fd_).value();
   }
   uint64_t size() const {
     struct stat st;

@@ -1,0 +1,30 @@
+#include "mount/privileges.h"
+
+#include <cap-ng.h>
+#include <sys/prctl.h>
+
+#include <fstream>
+
+namespace pkramfs {
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+void SettleDown(bool locks_memory) {
+  // These two take capabilities that go.
+  std::ofstream("/proc/self/oom_score_adj") << -1000;
+  prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+  capng_get_caps_process();
+  const bool unmounts = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_ADMIN) != 0;
+  const bool locks = capng_have_capability(CAPNG_PERMITTED, CAP_IPC_LOCK) != 0 && locks_memory;
+  const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
+  capng_clear(CAPNG_SELECT_ALL);
+  if (unmounts) capng_update(CAPNG_ADD, kept, CAP_SYS_ADMIN);
+  if (locks) capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK);
+  capng_apply(CAPNG_SELECT_ALL);
+  // An ordinary user's daemon ends its mount with fusermount3, which is set-user-id.
+  if (unmounts) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+}  // namespace pkramfs

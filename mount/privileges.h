@@ -1,0 +1,19 @@
+// What a daemon does about itself once it serves.
+#ifndef MOUNT_PRIVILEGES_H_
+#define MOUNT_PRIVILEGES_H_
+
+namespace pkramfs {
+
+// For the rest of the process's life, and before it has other threads:
+//   * every capability goes but CAP_SYS_ADMIN, to unmount when it is told to end, and, with
+//     `locks_memory`, CAP_IPC_LOCK; programs that it runs get no more.  (Without root there
+//     is none to lose.)
+//   * the kernel's memory reclaim may not wait for it to write (PR_SET_IO_FLUSHER),
+//   * it is not what the kernel kills when memory is short: what it holds is in the region,
+//     and killing it would give back nothing of that.
+// Best effort: what this process may not do stays as it was.
+void SettleDown(bool locks_memory);
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_PRIVILEGES_H_

@@ -1,0 +1,123 @@
+// What a daemon keeps of its privileges, and whose files it takes for regions.
+#include <gmock/gmock.h>
+
+#include "tests/mount_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+using testing::HasSubstr;
+
+class PrivilegesTest : public MountTest {
+ protected:
+  std::string StatusOf(pid_t pid, const std::string& field) {
+    std::istringstream in(Slurp("/proc/" + std::to_string(pid) + "/status"));
+    for (std::string line; std::getline(in, line);) {
+      if (line.rfind(field + ":", 0) == 0) return line.substr(line.find_last_of("\t ") + 1);
+    }
+    return "";
+  }
+  static bool HasCapability(int number) {
+    std::istringstream in(Slurp("/proc/self/status"));
+    for (std::string line; std::getline(in, line);) {
+      if (line.rfind("CapEff:", 0) == 0) {
+        return std::stoull(line.substr(7), nullptr, 16) >> number & 1;
+      }
+    }
+    return false;
+  }
+  void ExpectRefused(const std::string& why) {
+    const Ran ran = TryMount();
+    EXPECT_NE(ran.status, 0);
+    EXPECT_THAT(ran.err, HasSubstr(why));
+    EXPECT_FALSE(IsMounted(mount_));
+  }
+};
+
+TEST_F(PrivilegesTest, WhatIsLeftIsUnmountingAndLockingMemory) {
+  for (const bool locks : {false, true}) {
+    Mount(locks ? "size=16m,mlock" : "size=16m");
+    // Reading attributes makes it have threads.
+    const pid_t pid = DaemonPid();
+    for (const char* set : {"CapEff", "CapPrm"}) {
+      EXPECT_EQ(std::stoull(StatusOf(pid, set), nullptr, 16),
+                1ull << 21 | (locks ? 1ull << 14 : 0ull));
+    }
+    EXPECT_EQ(std::stoull(StatusOf(pid, "CapInh"), nullptr, 16), 0u);
+    EXPECT_EQ(std::stoull(StatusOf(pid, "CapBnd"), nullptr, 16), 0u);
+    EXPECT_EQ(StatusOf(pid, "NoNewPrivs"), "1");
+    constexpr int kSysResource = 24;
+    if (HasCapability(kSysResource)) {
+      EXPECT_EQ(Slurp("/proc/" + std::to_string(pid) + "/oom_score_adj"), "-1000\n");
+    }
+    // It can still end by itself.
+    kill(pid, SIGTERM);
+    WaitUntilFree();
+    EXPECT_FALSE(IsMounted(mount_));
+    EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+    unlink(region_.c_str());
+  }
+}
+
+TEST_F(PrivilegesTest, ARegionIsMadeForItsOwnerOnly) {
+  const mode_t before = umask(0);
+  Mount();
+  umask(before);
+  struct stat st;
+  ASSERT_EQ(stat(region_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0600u);
+}
+
+TEST_F(PrivilegesTest, SomebodyElsesFileIsNoRegion) {
+  // One that waits under the name, empty or whole.
+  Spill(region_, "");
+  ASSERT_EQ(chown(region_.c_str(), 1234, 1234), 0);
+  ExpectRefused("belongs to user 1234");
+  EXPECT_EQ(Slurp(region_), "");
+  unlink(region_.c_str());
+  Mount();
+  Unmount();
+  WaitUntilFree();
+  ASSERT_EQ(chown(region_.c_str(), 1234, 1234), 0);
+  ExpectRefused("belongs to user 1234");
+  // Looking into it is no danger.
+  EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+  ASSERT_EQ(chown(region_.c_str(), 0, 0), 0);
+  ASSERT_EQ(chmod(region_.c_str(), 0666), 0);
+  ExpectRefused("others may write to it");
+  ASSERT_EQ(chmod(region_.c_str(), 0644), 0);
+  Mount();
+}
+
+TEST_F(PrivilegesTest, SomebodyElsesLinkIsNotFollowed) {
+  const std::string target = dir_ + "/target";
+  ASSERT_EQ(symlink(target.c_str(), region_.c_str()), 0);
+  ASSERT_EQ(lchown(region_.c_str(), 1234, 1234), 0);
+  ExpectRefused("a symbolic link that belongs to user 1234");
+  EXPECT_NE(access(target.c_str(), F_OK), 0);
+  // One's own is.
+  ASSERT_EQ(lchown(region_.c_str(), 0, 0), 0);
+  Mount();
+  EXPECT_EQ(access(target.c_str(), F_OK), 0);
+  Unmount();
+  WaitUntilFree();
+}
+
+// Whoever swaps the file while it is in use has another file, and no part in this one.
+TEST_F(PrivilegesTest, AFileSwappedUnderAMountIsAnother) {
+  Mount("size=16m");
+  Spill(mount_ + "/f", "here");
+  ASSERT_EQ(rename(region_.c_str(), (region_ + ".away").c_str()), 0);
+  Spill(region_, std::string(100000, 'x'));
+  Spill(mount_ + "/g", "there");
+  EXPECT_EQ(Slurp(mount_ + "/f"), "here");
+  Unmount();
+  WaitUntilRegionIsFree(region_ + ".away");
+  EXPECT_EQ(Slurp(region_), std::string(100000, 'x'));
+  ASSERT_EQ(rename((region_ + ".away").c_str(), region_.c_str()), 0);
+  Mount();
+  EXPECT_EQ(Slurp(mount_ + "/g"), "there");
+}
+
+}  // namespace
+}  // namespace pkramfs
