@@ -1,5 +1,7 @@
 #include "fs/inode_cache.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 
 #include "fs/directory.h"
@@ -27,6 +29,10 @@ InodeRef InodeCache::Get(Ino ino) {
       shard.inodes.erase(ino);
       return {};
     }
+    const uint64_t now = in_use_.fetch_add(1, std::memory_order_relaxed) + 1;
+    uint64_t most = most_.load(std::memory_order_relaxed);
+    while (now > most && !most_.compare_exchange_weak(most, now, std::memory_order_relaxed)) {
+    }
   }
   ++inode->references_;
   return InodeRef(this, inode.get());
@@ -45,12 +51,31 @@ void InodeCache::Forget(Ino ino, uint64_t count) {
 }
 
 void InodeCache::Release(Inode* inode) {
-  Shard& shard = ShardOf(inode->ino());
-  pkram::MutexLock lock(&shard.mu);
-  if (--inode->references_ > 0 || inode->lookups() > 0) return;
-  // Under the lock: nobody gets the inode between its last use and its end.
-  if (inode->nlink() == 0) reclaim_(*inode);
-  shard.inodes.erase(inode->ino());
+  {
+    Shard& shard = ShardOf(inode->ino());
+    pkram::MutexLock lock(&shard.mu);
+    if (--inode->references_ > 0 || inode->lookups() > 0) return;
+    // Under the lock: nobody gets the inode between its last use and its end.
+    if (inode->nlink() == 0) reclaim_(*inode);
+    shard.inodes.erase(inode->ino());
+  }
+  // What a flood has left is worth the time that it takes once half of it is gone.
+  constexpr uint64_t kFlood = 1 << 16;
+  const uint64_t left = in_use_.fetch_sub(1, std::memory_order_relaxed) - 1;
+  uint64_t most = most_.load(std::memory_order_relaxed);
+  if (most > kFlood && left < most / 2 &&
+      most_.compare_exchange_strong(most, left, std::memory_order_relaxed)) {
+    GiveBackMemory();
+  }
+}
+
+// The allocator keeps what was freed, unless it is asked.
+void InodeCache::GiveBackMemory() {
+  for (Shard& shard : shards_) {
+    pkram::MutexLock lock(&shard.mu);
+    shard.inodes.rehash(0);
+  }
+  malloc_trim(0);
 }
 
 }  // namespace pkramfs

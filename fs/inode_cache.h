@@ -6,6 +6,7 @@
 #define FS_INODE_CACHE_H_
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -65,11 +66,14 @@ class InodeCache {
   };
   Shard& ShardOf(Ino ino) { return shards_[ino % shards_.size()]; }
   void Release(Inode* inode);
+  void GiveBackMemory();
 
   pkram::Region* const region_;
   InodeTable* const table_;
   const Reclaimer reclaim_;
   std::array<Shard, 64> shards_;
+  // How many are in use, and at most were since memory was given back.
+  std::atomic<uint64_t> in_use_{0}, most_{0};
 };
 
 }  // namespace pkramfs

@@ -99,6 +99,8 @@ bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun
   const uint64_t end = std::min(header.allocated_end, pkram::PagesFor(size));
   for (uint64_t word = header.pages; word != 0;) {
     const auto& link = *pages.At<format::Link>(format::EntryPfn(word));
+    // What begins behind the end is garbage, and was not walked.
+    if (link.index >= end) break;
     for (uint64_t i = 0; i < format::kLinkEntries && link.index + i < end; ++i) {
       const uint64_t entry = link.entry[i];
       if (!format::IsPage(entry)) continue;
@@ -108,8 +110,6 @@ bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun
       const uint64_t n = std::min<uint64_t>(pkram::kPageSize, size - offset);
       if (!fn(offset, {pages.At<char>(page), n})) return false;
     }
-    // What begins behind the end is garbage, which was not walked.
-    if (link.index + format::kLinkEntries >= end) break;
     word = link.next;
   }
   return true;

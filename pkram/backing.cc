@@ -177,7 +177,8 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
 
 absl::Status IoStatus(const std::string& name, const char* what, int error) {
   const std::string message = absl::StrCat(name, ": ", what, ": ", std::strerror(error));
-  if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
+  // Memory of the system, or of a cgroup, is what the space of a file on tmpfs is.
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG || error == ENOMEM) {
     return absl::ResourceExhaustedError(message);
   }
   return absl::InternalError(message);

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -63,13 +64,16 @@ class Writer {
   Writer(const std::string& dir, Noted* notes, uint64_t seed)
       : dir_(dir), notes_(notes), random_(seed) {}
 
-  // Until a call fails, which is when the daemon is gone.
-  void Run() {
+  // Until a call fails, which is when the daemon is gone, or `go_on` says no; then it is true.
+  bool Run(const std::function<bool()>& go_on = [] { return true; }) {
     // A store to a page that nobody can bring any more.
     signal(SIGBUS, [](int) { _exit(0); });
     mkdir(dir_.c_str(), 0755);
     mkdir((dir_ + "/below").c_str(), 0755);
-    while (Step()) continue;
+    while (go_on()) {
+      if (!Step()) return false;
+    }
+    return true;
   }
 
  private:

@@ -10,6 +10,7 @@
 #include <compare>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -26,10 +27,14 @@ class MemoryFile {
   MemoryFile(const MemoryFile&) = delete;
   MemoryFile& operator=(const MemoryFile&) = delete;
 
+  // What stands between the region and its file, if anything.
+  std::function<std::unique_ptr<Backing>(std::unique_ptr<Backing>)> wrap;
+
   int fd() const { return fd_; }
   // A descriptor of its own, so that locks are as between two programs.
   std::unique_ptr<Backing> Reopen() const {
-    return OpenFdBacking(fd_).value();
+    std::unique_ptr<Backing> backing = OpenFdBacking(fd_).value();
+    return wrap ? wrap(std::move(backing)) : std::move(backing);
   }
   uint64_t size() const {
     struct stat st;

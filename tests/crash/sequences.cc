@@ -19,7 +19,6 @@
 namespace pkramfs {
 namespace {
 
-constexpr uint64_t kPages = 800;
 constexpr uint32_t kNoReplace = 1, kExchange = 2, kWhiteout = 4;
 
 // --- The model ----------------------------------------------------------------------------
@@ -143,7 +142,8 @@ struct Operation {
   std::function<int64_t(Filesystem&, const Context&)> run;
   // The same to the model, which has the operation's nodes.
   std::function<void(int64_t done)> apply;
-  Mask mask;
+  Mask mask{};
+  bool makes_space = false;  // so that "full" is no answer
 };
 
 template <typename T>
@@ -273,7 +273,8 @@ class Maker {
                                                      {.what = AttrChange::kSetSize, .size = size}));
                          },
                          apply,
-                         {}};
+                         {},
+                         size == 0};
       }
       case 12:
       case 13: {
@@ -371,7 +372,8 @@ class Maker {
                                                     : fs.Unlink(ctx, parent, what.name));
             },
             [=](int64_t) { Drop(what.parent, what.name); },
-            {}};
+            {},
+            true};
   }
 
   std::optional<Operation> Move(const std::vector<Place>& places) {
@@ -502,7 +504,8 @@ class Maker {
                 return Outcome(fs.RemoveXattr(ctx, Walk(fs, of.path), name));
               },
               [=](int64_t) { of.node->xattrs.erase(name); },
-              {}};
+              {},
+              true};
     }
     const std::string value = Bytes(Below(OneIn(3) ? 9000 : 100));
     return {"setxattr " + of.path + " " + name + " " + std::to_string(value.size()),
@@ -517,19 +520,72 @@ class Maker {
   std::mt19937_64 random_;
 };
 
+// A region on a filesystem that others fill up: while it is full, no page comes to be.
+class CrowdedBacking : public pkram::Backing {
+ public:
+  CrowdedBacking(std::unique_ptr<Backing> below, const bool* full)
+      : Backing(below->name()), below_(std::move(below)), full_(full) {}
+  int fd() const override { return below_->fd(); }
+  absl::StatusOr<uint64_t> Size() const override { return below_->Size(); }
+  absl::Status Lock(bool exclusive) override { return below_->Lock(exclusive); }
+  absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) override {
+    return below_->Map(pages, writable);
+  }
+  absl::Status Reserve(pkram::PageRun run) override {
+    const absl::Status fits = Fits(run.first.offset(), run.count * kPageSize);
+    return fits.ok() ? below_->Reserve(run) : fits;
+  }
+  absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
+    uint64_t size = 0;
+    for (const iovec& v : bytes) size += v.iov_len;
+    const absl::Status fits = Fits(offset, size);
+    return fits.ok() ? below_->Write(offset, bytes) : fits;
+  }
+  absl::Status FillZeros(pkram::PageRun run) override {
+    const absl::Status fits = Fits(run.first.offset(), run.count * kPageSize);
+    return fits.ok() ? below_->FillZeros(run) : fits;
+  }
+  bool HoldsMoreThan(uint64_t pages) const override { return below_->HoldsMoreThan(pages); }
+  void GiveBack(pkram::PageRun run) override { below_->GiveBack(run); }
+  void ShrinkTo(uint64_t pages) override { below_->ShrinkTo(pages); }
+
+ private:
+  absl::Status Fits(uint64_t offset, uint64_t size) const {
+    if (!*full_) return absl::OkStatus();
+    const uint64_t from = offset / kPageSize * kPageSize;
+    const auto end = static_cast<off_t>(offset + size);
+    if (lseek(fd(), static_cast<off_t>(from), SEEK_DATA) == static_cast<off_t>(from) &&
+        lseek(fd(), static_cast<off_t>(from), SEEK_HOLE) >= end) {
+      return absl::OkStatus();
+    }
+    return absl::ResourceExhaustedError("full");
+  }
+  const std::unique_ptr<Backing> below_;
+  const bool* const full_;
+};
+
 // --- Sequences ------------------------------------------------------------------------------
 
 struct Counts {
   uint64_t operations = 0, full = 0, points = 0, in_recovery = 0, gone_on = 0, remounts = 0;
 };
 
+struct Limits {
+  uint64_t pages = 800, inodes = 0;
+  bool crowded = false;
+};
+
 class Sequence {
  public:
-  Sequence(uint64_t seed, Counts* counts)
+  Sequence(uint64_t seed, const Limits& limits, Counts* counts)
       : root_(std::make_shared<Node>(Node{S_IFDIR | 01777, 0, 0, 0, 1, "", {}, {}})),
         maker_(seed, root_),
+        limits_(limits),
         counts_(counts) {
-    pkram::FormatRegion(&file_, kPages);
+    pkram::FormatRegion(&file_, limits.pages);
+    file_.wrap = [this](std::unique_ptr<pkram::Backing> backing) {
+      return std::make_unique<CrowdedBacking>(std::move(backing), &full_);
+    };
     Mount();
   }
 
@@ -547,10 +603,11 @@ class Sequence {
  private:
   static constexpr uint64_t kPointsOfOne = 4;
 
-  void Mount() { mounted_ = std::make_unique<Mounted>(file_, 0, recorder_.hook()); }
+  void Mount() { mounted_ = std::make_unique<Mounted>(file_, limits_.inodes, recorder_.hook()); }
 
   std::string One(bool dies) {
     if (maker_.OneIn(150)) return Remount(dies);
+    if (limits_.crowded && maker_.OneIn(20)) full_ = !full_;
     const Operation operation = maker_.One();
     text_ = operation.text;
     ++counts_->operations;
@@ -561,7 +618,7 @@ class Sequence {
     recorder_.images.clear();
     const int64_t done = operation.run(*mounted_->fs(), context);
     recorder_.recording = false;
-    if (done == -ENOSPC) {
+    if (done == -ENOSPC && !operation.makes_space) {
       ++counts_->full;
     } else if (done < 0) {
       return "failed with errno " + std::to_string(-done);
@@ -618,6 +675,7 @@ class Sequence {
   // An unmount, or a kill; both show what was there, and so does a death in either.
   std::string Remount(bool dies) {
     ++counts_->remounts;
+    full_ = false;
     const View view = ViewOf(root_);
     recorder_.recording = dies;
     recorder_.images.clear();
@@ -645,9 +703,11 @@ class Sequence {
 
   const NodePtr root_;
   Maker maker_;
+  const Limits limits_;
   Counts* const counts_;
   MemoryFile file_;
   Recorder recorder_{&file_};
+  bool full_ = false;  // what the region is on
   std::unique_ptr<Mounted> mounted_;
   std::string text_;
   uint64_t clock_ = 0;
@@ -660,10 +720,14 @@ int Main(int argc, char** argv) {
   app.add_option("--sequences", sequences, "How many");
   app.add_option("--operations", operations, "Of each");
   app.add_option("--points", points, "Places to die, of each, about");
+  Limits limits;
+  app.add_option("--pages", limits.pages, "Of the region: few, and it is full most of the time");
+  app.add_option("--inodes", limits.inodes, "As many as there may be; 0 for no limit");
+  app.add_flag("--crowded", limits.crowded, "What the region is on is full now and then");
   CLI11_PARSE(app, argc, argv);
   Counts counts;
   for (uint64_t i = 0; i < sequences; ++i) {
-    const std::string fault = Sequence(seed + i, &counts).Run(operations, points);
+    const std::string fault = Sequence(seed + i, limits, &counts).Run(operations, points);
     if (!fault.empty() || testing::Test::HasFailure()) {
       std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed + i), fault.c_str());
       return 1;

@@ -30,7 +30,7 @@ TEST_P(ReplayTest, Corpus) {
 
 TEST_P(ReplayTest, RandomInputs) {
   std::mt19937_64 random(1);
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     std::vector<uint8_t> bytes(4 + random() % 60);
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
     GetParam().run(bytes.data(), bytes.size());

@@ -1,0 +1,367 @@
+// Floods: many of everything, on a real mount.  What is done is done right, the daemon's own
+// memory (not the region) stays within a bound that grows with what it serves, and goes back
+// when that is gone.
+//
+//   floods [--scale N]     thousandths of the full size: 1000 is a directory of a million
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <functional>
+
+#include "tests/mount_process.h"
+
+namespace pkramfs {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The bound: what a daemon has at rest, and for each inode that is in use (whose names or
+// attributes the kernel has cached) and each link of 510 pages of an open file so much.
+constexpr uint64_t kAtRest = 48 << 20;
+constexpr uint64_t kPerInode = 640;
+constexpr uint64_t kPerLink = 64;
+// And for each inode that there was: its number can be used again.
+constexpr uint64_t kPerNumber = 32;
+
+[[noreturn]] void Fail(const std::string& what) { throw std::runtime_error(what); }
+void Must(bool done, const std::string& what) {
+  if (!done) Fail(what + ": " + std::strerror(errno));
+}
+
+class Floods {
+ public:
+  explicit Floods(uint64_t scale) : scale_(scale) { mount_.Mount(kOptions); }
+
+  void Run() {
+    Report("at rest", 0, 0);
+    Directory();
+    Deep();
+    Holes();
+    OpenUnlinked();
+    Processes();
+    Interrupted();
+    StalledReader();
+    const uint64_t inodes = StatisticsOf(root())["inodes"];
+    if (inodes != 1) Fail(std::to_string(inodes) + " inodes are left");
+    mount_.Unmount();
+    if (std::system((PKRAMCTL_BINARY " check " + mount_.region()).c_str()) != 0) {
+      Fail("the region is not sound");
+    }
+  }
+
+ private:
+  static constexpr const char* kOptions = "size=12g";
+
+  const std::string& root() const { return mount_.mount_point(); }
+  uint64_t Of(uint64_t full) const { return std::max<uint64_t>(full * scale_ / 1000, 10); }
+
+  uint64_t OwnMemory() const {
+    std::ifstream in("/proc/" + std::to_string(mount_.Pid()) + "/status");
+    for (std::string line; std::getline(in, line);) {
+      if (line.rfind("RssAnon:", 0) == 0) return std::stoull(line.substr(8)) << 10;
+    }
+    return 0;
+  }
+  void Report(const std::string& what, uint64_t inodes, uint64_t links, uint64_t gone = 0) const {
+    const uint64_t memory = OwnMemory();
+    const uint64_t bound = kAtRest + inodes * kPerInode + links * kPerLink + gone * kPerNumber;
+    std::printf("%-44s %8.1f MiB of its own, at most %.1f\n", what.c_str(),
+                static_cast<double>(memory) / (1 << 20), static_cast<double>(bound) / (1 << 20));
+    std::fflush(stdout);
+    if (memory > bound) Fail(what + ": the daemon has taken more memory than its bound");
+  }
+  // `n` times, and how fast the first and the last tenth were.
+  static void Each(const std::string& what, uint64_t n, const std::function<void(uint64_t)>& fn) {
+    double tenths[2] = {0, 0};
+    auto last = Clock::now();
+    for (uint64_t tenth = 0; tenth < 10; ++tenth) {
+      for (uint64_t i = n * tenth / 10; i < n * (tenth + 1) / 10; ++i) fn(i);
+      const auto now = Clock::now();
+      if (tenth == 0) tenths[0] = std::chrono::duration<double>(now - last).count();
+      tenths[1] = std::chrono::duration<double>(now - last).count();
+      last = now;
+    }
+    std::printf("  %-42s %8llu: %.1f us each at the beginning, %.1f in the end\n", what.c_str(),
+                static_cast<unsigned long long>(n), tenths[0] * 1e7 / static_cast<double>(n),
+                tenths[1] * 1e7 / static_cast<double>(n));
+  }
+  static uint64_t Entries(const std::string& path) {
+    DIR* const dir = opendir(path.c_str());
+    Must(dir != nullptr, path);
+    uint64_t entries = 0;
+    while (readdir(dir) != nullptr) ++entries;
+    closedir(dir);
+    return entries - 2;
+  }
+  std::string In(const std::string& dir, uint64_t i) const {
+    return root() + "/" + dir + "/file" + std::to_string(i);
+  }
+
+  void Directory() {
+    const uint64_t n = Of(1000000);
+    Must(mkdir((root() + "/many").c_str(), 0755) == 0, "mkdir");
+    Each("create", n, [&](uint64_t i) {
+      const int fd = open(In("many", i).c_str(), O_CREAT | O_EXCL | O_WRONLY, 0644);
+      Must(fd >= 0, "create");
+      close(fd);
+    });
+    Report("a directory of " + std::to_string(n), n, 0);
+    mount_.Kill();
+    mount_.Mount(kOptions);
+    if (Entries(root() + "/many") != n) Fail("not all names are listed");
+    Report("the same, killed, mounted again and listed", n, 0);
+    struct stat st;
+    Each("look up", n,
+         [&](uint64_t i) { Must(stat(In("many", i * 7919 % n).c_str(), &st) == 0, "stat"); });
+    Each("delete", n, [&](uint64_t i) {
+      Must(unlink(In("many", n % 7919 != 0 ? i * 7919 % n : i).c_str()) == 0, "unlink");
+    });
+    Must(rmdir((root() + "/many").c_str()) == 0, "rmdir");
+    Settle(1);
+    Report("all of them deleted", 0, 0, n);
+  }
+
+  void Deep() {
+    constexpr int kDepth = 1000;
+    int fd = open(root().c_str(), O_RDONLY | O_DIRECTORY);
+    for (int i = 0; i < kDepth; ++i) {
+      Must(mkdirat(fd, "d", 0755) == 0, "mkdirat");
+      const int below = openat(fd, "d", O_RDONLY | O_DIRECTORY);
+      Must(below >= 0, "openat");
+      close(fd);
+      fd = below;
+    }
+    const int file = openat(fd, "bottom", O_CREAT | O_WRONLY, 0644);
+    Must(write(file, "here", 4) == 4, "write");
+    close(file);
+    close(fd);
+    mount_.Kill();
+    mount_.Mount(kOptions);
+    std::string path = root();
+    for (int i = 0; i < kDepth; ++i) path += "/d";
+    struct stat st;
+    Must(stat((path + "/bottom").c_str(), &st) == 0 && st.st_size == 4, "a path that is deep");
+    Report("a path of a thousand directories", kDepth, 0);
+    Must(std::system(("rm -r " + root() + "/d").c_str()) == 0, "rm -r");
+  }
+
+  void Holes() {
+    const uint64_t n = Of(1000000);
+    const std::string path = root() + "/holes";
+    int fd = open(path.c_str(), O_CREAT | O_RDWR, 0644);
+    Each("write between holes", n, [&](uint64_t i) {
+      Must(pwrite(fd, "x", 1, static_cast<off_t>(i * 8192)) == 1, "pwrite");
+    });
+    Report("a file of " + std::to_string(n) + " holes", 1, 2 * n / 510 + 2);
+    close(fd);
+    mount_.Kill();
+    mount_.Mount(kOptions);
+    fd = open(path.c_str(), O_RDWR);
+    off_t at = 0;
+    Each("seek to data and to holes", n, [&](uint64_t i) {
+      at = lseek(fd, at, SEEK_DATA);
+      if (at != static_cast<off_t>(i * 8192)) Fail("a hole is not where it was");
+      at = lseek(fd, at, SEEK_HOLE);
+    });
+    Report("the same, killed and mounted again", 1, 2 * n / 510 + 2);
+    Must(ftruncate(fd, 0) == 0, "ftruncate");
+    close(fd);
+    Must(unlink(path.c_str()) == 0, "unlink");
+  }
+
+  void OpenUnlinked() {
+    rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    const uint64_t n = std::min<uint64_t>(10000, limit.rlim_cur - 100);
+    std::vector<int> open_files;
+    for (uint64_t i = 0; i < n; ++i) {
+      const std::string path = root() + "/gone" + std::to_string(i);
+      const int fd = open(path.c_str(), O_CREAT | O_RDWR, 0644);
+      Must(fd >= 0 && write(fd, &i, sizeof(i)) == sizeof(i), "create");
+      Must(unlink(path.c_str()) == 0, "unlink");
+      open_files.push_back(fd);
+    }
+    Report(std::to_string(n) + " open files without a name", n, 0);
+    for (uint64_t i = 0; i < n; ++i) {
+      uint64_t is = 0;
+      Must(pread(open_files[i], &is, sizeof(is), 0) == sizeof(is) && is == i, "pread");
+      close(open_files[i]);
+    }
+    Settle(1);
+  }
+
+  // Until nothing is in use but what has a name.
+  void Settle(uint64_t inodes) const {
+    for (int i = 0; i < 1000 && StatisticsOf(root())["inodes"] > inodes; ++i) usleep(10000);
+    if (StatisticsOf(root())["inodes"] > inodes) Fail("inodes without names stay");
+  }
+
+  pid_t InAChild(const std::function<void()>& fn) {
+    std::fflush(stdout);
+    const pid_t pid = fork();
+    if (pid != 0) return pid;
+    try {
+      fn();
+      _exit(0);
+    } catch (const std::exception& e) {
+      std::fprintf(stderr, "%s\n", e.what());
+      _exit(1);
+    }
+  }
+  static void MustSucceed(pid_t pid, const char* what) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    if (status != 0) Fail(what);
+  }
+
+  void Processes() {
+    constexpr int kProcesses = 64;
+    const auto begin = Clock::now();
+    std::vector<pid_t> children;
+    for (int p = 0; p < kProcesses; ++p) {
+      children.push_back(InAChild([&] {
+        const std::string dir = "process" + std::to_string(p);
+        Must(mkdir((root() + "/" + dir).c_str(), 0755) == 0, "mkdir");
+        for (uint64_t i = 0; i < Of(2000); ++i) {
+          const std::string bytes(1 + i * 37 % 20000, static_cast<char>('a' + p % 26));
+          const int fd = open(In(dir, i).c_str(), O_CREAT | O_RDWR, 0644);
+          Must(write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
+               "write");
+          std::string back(bytes.size(), 0);
+          Must(pread(fd, back.data(), back.size(), 0) == static_cast<ssize_t>(back.size()),
+               "pread");
+          if (back != bytes) Fail("other bytes come back");
+          close(fd);
+          Must(rename(In(dir, i).c_str(), (root() + "/" + dir + "/kept").c_str()) == 0, "rename");
+        }
+        Must(unlink((root() + "/" + dir + "/kept").c_str()) == 0, "unlink");
+        Must(rmdir((root() + "/" + dir).c_str()) == 0, "rmdir");
+      }));
+    }
+    double first = 0, last = 0;
+    for (int p = 0; p < kProcesses; ++p) {
+      int status = 0;
+      if (wait(&status) < 0 || status != 0) Fail("one of the processes failed");
+      last = std::chrono::duration<double>(Clock::now() - begin).count();
+      if (p == 0) first = last;
+    }
+    std::printf("  %d processes: the first was done after %.1f s, the last after %.1f s\n",
+                kProcesses, first, last);
+    Settle(1);
+    Report(std::to_string(kProcesses) + " processes", 64 * kProcesses, 0);
+  }
+
+  // Each call may be interrupted, and is done again where it says so.
+  void Interrupted() {
+    MustSucceed(
+        InAChild([&] {
+          struct sigaction action {};
+          action.sa_handler = [](int) {};  // without SA_RESTART
+          sigaction(SIGALRM, &action, nullptr);
+          const itimerval often{{0, 300}, {0, 300}};
+          setitimer(ITIMER_REAL, &often, nullptr);
+          const auto again = [](auto call) {
+            for (;;) {
+              const auto result = call();
+              if (result >= 0 || errno != EINTR) return result;
+            }
+          };
+          const std::string path = root() + "/interrupted";
+          const std::string bytes(1 << 20, 'i');
+          for (uint64_t i = 0; i < Of(1000); ++i) {
+            const int fd =
+                static_cast<int>(again([&] { return open(path.c_str(), O_CREAT | O_RDWR, 0644); }));
+            Must(fd >= 0, "open");
+            for (size_t at = 0; at < bytes.size();) {
+              const ssize_t n = again([&] {
+                return pwrite(fd, bytes.data() + at, bytes.size() - at, static_cast<off_t>(at));
+              });
+              Must(n > 0, "pwrite");
+              at += static_cast<size_t>(n);
+            }
+            std::string back(bytes.size(), 0);
+            for (size_t at = 0; at < back.size();) {
+              const ssize_t n = again([&] {
+                return pread(fd, back.data() + at, back.size() - at, static_cast<off_t>(at));
+              });
+              Must(n > 0, "pread");
+              at += static_cast<size_t>(n);
+            }
+            if (back != bytes) Fail("other bytes come back");
+            close(fd);
+            again([&] { return unlink(path.c_str()); });
+            if (access(path.c_str(), F_OK) == 0) Fail("unlink did nothing");
+          }
+        }),
+        "what was interrupted is not right");
+    Settle(1);
+    Report("requests that are interrupted", 0, 0);
+  }
+
+  // Whoever stops in the middle of a read keeps nobody from anything.
+  void StalledReader() {
+    const std::string path = root() + "/stalled";
+    const std::string bytes(32 << 20, 's');
+    int fd = open(path.c_str(), O_CREAT | O_RDWR, 0644);
+    Must(write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()), "write");
+    close(fd);
+    mount_.Kill();  // so that nothing of it is cached
+    mount_.Mount(kOptions);
+    const pid_t reader = InAChild([&] {
+      const int in = open(path.c_str(), O_RDONLY);
+      std::string back(1 << 20, 0);
+      for (;;) {
+        const ssize_t n = read(in, back.data(), back.size());
+        Must(n >= 0, "read");
+        if (n == 0) return;
+        // What was cut off meanwhile reads as nothing; never as another's bytes.
+        if (back.find_first_not_of('s') < static_cast<size_t>(n)) Fail("another's bytes");
+      }
+    });
+    usleep(3000);
+    kill(reader, SIGSTOP);
+    Must(truncate(path.c_str(), 4096) == 0, "truncate");
+    for (uint64_t i = 0; i < 200; ++i) {
+      fd = open(In("", i).c_str(), O_CREAT | O_RDWR, 0644);
+      Must(write(fd, std::string(100000, 'o').data(), 100000) == 100000, "write");
+      close(fd);
+      Must(unlink(In("", i).c_str()) == 0, "unlink");
+    }
+    kill(reader, SIGCONT);
+    MustSucceed(reader, "the reader that was stopped");
+    Must(unlink(path.c_str()) == 0, "unlink");
+    Settle(1);
+    Report("a reader that stalls", 0, 0);
+  }
+
+  const uint64_t scale_;
+  MountProcess mount_;
+};
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) {
+  CLI::App app("Many of everything, on a mount.");
+  uint64_t scale = 1000;
+  app.add_option("--scale", scale, "In thousandths");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    pkramfs::Floods(scale).Run();
+  } catch (const std::exception& e) {
+    std::printf("%s\n", e.what());
+    return 1;
+  }
+  return 0;
+}
