@@ -69,6 +69,9 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
   const uint32_t what = wanted.what;
   const bool resize = (what & AttrChange::kSetSize) != 0;
   const bool chown = (what & (AttrChange::kSetUid | AttrChange::kSetGid)) != 0;
+  for (const Timestamp& time : {wanted.atime, wanted.mtime, wanted.ctime}) {
+    if (time.nanos >= 1000000000) return Errno{EINVAL};
+  }
   if (resize && inode->is_directory()) return Errno{EISDIR};
   if (resize && !inode->is_regular()) return Errno{EINVAL};
   if (resize && wanted.size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {

@@ -25,10 +25,14 @@ void FuzzMount(const uint8_t* data, size_t size);
 // Salvaging what is left, to nowhere.
 void FuzzSurvivors(const uint8_t* data, size_t size);
 
+// Requests with hostile arguments, on a sound region, which must stay one.
+void FuzzRequests(const uint8_t* data, size_t size);
+
 inline constexpr FuzzTarget kFuzzTargets[] = {{"open", FuzzOpen},
                                               {"streams", FuzzStreams},
                                               {"mount", FuzzMount},
-                                              {"survivors", FuzzSurvivors}};
+                                              {"survivors", FuzzSurvivors},
+                                              {"requests", FuzzRequests}};
 
 }  // namespace pkramfs
 
