@@ -22,7 +22,9 @@ void SettleDown(bool locks_memory) {
   capng_clear(CAPNG_SELECT_ALL);
   if (unmounts) capng_update(CAPNG_ADD, kept, CAP_SYS_ADMIN);
   if (locks) capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK);
-  capng_apply(CAPNG_SELECT_ALL);
+  // Apart, as not everybody who has some may say what programs get.
+  capng_apply(CAPNG_SELECT_BOUNDS);
+  capng_apply(CAPNG_SELECT_CAPS);
   // An ordinary user's daemon ends its mount with fusermount3, which is set-user-id.
   if (unmounts) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }

@@ -39,8 +39,9 @@ class CgroupTest : public MountTest {
 
 TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
   // The daemon is in the group, and who writes is not.
-  const Ran ran = Shell("exec sh -c 'echo $$ >" + group_ + "/cgroup.procs; exec " + Pkramfs() +
-                        " " + region_ + " " + mount_ + " -o size=256m'");
+  const Ran ran = Shell("exec sh -c 'echo $$ >" + group_ + "/cgroup.procs || exit 77; exec " +
+                        Pkramfs() + " " + region_ + " " + mount_ + " -o size=256m'");
+  if (ran.status == 77) GTEST_SKIP() << "no process can be moved to a cgroup here";
   ASSERT_EQ(ran.status, 0) << ran.err;
   const std::string bytes(1000000, 'g');
   int acknowledged = 0;

@@ -134,9 +134,10 @@ class Sender {
                                             ~uint64_t{0} - 1,
                                             ~uint64_t{0}};
     const uint8_t choice = Next();
-    return choice < 128   ? choice % 32
-           : choice < 224 ? kNumbers[choice % 16]
-                          : uint64_t{Next()} << 8 | Next();
+    if (choice < 128) return choice % 32;
+    if (choice < 224) return kNumbers[choice % 16];
+    const uint64_t high = Next();
+    return high << 8 | Next();
   }
   std::string Name() {
     static const char* const kNames[] = {"a",

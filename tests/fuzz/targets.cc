@@ -288,7 +288,8 @@ class Editor {
     const uint64_t slot = (1 + in_.Next() % 3) * kPageSize;
     for (uint64_t i = 0; i < count; ++i) {
       const uint64_t at = slot + offsetof(JournalSlot, store) + i * sizeof(JournalStore);
-      Put(at, Word() + (in_.Next() == 255 ? in_.Next() : 0));
+      const uint64_t word = Word();
+      Put(at, word + (in_.Next() == 255 ? in_.Next() : 0));
       Put(at + 8, in_.Next() % 2 == 0 ? pkram::format::MakeEntry(Pfn(Page())) : in_.Next(2));
     }
     const uint32_t crc = pkram::Crc32c(bytes_.data() + slot + offsetof(JournalSlot, store),
