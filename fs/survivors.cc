@@ -84,10 +84,6 @@ bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun
                   absl::FunctionRef<bool(uint64_t, std::string_view)> fn) {
   const InodeRecord& record = RecordOf(pages, inode);
   const uint64_t size = record.size;
-  if ((record.generation_flags >> 32 & kInlineData) != 0) {
-    const auto* const bytes = reinterpret_cast<const char*>(record.inline_area);
-    return fn(0, {bytes, std::min(size, kInlineBytes)});
-  }
   const auto in_doubt = [&](pkram::Pfn page) {
     if (inode.sealed) return false;
     const auto behind =
@@ -95,12 +91,18 @@ bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun
                          [](pkram::Pfn pfn, const pkram::PageRun& run) { return pfn < run.first; });
     return behind != contested.begin() && page < (behind - 1)->first + (behind - 1)->count;
   };
+  if (in_doubt(inode.page)) return false;
+  if ((record.generation_flags >> 32 & kInlineData) != 0) {
+    const auto* const bytes = reinterpret_cast<const char*>(record.inline_area);
+    return fn(0, {bytes, std::min(size, kInlineBytes)});
+  }
   const format::ObjectHeader& header = pages.At<format::Object>(inode.page)->header;
   const uint64_t end = std::min(header.allocated_end, pkram::PagesFor(size));
   for (uint64_t word = header.pages; word != 0;) {
     const auto& link = *pages.At<format::Link>(format::EntryPfn(word));
     // What begins behind the end is garbage, and was not walked.
     if (link.index >= end) break;
+    if (in_doubt(format::EntryPfn(word))) return false;
     for (uint64_t i = 0; i < format::kLinkEntries && link.index + i < end; ++i) {
       const uint64_t entry = link.entry[i];
       if (!format::IsPage(entry)) continue;

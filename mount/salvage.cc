@@ -26,6 +26,11 @@ absl::Status Failed(const std::string& path) {
   return absl::InternalError(absl::StrCat(path, ": ", std::strerror(errno)));
 }
 
+// Whether what failed for one will fail for all.
+bool EndsAll(int error) {
+  return error == ENOSPC || error == EDQUOT || error == EROFS || error == EIO || error == EMFILE;
+}
+
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -125,7 +130,11 @@ class Writer {
     std::vector<Open> stack;
     const auto enter = [&](Ino ino, int above, const std::string& name) {
       absl::StatusOr<Descriptor> made = MakeDirectory(above, name, path);
-      if (!made.ok()) return made.status();
+      if (!made.ok() && EndsAll(errno)) return made.status();
+      if (!made.ok()) {
+        Lose(path, std::strerror(errno));
+        return absl::OkStatus();
+      }
       written_.insert(ino);
       ++salvaged_->directories;
       if (Intact(ino) == nullptr) {
@@ -183,8 +192,12 @@ class Writer {
 
   absl::Status WriteInode(const SurvivingTree::Inode& inode, Ino ino, const std::string& name,
                           int parent, const std::string& where) {
-    written_.insert(ino);
     const InodeRecord& record = RecordOf(pages_, inode);
+    const auto fail = [&] {
+      if (EndsAll(errno)) return Failed(where);
+      Lose(where, std::strerror(errno));
+      return absl::OkStatus();
+    };
     const auto mode = static_cast<uint32_t>(record.mode_nlink);
     if (S_ISLNK(mode)) {
       std::string target;
@@ -194,15 +207,16 @@ class Writer {
             target.append(bytes);
             return true;
           });
-      if (!whole) {
-        Lose(where, "a page of it is another's, too");
+      if (!whole || target.empty() || target.find('\0') != std::string::npos) {
+        written_.insert(ino);
+        Lose(where, whole ? "it leads nowhere" : "a page of it is another's, too");
         return absl::OkStatus();
       }
-      if (symlinkat(target.c_str(), parent, name.c_str()) != 0) return Failed(where);
+      if (symlinkat(target.c_str(), parent, name.c_str()) != 0) return fail();
     } else if (S_ISREG(mode)) {
       const Descriptor fd(
           openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-      if (fd.get() < 0) return Failed(where);
+      if (fd.get() < 0) return fail();
       int error = 0;
       const bool whole =
           ForEachPiece(pages_, contested_, inode, [&](uint64_t offset, std::string_view bytes) {
@@ -221,6 +235,7 @@ class Writer {
       }
       if (error != 0 || !whole) {
         unlinkat(parent, name.c_str(), 0);
+        written_.insert(ino);
         Lose(where, error != 0 ? std::strerror(error) : "a page of it is another's, too");
         return absl::OkStatus();
       }
@@ -233,6 +248,7 @@ class Writer {
       }
     }
     SetAttributes(inode, parent, name);
+    written_.insert(ino);
     ++salvaged_->files;
     if (record.mode_nlink >> 32 > 1) links_.emplace(ino, where);
     return absl::OkStatus();
@@ -244,7 +260,9 @@ class Writer {
     const auto mode = static_cast<uint32_t>(record.mode_nlink);
     int failed = fchownat(parent, name.c_str(), static_cast<uid_t>(record.owner),
                           static_cast<gid_t>(record.owner >> 32), AT_SYMLINK_NOFOLLOW);
-    if (!S_ISLNK(mode)) failed |= fchmodat(parent, name.c_str(), mode & 07777, 0);
+    // Set-user-id bits are for its owner, not for whoever salvages it.
+    const uint32_t bits = mode & (failed != 0 ? 01777 : 07777);
+    if (!S_ISLNK(mode)) failed |= fchmodat(parent, name.c_str(), bits, 0);
     const std::string path = absl::StrCat("/proc/self/fd/", parent, "/", name);
     Xattrs::ForEachOf(inode.xattrs, [&](std::string_view xattr, std::string_view value) {
       failed |= lsetxattr(path.c_str(), std::string(xattr).c_str(), value.data(), value.size(), 0);
@@ -260,11 +278,10 @@ class Writer {
 
   // What is intact and was not written, because what leads to it is not.
   absl::Status WriteNameless(int top, const std::string& path) {
-    std::set<Ino> named, named_anywhere;
+    std::set<Ino> named, listed;  // by what was not written, and by what was
     for (const auto& [directory, names] : tree_.names) {
       for (const SurvivingName& name : names) {
-        named_anywhere.insert(name.ino);
-        if (!written_.contains(directory)) named.insert(name.ino);
+        (written_.contains(directory) ? listed : named).insert(name.ino);
       }
     }
     Descriptor found(-1);
@@ -287,7 +304,7 @@ class Writer {
       }
     }
     for (const auto& [ino, why] : tree_.damaged) {
-      if (!written_.contains(ino) && !named_anywhere.contains(ino)) {
+      if (!written_.contains(ino) && !listed.contains(ino)) {
         Lose(absl::StrCat("inode ", ino), why);
       }
     }

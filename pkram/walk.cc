@@ -270,6 +270,7 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
   sealed_by_ = node.seal != 0 ? pfn : Pfn();
   const ListRules rules{live, true, true, false, mode_ == Mode::kFindAll, ~uint64_t{0}};
   std::vector<std::pair<uint64_t, Pfn>> objects;
+  absl::flat_hash_map<Pfn, uint64_t> doubted;  // which index claimed it, too
   if (!WalkList(node.objects, pfn.offset() + offsetof(format::Node, objects), rules, seal,
                 [&](uint64_t index, uint64_t entry, uint64_t n, Pfn link) {
                   if (IsHole(entry)) {
@@ -286,6 +287,7 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
                   for (uint64_t i = 0; i < n; i += step) {
                     if (!ClaimRun(EntryPfn(entry) + i, step, link, Purpose::kMetadata)) {
                       if (!rules.skip) return false;
+                      doubted.emplace(EntryPfn(entry) + i, index + i);
                       continue;
                     }
                     for (uint64_t k = i; k < i + step; ++k) {
@@ -305,6 +307,13 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
     ToClient(pfn, client_->BeginObjects(objects.empty() ? 0 : objects.back().first + 1));
   }
   for (const auto& [index, object] : objects) {
+    // A seal says that it is an object, not which one.
+    if (const auto other = doubted.find(object); other != doubted.end()) {
+      object_ = index;
+      Fail(object, absl::StrCat("its page is object ", other->second, "'s, too"));
+      if (client_ != nullptr && live) client_->Damaged(index, problems_.back().what);
+      continue;
+    }
     const size_t contested = contested_.size();
     if (WalkObject(node, index, object)) continue;
     if (Stopped()) return;
@@ -313,6 +322,7 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
     client_->Damaged(index, problems_.back().what);
   }
   object_ = kNoObject;
+  sealed_by_ = Pfn();
 }
 
 void Walk::WalkNode(const format::Node& node, Pfn pfn) {

@@ -41,7 +41,7 @@ TEST_F(PrivilegesTest, WhatIsLeftIsUnmountingAndLockingMemory) {
     const pid_t pid = DaemonPid();
     for (const char* set : {"CapEff", "CapPrm"}) {
       EXPECT_EQ(std::stoull(StatusOf(pid, set), nullptr, 16),
-                1ull << 21 | (locks ? 1ull << 14 : 0ull));
+                1ull << 21 | 1ull << 2 | (locks ? 1ull << 14 : 0ull));
     }
     EXPECT_EQ(std::stoull(StatusOf(pid, "CapInh"), nullptr, 16), 0u);
     constexpr int kSetPcap = 8;
@@ -53,7 +53,9 @@ TEST_F(PrivilegesTest, WhatIsLeftIsUnmountingAndLockingMemory) {
     if (HasCapability(kSysResource)) {
       EXPECT_EQ(Slurp("/proc/" + std::to_string(pid) + "/oom_score_adj"), "-1000\n");
     }
-    // It can still end by itself.
+    // It can still end by itself, also below what it could not search by its user's rights.
+    ASSERT_EQ(chown(dir_.c_str(), 1234, 1234), 0);
+    ASSERT_EQ(chmod(dir_.c_str(), 0700), 0);
     kill(pid, SIGTERM);
     WaitUntilFree();
     EXPECT_FALSE(IsMounted(mount_));

@@ -201,6 +201,47 @@ TEST_F(SalvageTest, NeitherOfTwoWhereNothingSaysWhoseAPageIs) {
   ExpectAllBut({"/d/a", "/d/b"});
 }
 
+TEST_F(SalvageTest, NeitherOfTwoWithTheSameLinks) {
+  Kill();
+  WaitUntilFree();
+  Open();
+  const uint64_t pages = offsetof(pkram::format::ObjectHeader, pages);
+  Poke(PageOf("/d/a").offset() + pages, Peek(PageOf("/d/b").offset() + pages));
+  EXPECT_EQ(Salvage().status, 1);
+  ExpectAllBut({"/d/a", "/d/b"});
+}
+
+TEST_F(SalvageTest, NeitherOfTwoThatAreOneInode) {
+  Seal();
+  Open();
+  const uint64_t table =
+      pkram::format::EntryPfn(
+          opened_->mapping().At<pkram::format::Node>(opened_->FindNode("pkramfs"))->objects)
+          .offset();
+  Poke(table + 16 + 8 * inos_.at("/d/a"), pkram::format::MakeEntry(PageOf("/d/b")));
+  EXPECT_EQ(Salvage().status, 1);
+  ExpectAllBut({"/d/a", "/d/b"});
+}
+
+TEST_F(SalvageTest, OneNameTwiceStopsNothing) {
+  Seal();
+  Open();
+  // The second slot's name is "b", and becomes the first one's.
+  const uint64_t name = PageOf("/d").offset() + sizeof(pkram::format::ObjectHeader) +
+                        offsetof(InodeRecord, inline_area) + kSlotBytes + 8;
+  ASSERT_EQ(Peek(name) & 0xff, uint64_t{'b'});
+  Poke(name, Peek(name) - 1);
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d/a: File exists"));
+  EXPECT_EQ(Slurp(out_ + "/pkramfs.lost+found/inode-" + std::to_string(inos_.at("/d/b"))),
+            std::string(20000, 'b'));
+  Manifest found = Files(out_ + "/pkramfs");
+  found["/d"] = before_["/d"];
+  before_.erase("/d/b");
+  EXPECT_EQ(FirstDifference(before_, found), "");
+}
+
 // Whole pages of metadata, of any kind, by the dozen: what comes out under its name is what
 // it was, and what does not is listed, it or what leads to it.
 TEST_F(SalvageTest, NothingWrongAfterScribbles) {
