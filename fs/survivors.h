@@ -3,7 +3,7 @@
 //
 //   Survivors survivors;
 //   Region::Check(backing, &survivors, [&](const PageView& pages, const Walk& walk) {
-//     for (const SurvivingTree& tree : survivors.trees()) { ... survivors.ForEachPiece ... }
+//     for (const SurvivingTree& tree : survivors.trees()) { ... ForEachPiece(pages, ...) ... }
 //   });
 #ifndef FS_SURVIVORS_H_
 #define FS_SURVIVORS_H_

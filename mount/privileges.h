@@ -6,8 +6,8 @@ namespace pkramfs {
 
 // For the rest of the process's life, and before it has other threads:
 //   * every capability goes but CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, to unmount when it is
-//     told to end, wherever that is, and, with `locks_memory`, CAP_IPC_LOCK; programs that it runs get no more.  (Without root there
-//     is none to lose.)
+//     told to end, wherever that is, and, with `locks_memory`, CAP_IPC_LOCK; programs that it
+//     runs get no more.  (Without root there is none to lose.)
 //   * the kernel's memory reclaim may not wait for it to write (PR_SET_IO_FLUSHER),
 //   * it is not what the kernel kills when memory is short: what it holds is in the region,
 //     and killing it would give back nothing of that.
