@@ -116,12 +116,10 @@ class Writer {
     return TypeOf(ino) == S_IFDIR || (Intact(ino) == nullptr && tree_.names.contains(ino));
   }
 
-  static absl::StatusOr<Descriptor> MakeDirectory(int parent, const std::string& name,
-                                                  const std::string& path) {
-    if (mkdirat(parent, name.c_str(), 0700) != 0) return Failed(path);
-    Descriptor fd(openat(parent, name.c_str(), kDirectory));
-    if (fd.get() < 0) return Failed(path);
-    return fd;
+  // None, and errno, when that fails.
+  static Descriptor MakeDirectory(int parent, const std::string& name) {
+    const bool made = mkdirat(parent, name.c_str(), 0700) == 0;
+    return Descriptor(made ? openat(parent, name.c_str(), kDirectory) : -1);
   }
 
   // A directory, made here, and what is below it.  With a stack of its own, and one
@@ -129,9 +127,9 @@ class Writer {
   absl::Status WriteTree(Ino top, int parent, const std::string& top_name, std::string path) {
     std::vector<Open> stack;
     const auto enter = [&](Ino ino, int above, const std::string& name) {
-      absl::StatusOr<Descriptor> made = MakeDirectory(above, name, path);
-      if (!made.ok() && EndsAll(errno)) return made.status();
-      if (!made.ok()) {
+      Descriptor made = MakeDirectory(above, name);
+      if (made.get() < 0) {
+        if (EndsAll(errno)) return Failed(path);
         Lose(path, std::strerror(errno));
         return absl::OkStatus();
       }
@@ -142,7 +140,7 @@ class Writer {
         Lose(path, WhyLost(ino) + (has_names ? " (names in it as found)" : ""));
       }
       if (!stack.empty()) stack.back().fd = Descriptor(-1);  // found again through ".."
-      stack.push_back({ino, *std::move(made), name, path.size()});
+      stack.push_back({ino, std::move(made), name, path.size()});
       return absl::OkStatus();
     };
     if (absl::Status s = enter(top, parent, top_name); !s.ok()) return s;
@@ -291,16 +289,17 @@ class Writer {
         const uint64_t nlink = RecordOf(pages_, inode).mode_nlink >> 32;
         if (nlink == 0 || written_.contains(ino) || (tops && named.contains(ino))) continue;
         if (found.get() < 0) {
-          absl::StatusOr<Descriptor> made = MakeDirectory(top, path, path);
-          if (!made.ok()) return made.status();
-          found = *std::move(made);
+          found = MakeDirectory(top, path);
+          if (found.get() < 0) return Failed(path);
         }
         const std::string name = absl::StrCat("inode-", ino);
         const std::string where = absl::StrCat(path, "/", name);
-        Lose(where, "its name");
+        const uint64_t copied = salvaged_->files + salvaged_->directories;
         const absl::Status s = IsDirectory(ino) ? WriteTree(ino, found.get(), name, where)
                                                 : WriteInode(inode, ino, name, found.get(), where);
         if (!s.ok()) return s;
+        // What was not copied has its reason by now.
+        if (salvaged_->files + salvaged_->directories > copied) Lose(where, "its name");
       }
     }
     for (const auto& [ino, why] : tree_.damaged) {

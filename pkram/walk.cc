@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -16,12 +17,12 @@ using format::kLinkEntries;
 
 // What distinguishes the lists of the format.
 struct Walk::ListRules {
-  bool live;         // aligned links, order 0, holes; else contiguous runs
-  bool dense;        // no gap between links, starting at 0
-  bool holes_carry;  // a hole has a payload
-  bool sharing;      // several entries may refer to a page
-  bool skip;         // a malformed entry is skipped, where all problems are to be found
-  uint64_t end;      // indexes at or beyond are garbage, not looked at
+  bool live = false;            // aligned links, order 0, holes; else contiguous runs
+  bool dense = false;           // no gap between links, starting at 0
+  bool holes_carry = false;     // a hole has a payload
+  bool sharing = false;         // several entries may refer to a page
+  bool skip = false;            // what is wrong with one link or entry is passed over
+  uint64_t end = ~uint64_t{0};  // indexes at or beyond are garbage, not looked at
 };
 
 bool Walk::Fail(Pfn page, std::string what) {
@@ -61,9 +62,17 @@ bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool s
   const uint64_t claimed =
       shared ? map_->ClaimShared({first, count}) : map_->Claim({first, count}, purpose);
   if (claimed == count) return true;
-  contested_.push_back({first + claimed, count - claimed});
-  return Fail(from, absl::StrCat("points at page ", first.value() + claimed,
-                                 ", which something else already owns"));
+  const PageRun contested = {first + claimed, count - claimed};
+  contested_.push_back(contested);
+  if (object_ == kNoObject || !std::exchange(disputed_, true)) {
+    Fail(from, absl::StrCat("points at page ", contested.first.value(),
+                            ", which something else already owns"));
+  }
+  // The object's seal may say that it is the other one that is wrong.  Not for ever: many
+  // objects may contest the same pages.
+  contested_pages_ += contested.count;
+  return mode_ == Mode::kFindAll && object_ != kNoObject && sealed_by_ &&
+         contested_pages_ <= view_->existing();
 }
 
 bool Walk::ClaimMetadata(uint64_t entry, Pfn from, const char* what) {
@@ -93,15 +102,17 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
     if (!ClaimMetadata(word, from, "a link")) return false;
     const Pfn pfn = EntryPfn(word);
     const auto& link = *view_->At<format::Link>(pfn);
-    if (rules.live && link.index % kLinkEntries != 0) {
-      return Fail(pfn, absl::StrCat("link's index ", link.index, " is not aligned"));
-    }
-    if (link.index < next_index || (rules.dense && link.index != next_index)) {
-      return Fail(pfn, absl::StrCat("link's index ", link.index, " is out of order"));
+    uint64_t first_index = link.index;
+    const bool aligned = !rules.live || first_index % kLinkEntries == 0;
+    if (!aligned || first_index < next_index || (rules.dense && first_index != next_index)) {
+      Fail(pfn, absl::StrCat("link's index ", first_index,
+                             aligned ? " is out of order" : " is not aligned"));
+      if (!rules.skip) return false;
+      first_index = next_index;
     }
     nodes_.back().link_pages++;
     if (seal != nullptr) seal->Add(&link, kPageSize);
-    uint64_t index = link.index;
+    uint64_t index = first_index;
     bool ended = false;
     for (uint64_t i = 0, count = 1; i < kLinkEntries; i += count) {
       const uint64_t entry = link.entry[i];
@@ -119,7 +130,11 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
         if (rules.live) ++index;
         continue;
       }
-      if (ended) return Fail(pfn, absl::StrCat("entry ", i, " stands behind the link's end"));
+      if (ended) {
+        Fail(pfn, absl::StrCat("entry ", i, " stands behind the link's end"));
+        if (!rules.skip) return false;
+        ended = false;
+      }
       const uint64_t order = EntryOrder(entry);
       const bool hole = IsHole(entry);
       const uint64_t flags = hole ? format::kHole : rules.sharing ? format::kShared : 0;
@@ -143,8 +158,8 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
       if (index > ~uint64_t{0} - step) return Fail(pfn, "its indexes overflow");
       index += step;
     }
-    next_index = rules.live ? link.index + kLinkEntries : index;
-    if (next_index < link.index) return Fail(pfn, "its indexes overflow");
+    next_index = rules.live ? first_index + kLinkEntries : index;
+    if (next_index < first_index) return Fail(pfn, "its indexes overflow");
     from = pfn;
     word = link.next;
     word_offset = pfn.offset() + offsetof(format::Link, next);
@@ -157,6 +172,7 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const format::ObjectHeader& header = object.header;
   const bool live = node.state == format::kLive;
   object_ = index;  // a million times, and said once at most
+  disputed_ = false;
   sealed_by_ = header.seal != 0 ? pfn : Pfn();
   if (header.client_bytes > format::kObjectClientBytes) {
     return Fail(pfn, absl::StrCat("claims ", header.client_bytes, " bytes of its own page"));
@@ -179,9 +195,10 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const uint64_t data_before = map_->data_pages();
   std::vector<WalkedPage> metadata;
   const bool pages_are_metadata = (header.flags & format::kPagesAreMetadata) != 0;
-  const ListRules page_rules{live,  false,
-                             false, live && !pages_are_metadata,
-                             false, live ? header.allocated_end : ~uint64_t{0}};
+  ListRules page_rules;
+  page_rules.live = live;
+  page_rules.sharing = live && !pages_are_metadata;
+  if (live) page_rules.end = header.allocated_end;
   const uint64_t head_offset = pfn.offset() + offsetof(format::ObjectHeader, pages);
   if (!WalkList(header.pages, head_offset, page_rules, seal,
                 [&](uint64_t at, uint64_t entry, uint64_t n, Pfn link) {
@@ -205,7 +222,7 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   std::string bytes;
   uint64_t byte_pages = 0;
   const Purpose purpose = bytes_are_metadata ? Purpose::kMetadata : Purpose::kData;
-  const ListRules byte_rules{false, true, false, false, false, ~uint64_t{0}};
+  const ListRules byte_rules{.dense = true};
   if (!WalkList(header.bytes, pfn.offset() + offsetof(format::ObjectHeader, bytes), byte_rules,
                 seal, [&](uint64_t, uint64_t entry, uint64_t n, Pfn link) {
                   const Pfn first = EntryPfn(entry);
@@ -252,23 +269,14 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   return what.empty() || Fail(pfn, std::move(what));
 }
 
-// Whether an object that something contests is as it was when it was sealed, so that it is
-// the other one that is wrong; walked as if nothing else were there.
-bool Walk::IsAsSealed(const format::Node& node, uint64_t index, Pfn pfn) const {
-  if (view_->At<format::Object>(pfn)->header.seal == 0) return false;
-  PageMap map(view_->existing());
-  Walk alone(view_, &map, client_, Mode::kStopAtFirst);
-  alone.nodes_.emplace_back();
-  return alone.WalkObject(node, index, pfn);
-}
-
 void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
   const bool live = node.state == format::kLive;
   SealSum sum;
   SealSum* const seal = Wanted(node.seal) ? &sum : nullptr;
   if (seal != nullptr) seal->AddNode(node);
   sealed_by_ = node.seal != 0 ? pfn : Pfn();
-  const ListRules rules{live, true, true, false, mode_ == Mode::kFindAll, ~uint64_t{0}};
+  const ListRules rules{
+      .live = live, .dense = true, .holes_carry = true, .skip = mode_ == Mode::kFindAll};
   std::vector<std::pair<uint64_t, Pfn>> objects;
   absl::flat_hash_map<Pfn, uint64_t> doubted;  // which index claimed it, too
   if (!WalkList(node.objects, pfn.offset() + offsetof(format::Node, objects), rules, seal,
@@ -314,12 +322,9 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
       if (client_ != nullptr && live) client_->Damaged(index, problems_.back().what);
       continue;
     }
-    const size_t contested = contested_.size();
     if (WalkObject(node, index, object)) continue;
     if (Stopped()) return;
-    const bool ask = mode_ == Mode::kFindAll && client_ != nullptr && live;
-    if (!ask || (contested_.size() > contested && IsAsSealed(node, index, object))) continue;
-    client_->Damaged(index, problems_.back().what);
+    if (client_ != nullptr && live) client_->Damaged(index, problems_.back().what);
   }
   object_ = kNoObject;
   sealed_by_ = Pfn();

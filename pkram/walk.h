@@ -60,6 +60,7 @@ class WalkClient {
   virtual std::string Object(const WalkedObject& object) = 0;
   // An object that is not sound, for those who look at all (kFindAll): before it, and only
   // if its structure is sound, what its seal does not fit.  What it holds may be anything.
+  // One that something contests is sound if its seal fits.
   virtual void Changed(const WalkedObject&) {}
   virtual void Damaged(uint64_t /*index*/, const std::string& /*what*/) {}
   virtual std::string EndNode(const format::Node& node) = 0;
@@ -116,7 +117,6 @@ class Walk {
   void WalkNode(const format::Node& node, Pfn pfn);
   void WalkObjects(const format::Node& node, Pfn pfn);
   bool WalkObject(const format::Node& node, uint64_t index, Pfn pfn);
-  bool IsAsSealed(const format::Node& node, uint64_t index, Pfn pfn) const;
   template <typename OnEntry>
   bool WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
                 OnEntry on_entry);
@@ -129,6 +129,8 @@ class Walk {
   std::vector<Problem> problems_;
   std::vector<NodeCounts> nodes_;
   std::vector<PageRun> contested_;
+  uint64_t contested_pages_ = 0;
+  bool disputed_ = false;  // the object, and that was said
   absl::flat_hash_map<std::string, Pfn> names_;
   std::vector<format::JournalStore> repairs_;
   std::vector<format::JournalStore> seals_;

@@ -8,6 +8,7 @@
 
 #include "pkram/checksum.h"
 #include "pkram/link_map.h"
+#include "pkram/seal.h"
 #include "pkram/stream.h"
 #include "tests/region_fixture.h"
 
@@ -400,6 +401,40 @@ TEST_F(RegionTest, CheckFindsEveryProblem) {
   std::set<uint64_t> pages;
   for (const Problem& p : report.problems) pages.insert(p.page.value());
   EXPECT_EQ(pages, (std::set<uint64_t>{live_link_.value(), saved_object_.value()}));
+}
+
+// Any number of objects may say that the same pages are theirs, each with a seal that fits.
+// To hear all of them out would take longer the more of them there are.
+TEST_F(SealedRegionTest, ManyWhoClaimTheSameAreNotAllHeardOut) {
+  std::string contents = file_.Contents();
+  const uint64_t first = contents.size() / kPageSize;
+  constexpr uint64_t kObjects = 500;
+  contents.resize(contents.size() + kObjects * kPageSize);
+  file_.SetContents(contents);
+  const auto word = [&](Pfn page, uint64_t offset) { return file_.Peek(page.offset() + offset); };
+  for (uint64_t i = 0; i < kObjects; ++i) {
+    format::Object object;
+    std::memcpy(&object, contents.data() + saved_object_.offset(), sizeof(object));
+    object.header.bytes = object.header.bytes_len = 0;
+    SealSum sum;
+    sum.AddObject(object);
+    for (uint64_t link = object.header.pages; link != 0;
+         link = word(format::EntryPfn(link), offsetof(format::Link, next))) {
+      sum.Add(contents.data() + format::EntryPfn(link).offset(), kPageSize);
+    }
+    object.header.seal = sum.Word();
+    file_.Poke(Pfn(first + i).offset(), &object, sizeof(object));
+    file_.Poke(saved_table_.offset() + Entry(1 + i), format::MakeEntry(Pfn(first + i)));
+  }
+  uint64_t contested = 0;
+  const auto inspect = [&](const PageView&, const Walk& walk) {
+    for (const PageRun& run : walk.contested()) contested += run.count;
+    return absl::OkStatus();
+  };
+  auto report = Region::Check(file_.Reopen().get(), nullptr, inspect).value();
+  EXPECT_EQ(report.problems.size(), kObjects + 1);  // and the seal of their table
+  EXPECT_GT(contested, 2 * 520u);                   // some of them were
+  EXPECT_LT(contested, first + kObjects + kObjects + 520);
 }
 
 // --- Repairs and replay --------------------------------------------------------------

@@ -223,6 +223,60 @@ TEST_F(SalvageTest, NeitherOfTwoThatAreOneInode) {
   ExpectAllBut({"/d/a", "/d/b"});
 }
 
+// Words of the table of inodes that say nothing of the inodes themselves.
+TEST_F(SalvageTest, AllThatADamagedTableStillLeadsTo) {
+  Seal();
+  Open();
+  uint64_t word = opened_->mapping().At<pkram::format::Node>(opened_->FindNode("pkramfs"))->objects;
+  uint64_t last = 0;
+  for (; word != 0; word = Peek(last)) last = pkram::format::EntryPfn(word).offset();
+  Flip(last + 8);  // its index
+  uint64_t entry = last + 16;
+  while (Peek(entry) != pkram::format::MakeEntry(PageOf("/d/a"))) entry += 8;
+  Poke(entry, 0);  // as a link ends
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d/a: inode"));
+  EXPECT_THAT(ran.out, HasSubstr("1 not intact"));
+  ExpectAllBut({"/d/a"});
+}
+
+// What is wrong with the whole is said of no object's seal.
+TEST_F(SalvageTest, AWrongLinkCountIsNotSaidOfASeal) {
+  Seal();
+  Mount();  // which changes the seal of what it changes
+  ASSERT_EQ(chmod((mount_ + "/d/a").c_str(), 0600), 0);
+  before_ = Files(mount_);
+  Kill();
+  WaitUntilFree();
+  Open();
+  const uint64_t nlink = PageOf("/d/a").offset() + sizeof(pkram::format::ObjectHeader) +
+                         offsetof(InodeRecord, mode_nlink) + 4;
+  ASSERT_EQ(Peek(nlink) & 0xffffffff, 1u);
+  Poke(nlink, Peek(nlink) + 1);
+  const Ran ran = Salvage();
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.out, HasSubstr("link count"));
+  EXPECT_THAT(ran.out, Not(HasSubstr("sealed with")));
+  ExpectAllBut({});
+}
+
+// Who salvages may not be who owned it.
+TEST_F(SalvageTest, SetUserIdBitsAreForTheOwnerOnly) {
+  ASSERT_EQ(chmod((mount_ + "/d/a").c_str(), 06755), 0);
+  Shell("rm " + mount_ + "/odd/chr " + mount_ + "/odd/blk");  // for which it takes root
+  Seal();
+  ASSERT_EQ(chmod(region_.c_str(), 0644), 0);
+  Shell("rm -rf " + out_ + " && mkdir -m 0777 " + out_);
+  const Ran ran = Shell("setpriv --reuid 65534 --regid 65534 --clear-groups " + Pkramctl() +
+                        " check --salvage " + out_ + " " + region_);
+  EXPECT_EQ(ran.status, 0) << ran.out << ran.err;
+  struct stat st;
+  ASSERT_EQ(stat((out_ + "/pkramfs/d/a").c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, 65534u);
+  EXPECT_EQ(st.st_mode & 07777, 0755u);
+}
+
 TEST_F(SalvageTest, OneNameTwiceStopsNothing) {
   Seal();
   Open();
