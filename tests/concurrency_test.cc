@@ -1,4 +1,6 @@
 // Many threads on one filesystem: what the thread sanitizer and the end state say.
+#include <atomic>
+#include <chrono>
 #include <random>
 #include <thread>
 
@@ -102,6 +104,42 @@ TEST_F(ConcurrencyTest, WritersFillTheRegionAndDeletersEmptyIt) {
   }
   for (auto& t : threads) t.join();
   EXPECT_GE(FreePages() + 2, empty);
+}
+
+// A region has 16 journal slots.  Each store takes long, until someone had to wait for one.
+TEST_F(ConcurrencyTest, NobodyFailsWhenTheJournalIsFull) {
+  constexpr unsigned kThreads = 24;
+  std::atomic<bool> has_waited{false};
+  std::vector<Ino> dirs;
+  for (unsigned t = 0; t < kThreads; ++t) {
+    dirs.push_back(Make("dir" + std::to_string(t), S_IFDIR | 0755));
+  }
+  mounted_.reset();
+  mounted_ = std::make_unique<Mounted>(file_, 0, [&] {
+    if (!has_waited) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const Context context{.uid = 0, .gid = 0, .now = {7, t}};
+      for (int i = 0; i < 100 || !has_waited; ++i) {
+        const std::string name = "n" + std::to_string(i % 10);
+        const auto made = fs().MakeNode(context, dirs[t], name, S_IFREG | 0644);
+        EXPECT_TRUE(made.ok()) << made.error();
+        EXPECT_EQ(fs().Link(context, (*made).ino, dirs[t], "linked" + name).error(), 0);
+        EXPECT_EQ(fs().Unlink(context, dirs[t], name).error(), 0);
+        EXPECT_EQ(fs().Unlink(context, dirs[t], "linked" + name).error(), 0);
+        fs().Forget((*made).ino, 2);
+        if (region().journal().waits() > 0) has_waited = true;
+      }
+      EXPECT_TRUE(fs().MakeNode(context, dirs[t], "last", S_IFREG | 0644).ok());
+    });
+  }
+  for (auto& t : threads) t.join();
+  const Picture picture = PictureOf(&fs());
+  EXPECT_EQ(picture.size(), 1 + 2 * kThreads);
+  Remount();
+  EXPECT_EQ(PictureOf(&fs()), picture);
 }
 
 }  // namespace
