@@ -416,7 +416,7 @@ absl::Status Region::Close(WalkClient* client) {
   absl::StatusOr<uint64_t> size = backing_->Size();
   if (!size.ok()) return size.status();
   const PageView view(mapping_.get(), std::min(*size / kPageSize, super().page_count));
-  PageMap map(super().page_count);
+  PageMap map(view.existing());
   Walk walk(&view, &map, client, Walk::Mode::kSeal);
   walk.Run(super());
   if (!walk.problems().empty()) return ProblemStatus(backing_->name(), walk.problems().front());
