@@ -11,9 +11,12 @@ namespace format = pkram::format;
 std::string Survivors::BeginNode(const format::Node& node) {
   SurvivingTree tree;
   tree.node = node.name;
-  tree.filesystem = node.client[0] == kFsMagic && node.client[1] == kFsVersion;
+  // The first word may be what is damaged.
+  format::Node ours = node;
+  ours.client[0] = kFsMagic;
+  tree.filesystem = node.client[1] == kFsVersion;
   trees_.push_back(std::move(tree));
-  return check_.BeginNode(node);
+  return check_.BeginNode(tree.filesystem ? ours : node);
 }
 
 std::string Survivors::Object(const pkram::WalkedObject& object) {

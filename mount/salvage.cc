@@ -348,7 +348,7 @@ absl::StatusOr<Salvaged> SalvageRegion(const std::string& path, const std::strin
   if (!report.ok()) return report.status();
   salvaged.report = *std::move(report);
   for (const pkram::NodeCounts& node : salvaged.report.nodes) {
-    if (node.state == pkram::format::kLive) continue;
+    if (node.state != pkram::format::kSaved) continue;
     ++salvaged.lost;
     lost(absl::StrCat("node '", node.name, "': no filesystem, and not copied"));
   }

@@ -22,8 +22,8 @@ uint32_t SuperChecksum(const SuperBlock& super) {
   return Crc32c(&super, offsetof(SuperBlock, checksum));
 }
 
-absl::Status WrongChecksum(const std::string& name) {
-  return absl::DataLossError(absl::StrCat(name, ": page 0: the super block's checksum is wrong"));
+absl::Status DamagedPage(const std::string& name, uint64_t page, const std::string& what) {
+  return absl::DataLossError(absl::StrCat(name, ": page ", page, ": ", what));
 }
 
 // Enough to find the journal, without which the rest cannot be read.
@@ -51,18 +51,25 @@ absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
   return absl::OkStatus();
 }
 
-absl::Status CheckGeometry(const std::string& name, const SuperBlock& super, bool writable) {
-  if (super.checksum != SuperChecksum(super)) {
-    return WrongChecksum(name);
-  }
+constexpr char kWrongChecksum[] = "the super block's checksum is wrong";
+constexpr char kWrongSize[] = "the super block's size is out of bounds";
+
+// What is wrong with it, or nothing.
+std::string GeometryProblem(const SuperBlock& super) {
+  if (super.checksum != SuperChecksum(super)) return kWrongChecksum;
   if (super.page_count < format::kMinPages || super.page_count > format::kMaxPages ||
       super.journal_first + super.journal_slots > super.page_count) {
-    return absl::DataLossError(
-        absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
+    return kWrongSize;
   }
   if (super.limit != 0 && (super.limit < format::kMinPages || super.limit > super.page_count)) {
-    return absl::DataLossError(
-        absl::StrCat(name, ": page 0: the super block's limit is out of bounds"));
+    return "the super block's limit is out of bounds";
+  }
+  return "";
+}
+
+absl::Status CheckGeometry(const std::string& name, const SuperBlock& super, bool writable) {
+  if (std::string what = GeometryProblem(super); !what.empty()) {
+    return DamagedPage(name, 0, what);
   }
   if (writable && (super.ro_compat & ~format::kKnownReadOnlyCompat) != 0) {
     return absl::FailedPreconditionError(
@@ -84,7 +91,10 @@ struct Reading {
   }
 };
 
-absl::Status ReadJournal(const std::string& name, Reading* reading) {
+// Each committed slot is applied to the view; of one that is damaged, what is wrong is said.
+// on_damage(pfn, what) says whether to go on with the next.
+template <typename OnDamage>
+void ReadJournal(Reading* reading, OnDamage on_damage) {
   const auto& raw = *reading->mapping->At<SuperBlock>(Pfn(0));
   const uint64_t existing = reading->view->existing();
   absl::flat_hash_set<uint64_t> seen;
@@ -103,17 +113,16 @@ absl::Status ReadJournal(const std::string& name, Reading* reading) {
         read = absl::DataLossError(absl::StrCat("stores to offset ", s.offset));
       }
       if (!seen.insert(s.offset).second) {
-        read = absl::DataLossError(absl::StrCat("stores to a word that another slot stores to"));
+        read = absl::DataLossError("stores to a word that another slot stores to");
       }
     }
     if (!read.ok()) {
-      return absl::DataLossError(
-          absl::StrCat(name, ": page ", pfn.value(), ": ", std::string(read.message())));
+      if (!on_damage(pfn, std::string(read.message()))) return;
+      continue;
     }
     for (const format::JournalStore& s : stores) reading->view->Apply(s);
     if (!stores.empty()) ++reading->committed_slots;
   }
-  return absl::OkStatus();
 }
 
 // Address space for a region that may grow, in pages.
@@ -153,10 +162,9 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
     // Read again below, where the journal may have its checksum; until then the size only
     // has to be one that can be mapped.
     bound = super.page_count;
-    if (super.checksum != SuperChecksum(super)) damaged = WrongChecksum(name);
+    if (super.checksum != SuperChecksum(super)) damaged = DamagedPage(name, 0, kWrongChecksum);
     if (bound > format::kMaxPages) {
-      return absl::DataLossError(
-          absl::StrCat(name, ": page 0: the super block's size is out of bounds"));
+      return damaged.ok() ? DamagedPage(name, 0, kWrongSize) : damaged;
     }
   }
   if (absl::Status s = BeyondDevice(*backing, std::max(bound, options.pages)); !s.ok()) {
@@ -176,13 +184,42 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
     reading.view =
         std::make_unique<PageView>(reading.mapping.get(), std::min(PagesFor(*size), bound));
     reading.committed_slots = 0;
-    if (absl::Status s = ReadJournal(name, &reading); !s.ok()) return damaged.ok() ? s : damaged;
+    absl::Status journal;
+    ReadJournal(&reading, [&](Pfn pfn, const std::string& what) {
+      journal = DamagedPage(name, pfn.value(), what);
+      return false;
+    });
+    if (!journal.ok()) return damaged.ok() ? journal : damaged;
     if (absl::Status s = CheckGeometry(name, reading.super(), options.writable); !s.ok()) return s;
     // A committed slot may hold a change of the size itself.
     if (reading.super().page_count == bound) return reading;
     bound = reading.super().page_count;
     if (absl::Status s = BeyondDevice(*backing, bound); !s.ok()) return s;
   }
+}
+
+// The same of a region whose super block or journal is damaged, for those who look for what
+// is not: without the slots that are, and as large as its file, where nothing else is sure.
+absl::StatusOr<Reading> ReadDamaged(Backing* backing, std::vector<Problem>* problems) {
+  const absl::StatusOr<uint64_t> size = backing->Size();
+  if (!size.ok()) return size.status();
+  const uint64_t existing = std::min(PagesFor(*size), format::kMaxPages);
+  absl::StatusOr<std::unique_ptr<Mapping>> mapping =
+      Mapping::Create(backing, existing, Mapping::Access::kReadOnly);
+  if (!mapping.ok()) return mapping.status();
+  Reading reading;
+  reading.mapping = *std::move(mapping);
+  reading.view = std::make_unique<PageView>(reading.mapping.get(), existing);
+  if (absl::Status s = CheckIdentity(backing->name(), reading.super()); !s.ok()) return s;
+  ReadJournal(&reading, [&](Pfn pfn, std::string what) {
+    problems->push_back({pfn, std::move(what)});
+    return true;
+  });
+  if (std::string what = GeometryProblem(reading.super()); !what.empty()) {
+    problems->push_back({Pfn(0), std::move(what)});
+    reading.view->Apply({offsetof(SuperBlock, page_count), existing});
+  }
+  return reading;
 }
 
 absl::Status TooSmall(const std::string& name, uint64_t pages, uint64_t needed) {
@@ -388,6 +425,8 @@ absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* clien
   OpenOptions options;
   options.writable = false;
   absl::StatusOr<Reading> reading = Read(backing, options);
+  std::vector<Problem> problems;
+  if (absl::IsDataLoss(reading.status())) reading = ReadDamaged(backing, &problems);
   if (!reading.ok()) return reading.status();
   PageMap map(reading->pages());
   Walk walk(reading->view.get(), &map, client, Walk::Mode::kFindAll);
@@ -398,7 +437,8 @@ absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* clien
   report.sealed = super.seal != 0;
   report.committed_slots = reading->committed_slots;
   report.used_pages = map.pages() - map.free_pages();
-  report.problems = walk.problems();
+  problems.insert(problems.end(), walk.problems().begin(), walk.problems().end());
+  report.problems = std::move(problems);
   report.nodes = walk.nodes();
   char text[37];
   uuid_unparse_lower(super.uuid, text);

@@ -170,7 +170,7 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
 bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   const auto& object = *view_->At<format::Object>(pfn);
   const format::ObjectHeader& header = object.header;
-  const bool live = node.state == format::kLive;
+  const bool live = node.state != format::kSaved;
   object_ = index;  // a million times, and said once at most
   disputed_ = false;
   sealed_by_ = header.seal != 0 ? pfn : Pfn();
@@ -270,7 +270,7 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
 }
 
 void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
-  const bool live = node.state == format::kLive;
+  const bool live = node.state != format::kSaved;
   SealSum sum;
   SealSum* const seal = Wanted(node.seal) ? &sum : nullptr;
   if (seal != nullptr) seal->AddNode(node);
@@ -349,9 +349,9 @@ void Walk::WalkNode(const format::Node& node, Pfn pfn) {
   nodes_.push_back(counts);
   if (node.state != format::kSaved && node.state != format::kLive) {
     Fail(pfn, absl::StrCat("has the unknown state ", node.state));
-    return;
+    if (Stopped()) return;  // else as a live one, of which there is more to find
   }
-  const bool ask = node.state == format::kLive && client_ != nullptr;
+  const bool ask = node.state != format::kSaved && client_ != nullptr;
   if (ask) ToClient(pfn, client_->BeginNode(node));
   if (Stopped()) return;
   WalkObjects(node, pfn);
@@ -365,7 +365,10 @@ void Walk::Run(const format::SuperBlock& super) {
   SealSum sum;
   sum.AddSuper(super);
   where_ = "the super block";
-  if (super.seal != 0 && !CheckSeal(super.seal, offsetof(format::SuperBlock, seal), sum)) return;
+  if (super.seal != 0 && !CheckSeal(super.seal, offsetof(format::SuperBlock, seal), sum) &&
+      Stopped()) {
+    return;
+  }
   Pfn from(0);
   for (uint64_t word = super.nodes; word != 0 && !Stopped();) {
     where_.clear();

@@ -223,6 +223,30 @@ TEST_F(SalvageTest, NeitherOfTwoThatAreOneInode) {
   ExpectAllBut({"/d/a", "/d/b"});
 }
 
+// What is damaged says nothing of any file.
+TEST_F(SalvageTest, AllBehindADamagedSuperBlockJournalOrNode) {
+  Seal();
+  Open();
+  using pkram::format::SuperBlock;
+  const uint64_t node = opened_->FindNode("pkramfs").offset();
+  const std::string sound = Slurp(region_);
+  for (const uint64_t offset :
+       {offsetof(SuperBlock, uuid), offsetof(SuperBlock, page_count),
+        offsetof(SuperBlock, checksum), offsetof(SuperBlock, mount_epoch),
+        offsetof(SuperBlock, seal), uint64_t{3 * 4096}, node + offsetof(pkram::format::Node, state),
+        node + offsetof(pkram::format::Node, client)}) {
+    SCOPED_TRACE(offset);
+    Spill(region_, sound);
+    fd_ = open(region_.c_str(), O_RDWR);
+    Flip(offset);
+    const Ran ran = Salvage();
+    EXPECT_EQ(ran.status, 1) << ran.out << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr("0 not intact"));
+    ExpectAllBut({});
+    EXPECT_NE(TryMount().status, 0);
+  }
+}
+
 // Words of the table of inodes that say nothing of the inodes themselves.
 TEST_F(SalvageTest, AllThatADamagedTableStillLeadsTo) {
   Seal();
