@@ -1,5 +1,6 @@
 #include "mount/daemon.h"
 
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/magic.h>
 #include <signal.h>
@@ -8,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
@@ -18,8 +20,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "mount/descriptor.h"
 #include "mount/mounts.h"
 #include "mount/privileges.h"
 #include "mount/region_file.h"
@@ -57,11 +61,15 @@ void TakeFuseMessage(fuse_log_level level, const char* format, va_list arguments
 }
 
 // A directory that can be mounted on; the error says what to do about it.
-absl::Status CheckMountPoint(const std::string& path) {
+// The directory to mount on, held: who may rename what leads to it leads nobody elsewhere,
+// neither now nor when it is unmounted.
+absl::StatusOr<Descriptor> OpenMountPoint(const std::string& path) {
+  Descriptor directory(open(path.c_str(), O_PATH | O_CLOEXEC));
   struct stat st;
   struct statvfs stats;
   // The kernel may know a dead mount's attributes, but not its statistics.
-  if (stat(path.c_str(), &st) != 0 || statvfs(path.c_str(), &stats) != 0) {
+  if (directory.get() < 0 || fstat(directory.get(), &st) != 0 ||
+      fstatvfs(directory.get(), &stats) != 0) {
     const int error = errno;
     std::string what = absl::StrCat("mount point ", path, ": ", std::strerror(error));
     if (error == ENOENT) absl::StrAppend(&what, ": create it first");
@@ -80,7 +88,7 @@ absl::Status CheckMountPoint(const std::string& path) {
                                                         " is mounted there: unmount it first"));
     }
   }
-  return absl::OkStatus();
+  return directory;
 }
 
 absl::Status CheckFuseDevice() {
@@ -128,9 +136,10 @@ void RaiseLimits(const MountOptions& options, const pkram::Region& region) {
 // A session of libfuse, mounted as long as it lives.
 class Session {
  public:
+  // By `path`, which leads to what the user called `mount_point` until the session ends.
   static absl::StatusOr<std::unique_ptr<Session>> Mount(const std::string& fuse_options,
                                                         const std::string& mount_point,
-                                                        Server* server) {
+                                                        const std::string& path, Server* server) {
     fuse_set_log_func(TakeFuseMessage);
     const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
     fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
@@ -144,7 +153,7 @@ class Session {
       return absl::InternalError("cannot set signal handlers");
     }
     session->handlers_ = true;
-    if (fuse_session_mount(session->se_, mount_point.c_str()) != 0) {
+    if (fuse_session_mount(session->se_, path.c_str()) != 0) {
       return absl::InternalError(absl::StrCat(
           "cannot mount on ", mount_point, ": ",
           FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
@@ -183,8 +192,8 @@ class Session {
   bool mounted_ = false;
 };
 
-absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, Filesystem* fs,
-                                 Startup* startup) {
+absl::Status ServeUntilUnmounted(const MountOptions& options, const Descriptor& directory,
+                                 RegionFile* file, Filesystem* fs, Startup* startup) {
   Server server;
   server.fs = fs;
   server.region = file->region();
@@ -202,8 +211,12 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
     }
   };
   server.connected = [&] { RaiseLimits(options, *file->region()); };
+  // fusermount3, which mounts for ordinary users, goes to the path with their rights.
+  const bool mounts = geteuid() == 0 && std::ranges::count(options.fuse, "auto_unmount") == 0;
+  const std::string& path = options.mount_point;
   absl::StatusOr<std::unique_ptr<Session>> session =
-      Session::Mount(FuseOptions(options, file->path()), options.mount_point, &server);
+      Session::Mount(FuseOptions(options, file->path()), path,
+                     mounts ? absl::StrCat("/proc/self/fd/", directory.get()) : path, &server);
   if (!session.ok()) return session.status();
   running = session->get();
   fs->set_abandoned([running] { return running->ended(); });
@@ -219,13 +232,15 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
 
 absl::Status Run(const MountOptions& options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
-  if (absl::Status s = CheckMountPoint(options.mount_point); !s.ok()) return s;
+  const absl::StatusOr<Descriptor> directory = OpenMountPoint(options.mount_point);
+  if (!directory.ok()) return directory.status();
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::Open(options, Existing::kUse, Warn);
   if (!file.ok()) return file.status();
   absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
   if (!fs.ok()) return fs.status();
-  const absl::Status served = ServeUntilUnmounted(options, file->get(), fs->get(), startup);
+  const absl::Status served =
+      ServeUntilUnmounted(options, *directory, file->get(), fs->get(), startup);
   fs->reset();
   const absl::Status closed = (*file)->Close();
   return served.ok() ? closed : served;

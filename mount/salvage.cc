@@ -17,6 +17,7 @@
 #include "absl/strings/str_replace.h"
 #include "fs/survivors.h"
 #include "fs/xattrs.h"
+#include "mount/descriptor.h"
 #include "mount/region_file.h"
 
 namespace pkramfs {
@@ -31,30 +32,13 @@ bool EndsAll(int error) {
   return error == ENOSPC || error == EDQUOT || error == EROFS || error == EIO || error == EMFILE;
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
 absl::StatusOr<Descriptor> OpenEmpty(const std::string& path) {
   if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return Failed(path);
   Descriptor fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() < 0) return Failed(path);
-  DIR* const dir = opendir(path.c_str());
+  DIR* const dir = fdopendir(dup(fd.get()));
   if (dir == nullptr) return Failed(path);
   int entries = 0;
   while (readdir(dir) != nullptr) ++entries;

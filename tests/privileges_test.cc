@@ -1,6 +1,9 @@
 // What a daemon keeps of its privileges, and whose files it takes for regions.
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <thread>
+
 #include "tests/mount_fixture.h"
 
 namespace pkramfs {
@@ -51,7 +54,7 @@ TEST_F(PrivilegesTest, WhatIsLeftIsUnmountingAndLockingMemory) {
     EXPECT_EQ(StatusOf(pid, "NoNewPrivs"), "1");
     constexpr int kSysResource = 24;
     if (HasCapability(kSysResource)) {
-      EXPECT_EQ(Slurp("/proc/" + std::to_string(pid) + "/oom_score_adj"), "-1000\n");
+      EXPECT_EQ(Slurp("/proc/" + std::to_string(pid) + "/oom_score_adj"), "-999\n");
     }
     // It can still end by itself, also below what it could not search by its user's rights.
     ASSERT_EQ(chown(dir_.c_str(), 1234, 1234), 0);
@@ -85,8 +88,11 @@ TEST_F(PrivilegesTest, SomebodyElsesFileIsNoRegion) {
   WaitUntilFree();
   ASSERT_EQ(chown(region_.c_str(), 1234, 1234), 0);
   ExpectRefused("belongs to user 1234");
-  // Looking into it is no danger.
-  EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+  for (const char* command : {" check ", " check --salvage /dev/shm/pkramfs-no-such ", " info "}) {
+    const Ran ran = Shell(Pkramctl() + command + region_);
+    EXPECT_EQ(ran.status, 2) << command;
+    EXPECT_THAT(ran.err, HasSubstr("belongs to user 1234"));
+  }
   ASSERT_EQ(chown(region_.c_str(), 0, 0), 0);
   ASSERT_EQ(chmod(region_.c_str(), 0666), 0);
   ExpectRefused("others may write to it");
@@ -106,6 +112,67 @@ TEST_F(PrivilegesTest, SomebodyElsesLinkIsNotFollowed) {
   EXPECT_EQ(access(target.c_str(), F_OK), 0);
   Unmount();
   WaitUntilFree();
+}
+
+// Whoever may rename what leads to a mount point cannot choose what root's daemon unmounts.
+TEST_F(PrivilegesTest, AMountPointThatMovesIsTheOneThatIsUnmounted) {
+  Mount("size=16m");
+  const pid_t pid = DaemonPid();
+  const std::string moved = dir_ + ".moved", other = dir_ + ".other";
+  ASSERT_EQ(mkdir(other.c_str(), 0755), 0);
+  ASSERT_EQ(mount("none", other.c_str(), "tmpfs", 0, ""), 0);
+  Spill(other + "/here", "still");
+  ASSERT_EQ(rename(dir_.c_str(), moved.c_str()), 0);
+  ASSERT_EQ(mkdir(dir_.c_str(), 0755), 0);
+  ASSERT_EQ(symlink(other.c_str(), mount_.c_str()), 0);
+  kill(pid, SIGTERM);
+  WaitUntilFree();
+  EXPECT_EQ(Slurp(other + "/here"), "still");
+  EXPECT_FALSE(IsMounted(moved + "/mnt"));
+  umount2(other.c_str(), MNT_DETACH);
+  Shell("rm -rf --one-file-system " + moved + " " + other);
+}
+
+// Names that change all the time between somebody else's link, their file and ours.
+TEST_F(PrivilegesTest, NothingIsWrittenToWhatIsSwappedMeanwhile) {
+  Mount("size=16m");
+  Unmount();
+  WaitUntilFree();
+  const std::string target = dir_ + "/target", theirs = region_ + ".theirs",
+                    ours = region_ + ".ours", link = region_ + ".link", file = region_ + ".file";
+  Shell("cp " + region_ + " " + theirs + "; chown 1234 " + theirs);
+  const std::string before = Slurp(theirs);
+  ASSERT_EQ(rename(region_.c_str(), ours.c_str()), 0);
+  std::atomic<bool> stop{false};
+  std::thread swapper([&] {
+    while (!stop) {
+      unlink(link.c_str());
+      (void)!symlink(target.c_str(), link.c_str());
+      (void)!lchown(link.c_str(), 1234, 1234);
+      rename(link.c_str(), region_.c_str());
+      unlink(file.c_str());
+      (void)!::link(theirs.c_str(), file.c_str());
+      rename(file.c_str(), region_.c_str());
+      unlink(file.c_str());
+      (void)!::link(ours.c_str(), file.c_str());
+      rename(file.c_str(), region_.c_str());
+    }
+  });
+  int mounted = 0;
+  for (int i = 0; i < 60; ++i) {
+    if (TryMount().status != 0) continue;
+    ++mounted;
+    Unmount();
+    WaitUntilRegionIsFree(ours);
+  }
+  stop = true;
+  swapper.join();
+  EXPECT_GT(mounted, 0);
+  EXPECT_LT(mounted, 60);
+  EXPECT_NE(access(target.c_str(), F_OK), 0);
+  EXPECT_TRUE(Slurp(theirs) == before);
+  EXPECT_EQ(Shell(Pkramctl() + " check " + ours).status, 0);
+  Shell("rm -f " + region_ + ".*");
 }
 
 // Whoever swaps the file while it is in use has another file, and no part in this one.
