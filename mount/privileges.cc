@@ -12,8 +12,9 @@ namespace pkramfs {
 #endif
 
 void SettleDown(bool locks_memory) {
-  // These two take capabilities that go.
-  std::ofstream("/proc/self/oom_score_adj") << -1000;
+  // These two take capabilities that go.  Killed after everybody else, but before nobody:
+  // -1000 would let a cgroup that has no memory left wait for some for ever.
+  std::ofstream("/proc/self/oom_score_adj") << -999;
   prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   capng_get_caps_process();
   const bool unmounts = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_ADMIN) != 0;

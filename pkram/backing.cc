@@ -102,12 +102,13 @@ absl::Status CheckLink(const std::string& name, const struct stat& st) {
                    ": give the path that it leads to, if it is right"));
 }
 
-// Whoever may write to a region can change what is in it while it is in use.
+// Whoever may write to a region can change what is in it while it is in use, and after it
+// was proven sound: a danger to whoever only looks into it, too.
 absl::Status CheckOwner(const std::string& name, const struct stat& st) {
   if (st.st_uid != 0 && st.st_uid != geteuid()) {
     return absl::PermissionDeniedError(absl::StrCat(
         name, ": belongs to user ", st.st_uid,
-        ", who could change it while it is in use: chown it, or mount it as that user"));
+        ", who could change it while it is in use: chown it, or be that user"));
   }
   // (What has no name, a memfd, nobody comes by who is not given it.)
   if ((st.st_mode & 022) != 0 && st.st_nlink > 0) {
@@ -133,7 +134,7 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenAs(const std::string& name, const s
   if (fd >= 0) {
     absl::StatusOr<std::unique_ptr<Backing>> backing = OfKind(name, fd, mode != OpenFor::kReading);
     struct stat st;
-    if (!backing.ok() || handed_over || mode == OpenFor::kReading) return backing;
+    if (!backing.ok() || handed_over) return backing;
     if (fstat(fd, &st) != 0) return IoStatus(name, "stat", errno);
     if (absl::Status s = CheckOwner(name, st); S_ISREG(st.st_mode) && !s.ok()) return s;
     return backing;
