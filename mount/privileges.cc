@@ -21,11 +21,7 @@ void SettleDown(bool locks_memory) {
   const bool locks = capng_have_capability(CAPNG_PERMITTED, CAP_IPC_LOCK) != 0 && locks_memory;
   const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
   capng_clear(CAPNG_SELECT_ALL);
-  if (unmounts) {
-    capng_update(CAPNG_ADD, kept, CAP_SYS_ADMIN);
-    // The mount point may be in a directory of somebody else.
-    capng_update(CAPNG_ADD, kept, CAP_DAC_READ_SEARCH);
-  }
+  if (unmounts) capng_update(CAPNG_ADD, kept, CAP_SYS_ADMIN);
   if (locks) capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK);
   // Apart, as not everybody who has some may say what programs get.
   capng_apply(CAPNG_SELECT_BOUNDS);
