@@ -157,7 +157,7 @@ Result<Attr> Filesystem::MakeNode(const Context& context, Ino parent, std::strin
       return Errno{EINVAL};
   }
   Birth birth;
-  birth.mode = mode;
+  birth.mode = mode & (S_IFMT | 07777);
   birth.rdev = rdev;
   return MakeInode(context, parent, name, birth);
 }

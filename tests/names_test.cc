@@ -63,6 +63,14 @@ TEST_F(NamesTest, EverythingComesBackAfterAKillAndAfterAnUnmount) {
   EXPECT_EQ(PictureOf(&fs()), before);
 }
 
+// Linux gives no more than 16 bits; what was once stored could not be opened again.
+TEST_F(NamesTest, BitsOfAModeThatMeanNothingAreNotKept) {
+  const Attr made = *fs().MakeNode(ctx(), kRootIno, "made", S_IFREG | 0xffff0000 | 0644);
+  EXPECT_EQ(made.mode, S_IFREG | 0644u);
+  EXPECT_EQ((*fs().MakeDirectory(ctx(), kRootIno, "dir", 0xffff0000 | 0755)).mode, S_IFDIR | 0755u);
+  Remount();
+}
+
 TEST_F(NamesTest, MakingFailsAsOnTmpfs) {
   const Ino file = Make("file");
   EXPECT_EQ(fs().MakeNode(ctx(), kRootIno, "file", S_IFREG).error(), EEXIST);

@@ -37,6 +37,8 @@ TEST_P(ReplayTest, RandomInputs) {
   }
 }
 
+TEST(RequestsTest, ReachEveryHandler) { EXPECT_EQ(HandlersWithoutRequests(), 0u); }
+
 INSTANTIATE_TEST_SUITE_P(All, ReplayTest, testing::ValuesIn(kFuzzTargets),
                          [](const auto& target) { return std::string(target.param.name); });
 

@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 
 #include "mount/control.h"
@@ -56,6 +57,15 @@ constexpr Shape kShapes[] = {
     {FUSE_LSEEK, sizeof(fuse_lseek_in), 0},
     {FUSE_COPY_FILE_RANGE, sizeof(fuse_copy_file_range_in), 0},
 };
+// What came later has the last bytes for itself: the corpus keeps its meaning.
+constexpr Shape kLaterShapes[] = {
+    {FUSE_BATCH_FORGET, sizeof(fuse_batch_forget_in), 0},
+    // Of a newer libfuse.  (Debian 12's header does not have FUSE_STATX, nor its 24 bytes.)
+    {FUSE_TMPFILE, sizeof(fuse_create_in), 1},
+    {52, 24, 0},
+};
+constexpr size_t kNewerShapes = 2;
+constexpr uint8_t kFirstLater = 230;
 
 class Session {
  public:
@@ -156,7 +166,9 @@ class Sender {
   }
   // Words of what a program may give, then the fields that the kernel makes fit.
   void One(Session* session) {
-    const Shape& shape = kShapes[Next() % std::size(kShapes)];
+    const uint8_t which = Next();
+    const Shape& shape = which < kFirstLater ? kShapes[which % std::size(kShapes)]
+                                             : kLaterShapes[which % std::size(kLaterShapes)];
     std::string body(shape.arguments, 0);
     for (size_t at = 0; at + 4 <= body.size();) {
       const uint64_t number = Number();
@@ -211,6 +223,14 @@ class Sender {
         limited(offsetof(fuse_ioctl_in, out_size), 16384);
         break;
       }
+      case FUSE_BATCH_FORGET:
+        limited(offsetof(fuse_batch_forget_in, count), 20);
+        payload.resize(20 * sizeof(fuse_forget_one));
+        for (size_t at = 0; at < payload.size() && size_ > 0; at += 8) {
+          const uint64_t number = Number();
+          std::memcpy(payload.data() + at, &number, sizeof(number));
+        }
+        break;
       default:
         break;
     }
@@ -225,6 +245,22 @@ class Sender {
 };
 
 }  // namespace
+
+size_t HandlersWithoutRequests() {
+  // libfuse asks for them by itself, once.
+  size_t asked_for = std::size(kShapes) + std::size(kLaterShapes) - kNewerShapes +
+                     (Operations().init != nullptr) + (Operations().destroy != nullptr);
+  const auto newer = [&](const auto& ops) {
+    if constexpr (requires { ops.tmpfile; }) asked_for += ops.tmpfile != nullptr;
+    if constexpr (requires { ops.statx; }) asked_for += ops.statx != nullptr;
+  };
+  newer(Operations());
+  size_t handlers = 0;
+  std::array<void*, sizeof(fuse_lowlevel_ops) / sizeof(void*)> members;
+  std::memcpy(members.data(), &Operations(), sizeof(fuse_lowlevel_ops));
+  for (const void* member : members) handlers += member != nullptr;
+  return handlers - asked_for;
+}
 
 void FuzzRequests(const uint8_t* data, size_t size) {
   pkram::MemoryFile file;

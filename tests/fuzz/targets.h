@@ -27,6 +27,8 @@ void FuzzSurvivors(const uint8_t* data, size_t size);
 
 // Requests with hostile arguments, on a sound region, which must stay one.
 void FuzzRequests(const uint8_t* data, size_t size);
+// How many handlers of the server it has no request for.
+size_t HandlersWithoutRequests();
 
 inline constexpr FuzzTarget kFuzzTargets[] = {{"open", FuzzOpen},
                                               {"streams", FuzzStreams},
