@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -136,10 +138,11 @@ void RaiseLimits(const MountOptions& options, const pkram::Region& region) {
 // A session of libfuse, mounted as long as it lives.
 class Session {
  public:
-  // By `path`, which leads to what the user called `mount_point` until the session ends.
+  // On `held`, a descriptor's path that leads to the mount point as long as the session
+  // lives; by the path where that is empty.
   static absl::StatusOr<std::unique_ptr<Session>> Mount(const std::string& fuse_options,
                                                         const std::string& mount_point,
-                                                        const std::string& path, Server* server) {
+                                                        const std::string& held, Server* server) {
     fuse_set_log_func(TakeFuseMessage);
     const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
     fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
@@ -153,12 +156,13 @@ class Session {
       return absl::InternalError("cannot set signal handlers");
     }
     session->handlers_ = true;
-    if (fuse_session_mount(session->se_, path.c_str()) != 0) {
+    if (fuse_session_mount(session->se_, held.empty() ? mount_point.c_str() : held.c_str()) != 0) {
       return absl::InternalError(absl::StrCat(
           "cannot mount on ", mount_point, ": ",
           FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
     }
     session->mounted_ = true;
+    session->held_ = held;
 #ifndef FUSE_CAP_HANDLE_KILLPRIV_V2
     if (SayThatPrivilegesAreDropped(session->se_) != 0) {
       return absl::InternalError("cannot take part in the session's beginning");
@@ -167,6 +171,7 @@ class Session {
     return session;
   }
   ~Session() {
+    if (!held_.empty()) UnmountHeld();
     if (mounted_) fuse_session_unmount(se_);
     if (handlers_) fuse_remove_signal_handlers(se_);
     if (se_ != nullptr) fuse_session_destroy(se_);
@@ -187,7 +192,23 @@ class Session {
   bool ended() const { return fuse_session_exited(se_) != 0; }
 
  private:
+  // As libfuse does, which may leave it to umount(8), to whom the descriptor says nothing:
+  // the connection ends first, so that nothing is asked of a daemon that does not answer.
+  // In its place libfuse finds what says, as after an umount, that all is done.
+  void UnmountHeld() {
+    const int connection = fuse_session_fd(se_);
+    pollfd state{connection, 0, 0};
+    if (poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) return;
+    int pipe[2];
+    if (pipe2(pipe, O_CLOEXEC) != 0) return;
+    close(pipe[0]);
+    dup2(pipe[1], connection);
+    close(pipe[1]);
+    umount2(held_.c_str(), MNT_DETACH);
+  }
+
   fuse_session* se_ = nullptr;
+  std::string held_;
   bool handlers_ = false;
   bool mounted_ = false;
 };
@@ -213,10 +234,9 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, const Descriptor& 
   server.connected = [&] { RaiseLimits(options, *file->region()); };
   // fusermount3, which mounts for ordinary users, goes to the path with their rights.
   const bool mounts = geteuid() == 0 && std::ranges::count(options.fuse, "auto_unmount") == 0;
-  const std::string& path = options.mount_point;
+  const std::string held = mounts ? absl::StrCat("/proc/self/fd/", directory.get()) : "";
   absl::StatusOr<std::unique_ptr<Session>> session =
-      Session::Mount(FuseOptions(options, file->path()), path,
-                     mounts ? absl::StrCat("/proc/self/fd/", directory.get()) : path, &server);
+      Session::Mount(FuseOptions(options, file->path()), options.mount_point, held, &server);
   if (!session.ok()) return session.status();
   running = session->get();
   fs->set_abandoned([running] { return running->ended(); });

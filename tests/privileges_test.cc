@@ -133,6 +133,21 @@ TEST_F(PrivilegesTest, AMountPointThatMovesIsTheOneThatIsUnmounted) {
   Shell("rm -rf --one-file-system " + moved + " " + other);
 }
 
+TEST_F(PrivilegesTest, WhatIsBelowTheMountStaysWhenItEnds) {
+  ASSERT_EQ(mount("none", mount_.c_str(), "tmpfs", 0, ""), 0);
+  Spill(mount_ + "/below", "still");
+  Mount("size=16m");
+  Spill(mount_ + "/f", "open");
+  const int fd = open((mount_ + "/f").c_str(), O_RDONLY);
+  kill(DaemonPid(), SIGTERM);
+  WaitUntilFree();
+  EXPECT_EQ(Slurp(mount_ + "/below"), "still");
+  close(fd);
+  EXPECT_EQ(Slurp(mount_ + "/below"), "still");
+  EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+  umount2(mount_.c_str(), MNT_DETACH);
+}
+
 // Names that change all the time between somebody else's link, their file and ours.
 TEST_F(PrivilegesTest, NothingIsWrittenToWhatIsSwappedMeanwhile) {
   Mount("size=16m");
