@@ -7,10 +7,12 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -37,6 +39,7 @@ struct Noted {
   State acknowledged;
   State next;  // what it will be if the call in flight is done
   uint32_t in_flight = 0;
+  uint32_t calls = 0;  // that were acknowledged
 };
 
 inline std::string Text(const State& s) {
@@ -59,15 +62,22 @@ inline std::string PathOf(const std::string& dir, int file, uint32_t exists) {
   return dir + (exists == 2 ? "/below/" : "/") + std::to_string(file);
 }
 
+// Whether nobody serves what is at a path any more.
+inline bool IsDead(const char* path) {
+  struct statvfs st;
+  return statvfs(path, &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 class Writer {
  public:
   Writer(const std::string& dir, Noted* notes, uint64_t seed)
       : dir_(dir), notes_(notes), random_(seed) {}
 
-  // Until a call fails, which is when the daemon is gone, or `go_on` says no; then it is true.
+  // Until a call fails, or `go_on` says no; then it is true.
   bool Run(const std::function<bool()>& go_on = [] { return true; }) {
     // A store to a page that nobody can bring any more.
-    signal(SIGBUS, [](int) { _exit(0); });
+    root_ = dir_.c_str();
+    signal(SIGBUS, [](int) { _exit(IsDead(root_) ? 0 : 1); });
     mkdir(dir_.c_str(), 0755);
     mkdir((dir_ + "/below").c_str(), 0755);
     while (go_on()) {
@@ -135,6 +145,7 @@ class Writer {
     std::atomic_ref<uint32_t>(note->in_flight).store(1, std::memory_order_release);
     if (!call()) return false;
     note->acknowledged = next;
+    ++note->calls;
     std::atomic_ref<uint32_t>(note->in_flight).store(0, std::memory_order_release);
     return true;
   }
@@ -169,6 +180,7 @@ class Writer {
     return close(fd) == 0 && written;
   }
 
+  inline static const char* root_ = nullptr;
   const std::string dir_;
   Noted* const notes_;
   std::mt19937_64 random_;
