@@ -5,6 +5,7 @@
 //   floods [--scale N]     thousandths of the full size: 1000 is a directory of a million
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -74,8 +75,12 @@ class Floods {
     }
     return 0;
   }
-  void Report(const std::string& what, uint64_t inodes, uint64_t links, uint64_t gone = 0) const {
-    const uint64_t memory = OwnMemory();
+  // Looks, now and then, how much it is in the middle of something.
+  void Sample() { peak_ = std::max(peak_, OwnMemory()); }
+  // The most of it since the last report, or what there is where all is `gone`.
+  void Report(const std::string& what, uint64_t inodes, uint64_t links, uint64_t gone = 0) {
+    const uint64_t memory = std::max(OwnMemory(), gone > 0 ? 0 : peak_);
+    peak_ = 0;
     const uint64_t bound = kAtRest + inodes * kPerInode + links * kPerLink + gone * kPerNumber;
     std::printf("%-44s %8.1f MiB of its own, at most %.1f\n", what.c_str(),
                 static_cast<double>(memory) / (1 << 20), static_cast<double>(bound) / (1 << 20));
@@ -83,7 +88,7 @@ class Floods {
     if (memory > bound) Fail(what + ": the daemon has taken more memory than its bound");
   }
   // `n` times, and how fast the first and the last tenth were.
-  static void Each(const std::string& what, uint64_t n, const std::function<void(uint64_t)>& fn) {
+  void Each(const std::string& what, uint64_t n, const std::function<void(uint64_t)>& fn) {
     double tenths[2] = {0, 0};
     auto last = Clock::now();
     for (uint64_t tenth = 0; tenth < 10; ++tenth) {
@@ -91,7 +96,8 @@ class Floods {
       const auto now = Clock::now();
       if (tenth == 0) tenths[0] = std::chrono::duration<double>(now - last).count();
       tenths[1] = std::chrono::duration<double>(now - last).count();
-      last = now;
+      Sample();
+      last = Clock::now();
     }
     std::printf("  %-42s %8llu: %.1f us each at the beginning, %.1f in the end\n", what.c_str(),
                 static_cast<unsigned long long>(n), tenths[0] * 1e7 / static_cast<double>(n),
@@ -105,6 +111,14 @@ class Floods {
     closedir(dir);
     return entries - 2;
   }
+  // Of each of `n` entries.
+  double MicrosecondsToList(const std::string& dir, uint64_t n) {
+    const auto begin = Clock::now();
+    if (Entries(root() + "/" + dir) != n) Fail("not all names are listed");
+    Sample();
+    return std::chrono::duration<double>(Clock::now() - begin).count() * 1e6 /
+           static_cast<double>(n);
+  }
   std::string In(const std::string& dir, uint64_t i) const {
     return root() + "/" + dir + "/file" + std::to_string(i);
   }
@@ -112,7 +126,9 @@ class Floods {
   void Directory() {
     const uint64_t n = Of(1000000);
     Must(mkdir((root() + "/many").c_str(), 0755) == 0, "mkdir");
+    double list_some = 0;
     Each("create", n, [&](uint64_t i) {
+      if (i == n / 10) list_some = MicrosecondsToList("many", i);
       const int fd = open(In("many", i).c_str(), O_CREAT | O_EXCL | O_WRONLY, 0644);
       Must(fd >= 0, "create");
       close(fd);
@@ -120,7 +136,8 @@ class Floods {
     Report("a directory of " + std::to_string(n), n, 0);
     mount_.Kill();
     mount_.Mount(kOptions);
-    if (Entries(root() + "/many") != n) Fail("not all names are listed");
+    std::printf("  %-42s %8llu: %.1f us each of the first tenth, %.1f of all\n", "list",
+                static_cast<unsigned long long>(n), list_some, MicrosecondsToList("many", n));
     Report("the same, killed, mounted again and listed", n, 0);
     struct stat st;
     Each("look up", n,
@@ -222,10 +239,17 @@ class Floods {
       _exit(1);
     }
   }
-  static void MustSucceed(pid_t pid, const char* what) {
+  // Of a child, or of any (-1).
+  int StatusOf(pid_t pid) {
     int status = 0;
-    waitpid(pid, &status, 0);
-    if (status != 0) Fail(what);
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+      Sample();
+      usleep(2000);
+    }
+    return status;
+  }
+  void MustSucceed(pid_t pid, const char* what) {
+    if (StatusOf(pid) != 0) Fail(what);
   }
 
   // All start together, and none is left behind while others are served.
@@ -265,8 +289,7 @@ class Floods {
     shared->may_start = true;
     uint64_t slowest = rounds;
     for (int p = 0; p < kProcesses; ++p) {
-      int status = 0;
-      if (wait(&status) < 0 || status != 0) Fail("one of the processes failed");
+      if (StatusOf(-1) != 0) Fail("one of the processes failed");
       if (p != 0) continue;
       for (const auto& done : shared->done) slowest = std::min<uint64_t>(slowest, done);
     }
@@ -284,7 +307,7 @@ class Floods {
     MustSucceed(
         InAChild([&] {
           struct sigaction action {};
-          action.sa_handler = [](int) {};  // without SA_RESTART
+          action.sa_handler = [](int) { signals_ = signals_ + 1; };  // without SA_RESTART
           sigaction(SIGALRM, &action, nullptr);
           const itimerval often{{0, 300}, {0, 300}};
           setitimer(ITIMER_REAL, &often, nullptr);
@@ -320,6 +343,7 @@ class Floods {
             again([&] { return unlink(path.c_str()); });
             if (access(path.c_str(), F_OK) == 0) Fail("unlink did nothing");
           }
+          if (signals_ < static_cast<int>(Of(1000))) Fail("nothing was interrupted");
         }),
         "what was interrupted is not right");
     Settle(1);
@@ -338,7 +362,8 @@ class Floods {
     const pid_t reader = InAChild([&] {
       const int in = open(path.c_str(), O_RDONLY);
       std::string back(1 << 20, 0);
-      for (;;) {
+      for (int i = 0;; ++i) {
+        if (i == 4) raise(SIGSTOP);
         const ssize_t n = read(in, back.data(), back.size());
         Must(n >= 0, "read");
         if (n == 0) return;
@@ -346,8 +371,9 @@ class Floods {
         if (back.find_first_not_of('s') < static_cast<size_t>(n)) Fail("another's bytes");
       }
     });
-    usleep(3000);
-    kill(reader, SIGSTOP);
+    int status = 0;
+    waitpid(reader, &status, WUNTRACED);
+    if (!WIFSTOPPED(status)) Fail("the reader did not stop");
     Must(truncate(path.c_str(), 4096) == 0, "truncate");
     for (uint64_t i = 0; i < 200; ++i) {
       fd = open(In("", i).c_str(), O_CREAT | O_RDWR, 0644);
@@ -362,8 +388,10 @@ class Floods {
     Report("a reader that stalls", 0, 0);
   }
 
+  static inline volatile sig_atomic_t signals_ = 0;
   const uint64_t scale_;
   MountProcess mount_;
+  uint64_t peak_ = 0;
 };
 
 }  // namespace
