@@ -321,6 +321,48 @@ TEST_F(RemountTest, SpaceIsMadeWhenTheRegionsFilesystemIsFull) {
   ASSERT_EQ(umount2(under.c_str(), 0), 0);
 }
 
+// Somebody else's file fills the region's filesystem before it is mounted, and until after it
+// is mounted again.
+TEST_F(RemountTest, ItIsServedWhileOthersLeaveNoSpaceAtAll) {
+  const std::string under = dir_ + "/under";
+  ASSERT_EQ(Shell("mkdir " + under + " && mount -t tmpfs -o size=12m tmpfs " + under).status, 0);
+  region_ = under + "/region";
+  ASSERT_EQ(TryMount("size=256m").status, 0);
+  ASSERT_EQ(Shell("cd " + mount_ +
+                  " && head -c 4M /dev/zero > a && head -c 100k /dev/zero > b && "
+                  "setfattr -n user.a -v 1 b && mkdir d && touch d/c && echo text > e")
+                .status,
+            0);
+  for (const bool sealed : {true, false}) {
+    SCOPED_TRACE(sealed);
+    if (sealed) {
+      Unmount();
+    } else {
+      Kill();
+    }
+    WaitUntilFree();
+    EXPECT_NE(Shell("head -c 20M /dev/zero > " + under + "/theirs").status, 0);
+    ASSERT_EQ(TryMount("size=256m").status, 0);
+    EXPECT_NE(Shell("head -c 1M /dev/zero > " + mount_ + "/more").status, 0);
+    EXPECT_EQ(Slurp(mount_ + "/e"), "text\n");
+    const Ran made =
+        Shell("cd " + mount_ + " && rm -f more && " +
+              (sealed ? "setfattr -x user.a b && rm d/c && rmdir d && chmod 600 e"
+                      : "fallocate -p -o 4096 -l 8192 a && truncate -s 5000 a && rm b"));
+    EXPECT_EQ(made.status, 0) << made.err;
+    const Manifest before = ManifestOf(mount_);
+    Unmount();
+    WaitUntilFree();
+    EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+    ASSERT_EQ(TryMount("size=256m").status, 0);
+    EXPECT_EQ(FirstDifference(before, ManifestOf(mount_)), "");
+    unlink((under + "/theirs").c_str());
+  }
+  Unmount();
+  WaitUntilFree();
+  ASSERT_EQ(umount2(under.c_str(), 0), 0);
+}
+
 TEST_F(RemountTest, MemoryGoesBackWhenFilesAreDeleted) {
   Mount("size=256m");
   struct stat st;
