@@ -43,6 +43,7 @@ TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
                         Pkramfs() + " " + region_ + " " + mount_ + " -o size=512m'");
   if (ran.status == 77) GTEST_SKIP() << "no process can be moved to a cgroup here";
   ASSERT_EQ(ran.status, 0) << ran.err;
+  Spill(mount_ + "/deleted", "this");
   const std::string bytes(1000000, 'g');
   int acknowledged = 0;
   for (; acknowledged < 200; ++acknowledged) {
@@ -53,8 +54,15 @@ TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
     if (fd >= 0) close(fd);
     if (!done) break;
   }
-  std::printf("  %d files of %zu bytes in %llu bytes of memory\n", acknowledged, bytes.size(),
-              static_cast<unsigned long long>(kLimit));
+  // It answers, or it is dead; nobody waits for ever.
+  const Ran after =
+      Shell("cd " + mount_ + " && timeout -s KILL 60 sh -c 'ls >/dev/null && rm deleted && " +
+            "i=0; while [ $i -lt 3000 ]; do : >m$i || break; i=$((i + 1)); done'");
+  EXPECT_NE(after.status, 128 + SIGKILL) << "the daemon neither answers nor dies";
+  const bool is_dead = Slurp(group_ + "/cgroup.procs").empty();
+  std::printf("  %d files of %zu bytes in %llu bytes of memory; the daemon %s\n", acknowledged,
+              bytes.size(), static_cast<unsigned long long>(kLimit),
+              is_dead ? "was killed" : "went on");
   EXPECT_GT(acknowledged, 10);
   EXPECT_LT(acknowledged, 170);
   Shell("for p in $(cat " + group_ + "/cgroup.procs); do kill -9 $p; done");
@@ -66,7 +74,7 @@ TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
   for (int i = 0; i < acknowledged; ++i) {
     EXPECT_TRUE(Slurp(mount_ + "/f" + std::to_string(i)) == bytes) << i;
   }
-  ASSERT_EQ(Shell("rm " + mount_ + "/f*").status, 0);
+  ASSERT_EQ(Shell("rm -f " + mount_ + "/[fm]*").status, 0);
 }
 
 }  // namespace
