@@ -69,10 +69,11 @@ inline Picture PictureOf(Filesystem* fs) {
 class Mounted {
  public:
   explicit Mounted(const pkram::MemoryFile& file, uint64_t max_inodes = 0,
-                   std::function<void()> store_hook = nullptr) {
+                   std::function<void()> store_hook = nullptr, bool resizable = false) {
     FsCheck check;
     pkram::Region::OpenOptions options;
     options.guarded = true;
+    options.resizable = resizable;
     options.client = &check;
     options.store_hook = std::move(store_hook);
     auto region = pkram::Region::Open(file.Reopen(), options);

@@ -101,12 +101,25 @@ class Sequence {
  private:
   static constexpr uint64_t kPointsOfOne = 4;
 
-  void Mount() { mounted_ = std::make_unique<Mounted>(file_, limits_.inodes, recorder_.hook()); }
+  void Mount() {
+    mounted_ = std::make_unique<Mounted>(file_, limits_.inodes, recorder_.hook(),
+                                         /*resizable=*/true);
+  }
+
+  // Of which nothing is seen; to less than is in use it says that there is no space.
+  Operation Resize() {
+    const uint64_t pages = limits_.pages * 3 / 4 + maker_.Below(limits_.pages / 2);
+    return {"resize to " + std::to_string(pages),
+            [=](Filesystem& fs, const Context&) {
+              return fs.Resize(pages, std::nullopt).ok() ? 0 : -int64_t{ENOSPC};
+            },
+            [](int64_t) {}};
+  }
 
   std::string One(bool dies) {
     if (maker_.OneIn(150)) return Remount(dies);
     if (limits_.crowded && maker_.OneIn(20)) full_ = !full_;
-    const Operation operation = maker_.One();
+    const Operation operation = maker_.OneIn(100) ? Resize() : maker_.One();
     text_ = operation.text;
     ++counts_->operations;
     const Context context{.uid = 0, .gid = 0, .now = {static_cast<int64_t>(1000 + clock_++), 7}};

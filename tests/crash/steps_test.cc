@@ -103,11 +103,12 @@ TEST(CrashInAWriteBehindTheEnd, WhatWasNotAcknowledgedReadsAsZeros) {
 
 // A region of another size, at each store, is one of the old or of the new.
 TEST(CrashInResizeTest, EveryStoreLeavesOneSizeOrTheOther) {
-  for (const uint64_t pages : {2000, 200}) {  // behind the last page in use, and before it
+  // Larger; smaller, but behind the last page in use, and before it.
+  for (const uint64_t pages : {2 * kStartPages, uint64_t{2000}, uint64_t{200}}) {
     MemoryFile file;
     file.Restore(Start());
     Recorder recorder(&file);
-    Mounted mounted(file, 0, recorder.hook());
+    Mounted mounted(file, 0, recorder.hook(), /*resizable=*/true);
     recorder.recording = true;
     ASSERT_EQ(mounted.fs()->Resize(pages, std::nullopt), absl::OkStatus());
     recorder.recording = false;
@@ -120,6 +121,10 @@ TEST(CrashInResizeTest, EveryStoreLeavesOneSizeOrTheOther) {
     for (const Image& image : images) {
       ++crash_points_tried;
       EXPECT_EQ(PictureOfImage(image, {}, true, nullptr), expected);
+      for (const Image& death : DeathsInRecovery(image)) {
+        ++crash_points_tried;
+        EXPECT_EQ(PictureOfImage(death, {}, true, nullptr), expected);
+      }
       MemoryFile copy;
       copy.Restore(image);
       const Mounted reopened(copy);
