@@ -135,14 +135,18 @@ void RaiseLimits(const MountOptions& options, const pkram::Region& region) {
   }
 }
 
+// Where a session is mounted.
+struct Place {
+  std::string mount_point;  // as the user called it
+  std::string held;         // a descriptor's path that leads there, or nothing: by the path then
+  std::string source;       // the region's path
+};
+
 // A session of libfuse, mounted as long as it lives.
 class Session {
  public:
-  // On `held`, a descriptor's path that leads to the mount point as long as the session
-  // lives; by the path where that is empty.
   static absl::StatusOr<std::unique_ptr<Session>> Mount(const std::string& fuse_options,
-                                                        const std::string& mount_point,
-                                                        const std::string& held, Server* server) {
+                                                        const Place& place, Server* server) {
     fuse_set_log_func(TakeFuseMessage);
     const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
     fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
@@ -156,13 +160,14 @@ class Session {
       return absl::InternalError("cannot set signal handlers");
     }
     session->handlers_ = true;
-    if (fuse_session_mount(session->se_, held.empty() ? mount_point.c_str() : held.c_str()) != 0) {
+    if (fuse_session_mount(session->se_, place.held.empty() ? place.mount_point.c_str()
+                                                            : place.held.c_str()) != 0) {
       return absl::InternalError(absl::StrCat(
-          "cannot mount on ", mount_point, ": ",
+          "cannot mount on ", place.mount_point, ": ",
           FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
     }
     session->mounted_ = true;
-    session->held_ = held;
+    session->place_ = place;
 #ifndef FUSE_CAP_HANDLE_KILLPRIV_V2
     if (SayThatPrivilegesAreDropped(session->se_) != 0) {
       return absl::InternalError("cannot take part in the session's beginning");
@@ -171,7 +176,7 @@ class Session {
     return session;
   }
   ~Session() {
-    if (!held_.empty()) UnmountHeld();
+    if (!place_.held.empty()) UnmountHeld();
     if (mounted_) fuse_session_unmount(se_);
     if (handlers_) fuse_remove_signal_handlers(se_);
     if (se_ != nullptr) fuse_session_destroy(se_);
@@ -204,11 +209,12 @@ class Session {
     close(pipe[0]);
     dup2(pipe[1], connection);
     close(pipe[1]);
-    umount2(held_.c_str(), MNT_DETACH);
+    // Where it was unmounted while files were open, another may be mounted by now.
+    if (!MountsOf(place_.source).empty()) umount2(place_.held.c_str(), MNT_DETACH);
   }
 
   fuse_session* se_ = nullptr;
-  std::string held_;
+  Place place_;
   bool handlers_ = false;
   bool mounted_ = false;
 };
@@ -234,9 +240,10 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, const Descriptor& 
   server.connected = [&] { RaiseLimits(options, *file->region()); };
   // fusermount3, which mounts for ordinary users, goes to the path with their rights.
   const bool mounts = geteuid() == 0 && std::ranges::count(options.fuse, "auto_unmount") == 0;
-  const std::string held = mounts ? absl::StrCat("/proc/self/fd/", directory.get()) : "";
+  const Place place{options.mount_point,
+                    mounts ? absl::StrCat("/proc/self/fd/", directory.get()) : "", file->path()};
   absl::StatusOr<std::unique_ptr<Session>> session =
-      Session::Mount(FuseOptions(options, file->path()), options.mount_point, held, &server);
+      Session::Mount(FuseOptions(options, file->path()), place, &server);
   if (!session.ok()) return session.status();
   running = session->get();
   fs->set_abandoned([running] { return running->ended(); });

@@ -106,9 +106,9 @@ absl::Status CheckLink(const std::string& name, const struct stat& st) {
 // was proven sound: a danger to whoever only looks into it, too.
 absl::Status CheckOwner(const std::string& name, const struct stat& st) {
   if (st.st_uid != 0 && st.st_uid != geteuid()) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        name, ": belongs to user ", st.st_uid,
-        ", who could change it while it is in use: chown it, or be that user"));
+    return absl::PermissionDeniedError(
+        absl::StrCat(name, ": belongs to user ", st.st_uid,
+                     ", who could change it while it is in use: chown it, or be that user"));
   }
   // (What has no name, a memfd, nobody comes by who is not given it.)
   if ((st.st_mode & 022) != 0 && st.st_nlink > 0) {

@@ -426,7 +426,10 @@ absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* clien
   options.writable = false;
   absl::StatusOr<Reading> reading = Read(backing, options);
   std::vector<Problem> problems;
-  if (absl::IsDataLoss(reading.status())) reading = ReadDamaged(backing, &problems);
+  if (const absl::Status refused = reading.status(); absl::IsDataLoss(refused)) {
+    reading = ReadDamaged(backing, &problems);
+    if (problems.empty()) return refused;
+  }
   if (!reading.ok()) return reading.status();
   PageMap map(reading->pages());
   Walk walk(reading->view.get(), &map, client, Walk::Mode::kFindAll);

@@ -148,6 +148,22 @@ TEST_F(PrivilegesTest, WhatIsBelowTheMountStaysWhenItEnds) {
   umount2(mount_.c_str(), MNT_DETACH);
 }
 
+TEST_F(PrivilegesTest, WhatIsMountedInItsPlaceStaysWhenItEnds) {
+  Mount("size=16m");
+  Spill(mount_ + "/f", "open");
+  const int fd = open((mount_ + "/f").c_str(), O_RDONLY);
+  const pid_t pid = DaemonPid();
+  // It goes on for the sake of the open file.
+  ASSERT_EQ(umount2(mount_.c_str(), MNT_DETACH), 0);
+  ASSERT_EQ(mount("none", mount_.c_str(), "tmpfs", 0, ""), 0);
+  Spill(mount_ + "/next", "there");
+  kill(pid, SIGTERM);
+  WaitUntilFree();
+  EXPECT_EQ(Slurp(mount_ + "/next"), "there");
+  close(fd);
+  umount2(mount_.c_str(), MNT_DETACH);
+}
+
 // Names that change all the time between somebody else's link, their file and ours.
 TEST_F(PrivilegesTest, NothingIsWrittenToWhatIsSwappedMeanwhile) {
   Mount("size=16m");
