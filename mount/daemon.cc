@@ -259,15 +259,18 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, const Descriptor& 
 
 absl::Status Run(const MountOptions& options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
-  const absl::StatusOr<Descriptor> directory = OpenMountPoint(options.mount_point);
-  if (!directory.ok()) return directory.status();
+  // Before anything is changed; but it is held only when all that was handed over is open,
+  // so as not to be taken for that.
+  if (absl::Status s = OpenMountPoint(options.mount_point).status(); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::Open(options, Existing::kUse, Warn);
   if (!file.ok()) return file.status();
   absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
   if (!fs.ok()) return fs.status();
+  const absl::StatusOr<Descriptor> directory = OpenMountPoint(options.mount_point);
   const absl::Status served =
-      ServeUntilUnmounted(options, *directory, file->get(), fs->get(), startup);
+      directory.ok() ? ServeUntilUnmounted(options, *directory, file->get(), fs->get(), startup)
+                     : directory.status();
   fs->reset();
   const absl::Status closed = (*file)->Close();
   return served.ok() ? closed : served;
