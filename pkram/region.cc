@@ -222,6 +222,11 @@ absl::StatusOr<Reading> ReadDamaged(Backing* backing, std::vector<Problem>* prob
   return reading;
 }
 
+std::string LimitProblem(const SuperBlock& super, const PageMap& map) {
+  if (super.limit == 0 || map.pages() - map.free_pages() <= super.limit) return "";
+  return absl::StrCat("more pages are in use than ", super.limit, ", the super block's limit");
+}
+
 absl::Status TooSmall(const std::string& name, uint64_t pages, uint64_t needed) {
   return absl::OutOfRangeError(absl::StrCat(name, ": a size of ", pages,
                                             " pages is too small: ", needed,
@@ -332,10 +337,8 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   if (!walk.problems().empty()) return ProblemStatus(backing->name(), walk.problems().front());
   const uint64_t in_use = map.pages() - map.free_pages();
   map.MakeRoom(reading->mapping->pages());
-  if (super.limit != 0 && in_use > super.limit) {
-    return absl::DataLossError(absl::StrCat(backing->name(),
-                                            ": page 0: more pages are in use than ", super.limit,
-                                            ", the super block's limit"));
+  if (const std::string what = LimitProblem(super, map); !what.empty()) {
+    return DamagedPage(backing->name(), 0, what);
   }
   const uint64_t needed = in_use + Space::ReserveFor(options.pages);
   if (options.pages != 0 && options.pages < super.page_count &&
@@ -441,6 +444,9 @@ absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* clien
   report.committed_slots = reading->committed_slots;
   report.used_pages = map.pages() - map.free_pages();
   problems.insert(problems.end(), walk.problems().begin(), walk.problems().end());
+  if (std::string what = LimitProblem(super, map); !what.empty()) {
+    problems.push_back({Pfn(0), std::move(what)});
+  }
   report.problems = std::move(problems);
   report.nodes = walk.nodes();
   char text[37];

@@ -263,6 +263,7 @@ TEST_F(RegionTest, RefusesALimitThatCannotBe) {
   EXPECT_EQ(poke(0), "");
   if (used > 64) {
     EXPECT_THAT(poke(used - 1), HasSubstr("more pages are in use"));
+    EXPECT_EQ(Region::Check(file_.Reopen().get(), nullptr)->problems.size(), 1u);
     EXPECT_EQ(poke(0), "");
   }
 }
