@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <bit>
 
 namespace pkramfs {
 
@@ -11,10 +12,12 @@ namespace format = pkram::format;
 std::string Survivors::BeginNode(const format::Node& node) {
   SurvivingTree tree;
   tree.node = node.name;
-  // The first word may be what is damaged.
+  // One byte of the first word may be what is damaged.
+  const uint64_t wrong = node.client[0] ^ kFsMagic;
+  const bool is_magic = wrong == 0 || wrong >> (std::countr_zero(wrong) / 8 * 8) <= 0xff;
   format::Node ours = node;
   ours.client[0] = kFsMagic;
-  tree.filesystem = node.client[1] == kFsVersion;
+  tree.filesystem = is_magic && node.client[1] == kFsVersion;
   trees_.push_back(std::move(tree));
   return check_.BeginNode(tree.filesystem ? ours : node);
 }

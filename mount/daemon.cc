@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -63,8 +64,7 @@ void TakeFuseMessage(fuse_log_level level, const char* format, va_list arguments
 }
 
 // A directory that can be mounted on; the error says what to do about it.
-// The directory to mount on, held: who may rename what leads to it leads nobody elsewhere,
-// neither now nor when it is unmounted.
+// The directory to mount on.
 absl::StatusOr<Descriptor> OpenMountPoint(const std::string& path) {
   Descriptor directory(open(path.c_str(), O_PATH | O_CLOEXEC));
   struct stat st;
@@ -135,18 +135,43 @@ void RaiseLimits(const MountOptions& options, const pkram::Region& region) {
   }
 }
 
-// Where a session is mounted.
-struct Place {
-  std::string mount_point;  // as the user called it
-  std::string held;         // a descriptor's path that leads there, or nothing: by the path then
-  std::string source;       // the region's path
-};
+std::string PathOf(const Descriptor& fd) { return absl::StrCat("/proc/self/fd/", fd.get()); }
 
-// A session of libfuse, mounted as long as it lives.
+// What was mounted last on a directory that is held, in mountinfo's words; or nothing.
+std::string IdOfMountOn(const Descriptor& directory) {
+  char path[PATH_MAX];
+  const ssize_t n = readlink(PathOf(directory).c_str(), path, sizeof(path));
+  std::string id;
+  for (const MountEntry& m : AllMounts()) {
+    if (n > 0 && m.mount_point == std::string(path, static_cast<size_t>(n))) id = m.id;
+  }
+  return id;
+}
+
+// Where that mount is by now, and no other: nothing is unmounted that came in its place or
+// on top of it.
+void UnmountById(const std::string& id) {
+  for (const MountEntry& m : AllMounts()) {
+    if (m.id != id) continue;
+    const Descriptor top(
+        open(m.mount_point.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    std::ifstream in(absl::StrCat("/proc/self/fdinfo/", top.get()));
+    for (std::string field, value; in >> field >> value;) {
+      if (field == "mnt_id:" && value == id) umount2(PathOf(top).c_str(), MNT_DETACH);
+    }
+  }
+}
+
+// A session of libfuse, mounted as long as it lives.  By itself, if it may: who may rename what
+// leads to the mount point leads it nowhere else, neither now nor when it unmounts.
+// fusermount3, which mounts for ordinary users, goes to the path with their rights.
 class Session {
  public:
   static absl::StatusOr<std::unique_ptr<Session>> Mount(const std::string& fuse_options,
-                                                        const Place& place, Server* server) {
+                                                        const std::string& mount_point,
+                                                        bool by_itself, Server* server) {
+    const absl::StatusOr<Descriptor> directory = OpenMountPoint(mount_point);
+    if (!directory.ok()) return directory.status();
     fuse_set_log_func(TakeFuseMessage);
     const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
     fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
@@ -160,14 +185,14 @@ class Session {
       return absl::InternalError("cannot set signal handlers");
     }
     session->handlers_ = true;
-    if (fuse_session_mount(session->se_, place.held.empty() ? place.mount_point.c_str()
-                                                            : place.held.c_str()) != 0) {
+    const std::string path = by_itself ? PathOf(*directory) : mount_point;
+    if (fuse_session_mount(session->se_, path.c_str()) != 0) {
       return absl::InternalError(absl::StrCat(
-          "cannot mount on ", place.mount_point, ": ",
+          "cannot mount on ", mount_point, ": ",
           FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
     }
     session->mounted_ = true;
-    session->place_ = place;
+    if (by_itself) session->mount_id_ = IdOfMountOn(*directory);
 #ifndef FUSE_CAP_HANDLE_KILLPRIV_V2
     if (SayThatPrivilegesAreDropped(session->se_) != 0) {
       return absl::InternalError("cannot take part in the session's beginning");
@@ -176,7 +201,7 @@ class Session {
     return session;
   }
   ~Session() {
-    if (!place_.held.empty()) UnmountHeld();
+    if (!mount_id_.empty()) Unmount();
     if (mounted_) fuse_session_unmount(se_);
     if (handlers_) fuse_remove_signal_handlers(se_);
     if (se_ != nullptr) fuse_session_destroy(se_);
@@ -197,10 +222,10 @@ class Session {
   bool ended() const { return fuse_session_exited(se_) != 0; }
 
  private:
-  // As libfuse does, which may leave it to umount(8), to whom the descriptor says nothing:
-  // the connection ends first, so that nothing is asked of a daemon that does not answer.
-  // In its place libfuse finds what says, as after an umount, that all is done.
-  void UnmountHeld() {
+  // libfuse would go by the path, or have umount(8) do it.  As it does, the connection ends
+  // first, so that nothing is asked of a daemon that does not answer; in its place libfuse
+  // finds what says, as after an umount, that all is done.
+  void Unmount() {
     const int connection = fuse_session_fd(se_);
     pollfd state{connection, 0, 0};
     if (poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) return;
@@ -209,18 +234,17 @@ class Session {
     close(pipe[0]);
     dup2(pipe[1], connection);
     close(pipe[1]);
-    // Where it was unmounted while files were open, another may be mounted by now.
-    if (!MountsOf(place_.source).empty()) umount2(place_.held.c_str(), MNT_DETACH);
+    UnmountById(mount_id_);
   }
 
   fuse_session* se_ = nullptr;
-  Place place_;
+  std::string mount_id_;  // where it mounts by itself
   bool handlers_ = false;
   bool mounted_ = false;
 };
 
-absl::Status ServeUntilUnmounted(const MountOptions& options, const Descriptor& directory,
-                                 RegionFile* file, Filesystem* fs, Startup* startup) {
+absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, Filesystem* fs,
+                                 Startup* startup) {
   Server server;
   server.fs = fs;
   server.region = file->region();
@@ -238,12 +262,9 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, const Descriptor& 
     }
   };
   server.connected = [&] { RaiseLimits(options, *file->region()); };
-  // fusermount3, which mounts for ordinary users, goes to the path with their rights.
-  const bool mounts = geteuid() == 0 && std::ranges::count(options.fuse, "auto_unmount") == 0;
-  const Place place{options.mount_point,
-                    mounts ? absl::StrCat("/proc/self/fd/", directory.get()) : "", file->path()};
+  const bool by_itself = MayMount() && std::ranges::count(options.fuse, "auto_unmount") == 0;
   absl::StatusOr<std::unique_ptr<Session>> session =
-      Session::Mount(FuseOptions(options, file->path()), place, &server);
+      Session::Mount(FuseOptions(options, file->path()), options.mount_point, by_itself, &server);
   if (!session.ok()) return session.status();
   running = session->get();
   fs->set_abandoned([running] { return running->ended(); });
@@ -259,18 +280,14 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, const Descriptor& 
 
 absl::Status Run(const MountOptions& options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
-  // Before anything is changed; but it is held only when all that was handed over is open,
-  // so as not to be taken for that.
+  // Before anything is changed.
   if (absl::Status s = OpenMountPoint(options.mount_point).status(); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::Open(options, Existing::kUse, Warn);
   if (!file.ok()) return file.status();
   absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
   if (!fs.ok()) return fs.status();
-  const absl::StatusOr<Descriptor> directory = OpenMountPoint(options.mount_point);
-  const absl::Status served =
-      directory.ok() ? ServeUntilUnmounted(options, *directory, file->get(), fs->get(), startup)
-                     : directory.status();
+  const absl::Status served = ServeUntilUnmounted(options, file->get(), fs->get(), startup);
   fs->reset();
   const absl::Status closed = (*file)->Close();
   return served.ok() ? closed : served;

@@ -34,7 +34,7 @@ bool AreSame(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-std::vector<MountEntry> PkramfsMounts() {
+std::vector<MountEntry> AllMounts() {
   // "36 35 0:45 / /mnt rw,nosuid shared:1 - fuse.pkramfs /dev/shm/r rw"
   std::vector<MountEntry> mounts;
   std::ifstream in("/proc/self/mountinfo");
@@ -44,8 +44,14 @@ std::vector<MountEntry> PkramfsMounts() {
     fields >> id >> parent >> device >> root >> point;
     while (fields >> field && field != "-") continue;
     fields >> type >> source;
-    if (type == "fuse.pkramfs") mounts.push_back({Unescape(source), Unescape(point), device});
+    mounts.push_back({Unescape(source), Unescape(point), device, id, type});
   }
+  return mounts;
+}
+
+std::vector<MountEntry> PkramfsMounts() {
+  std::vector<MountEntry> mounts = AllMounts();
+  std::erase_if(mounts, [](const MountEntry& m) { return m.type != "fuse.pkramfs"; });
   return mounts;
 }
 

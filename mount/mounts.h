@@ -11,7 +11,12 @@ struct MountEntry {
   std::string source;  // the region's path
   std::string mount_point;
   std::string device;  // MAJOR:MINOR
+  std::string id;      // of this mount, whatever else is mounted
+  std::string type;
 };
+
+// Every mount of this mount namespace.
+std::vector<MountEntry> AllMounts();
 
 // The pkramfs mounts of this mount namespace, alive or dead.
 std::vector<MountEntry> PkramfsMounts();

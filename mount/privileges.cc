@@ -2,6 +2,7 @@
 
 #include <cap-ng.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -11,8 +12,15 @@ namespace pkramfs {
 #define PR_SET_IO_FLUSHER 57
 #endif
 
+bool MayMount() {
+  capng_get_caps_process();
+  // Without /proc it would not know what it mounted.
+  return geteuid() == 0 && capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN) != 0 &&
+         access("/proc/self/mountinfo", R_OK) == 0;
+}
+
 void SettleDown(bool locks_memory) {
-  // These two take capabilities that go.  Killed after everybody else, but before nobody:
+  // These two take capabilities that go.  Killed last, but not never:
   // -1000 would let a cgroup that has no memory left wait for some for ever.
   std::ofstream("/proc/self/oom_score_adj") << -999;
   prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
@@ -21,7 +29,11 @@ void SettleDown(bool locks_memory) {
   const bool locks = capng_have_capability(CAPNG_PERMITTED, CAP_IPC_LOCK) != 0 && locks_memory;
   const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
   capng_clear(CAPNG_SELECT_ALL);
-  if (unmounts) capng_update(CAPNG_ADD, kept, CAP_SYS_ADMIN);
+  if (unmounts) {
+    capng_update(CAPNG_ADD, kept, CAP_SYS_ADMIN);
+    // The mount point may be in a directory of somebody else.
+    capng_update(CAPNG_ADD, kept, CAP_DAC_READ_SEARCH);
+  }
   if (locks) capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK);
   // Apart, as not everybody who has some may say what programs get.
   capng_apply(CAPNG_SELECT_BOUNDS);

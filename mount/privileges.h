@@ -4,10 +4,13 @@
 
 namespace pkramfs {
 
+// Whether this process may mount by itself.
+bool MayMount();
+
 // For the rest of the process's life, and before it has other threads:
-//   * every capability goes but CAP_SYS_ADMIN, to unmount when it is told to end, and, with
-//     `locks_memory`, CAP_IPC_LOCK; programs that it runs get no more.  (Without root there
-//     is none to lose.)
+//   * every capability goes but CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, to unmount when it is
+//     told to end, wherever that is, and, with `locks_memory`, CAP_IPC_LOCK; programs that it
+//     runs get no more.  (Without root there is none to lose.)
 //   * the kernel's memory reclaim may not wait for it to write (PR_SET_IO_FLUSHER),
 //   * it is the last that the kernel kills when memory is short: what it holds is in the region,
 //     and killing it would give back nothing of that.

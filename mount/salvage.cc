@@ -38,8 +38,13 @@ absl::StatusOr<Descriptor> OpenEmpty(const std::string& path) {
   if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return Failed(path);
   Descriptor fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() < 0) return Failed(path);
-  DIR* const dir = fdopendir(dup(fd.get()));
-  if (dir == nullptr) return Failed(path);
+  const int again = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
+  DIR* const dir = again < 0 ? nullptr : fdopendir(again);
+  if (dir == nullptr) {
+    const absl::Status failed = Failed(path);
+    if (again >= 0) close(again);
+    return failed;
+  }
   int entries = 0;
   while (readdir(dir) != nullptr) ++entries;
   closedir(dir);
@@ -177,7 +182,9 @@ class Writer {
     const InodeRecord& record = RecordOf(pages_, inode);
     const auto fail = [&] {
       if (EndsAll(errno)) return Failed(where);
-      Lose(where, std::strerror(errno));
+      const int error = errno;
+      Lose(where, std::strerror(error));
+      if (error != EEXIST) written_.insert(ino);  // under another name it would fail again
       return absl::OkStatus();
     };
     const auto mode = static_cast<uint32_t>(record.mode_nlink);
@@ -224,10 +231,7 @@ class Writer {
     } else {
       const dev_t device =
           makedev(static_cast<unsigned>(record.rdev >> 32), static_cast<unsigned>(record.rdev));
-      if (mknodat(parent, name.c_str(), (mode & S_IFMT) | 0600, device) != 0) {
-        Lose(where, std::strerror(errno));
-        return absl::OkStatus();
-      }
+      if (mknodat(parent, name.c_str(), (mode & S_IFMT) | 0600, device) != 0) return fail();
     }
     SetAttributes(inode, parent, name);
     written_.insert(ino);

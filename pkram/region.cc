@@ -199,16 +199,18 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
 }
 
 // The same of a region whose super block or journal is damaged, for those who look for what
-// is not: without the slots that are, and as large as its file, where nothing else is sure.
+// is not: without the slots that are, and as large as its file, where the super block is.
 absl::StatusOr<Reading> ReadDamaged(Backing* backing, std::vector<Problem>* problems) {
   const absl::StatusOr<uint64_t> size = backing->Size();
   if (!size.ok()) return size.status();
-  const uint64_t existing = std::min(PagesFor(*size), format::kMaxPages);
+  uint64_t existing = std::min(PagesFor(*size), format::kMaxPages);
   absl::StatusOr<std::unique_ptr<Mapping>> mapping =
       Mapping::Create(backing, existing, Mapping::Access::kReadOnly);
   if (!mapping.ok()) return mapping.status();
   Reading reading;
   reading.mapping = *std::move(mapping);
+  const auto& raw = *reading.mapping->At<SuperBlock>(Pfn(0));
+  if (GeometryProblem(raw).empty()) existing = std::min(existing, raw.page_count);
   reading.view = std::make_unique<PageView>(reading.mapping.get(), existing);
   if (absl::Status s = CheckIdentity(backing->name(), reading.super()); !s.ok()) return s;
   ReadJournal(&reading, [&](Pfn pfn, std::string what) {

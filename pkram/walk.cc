@@ -21,7 +21,7 @@ struct Walk::ListRules {
   bool dense = false;           // no gap between links, starting at 0
   bool holes_carry = false;     // a hole has a payload
   bool sharing = false;         // several entries may refer to a page
-  bool skip = false;            // what is wrong with one link or entry is passed over
+  bool skip = false;            // what is wrong with one entry is passed over
   uint64_t end = ~uint64_t{0};  // indexes at or beyond are garbage, not looked at
 };
 
@@ -68,11 +68,11 @@ bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool s
     Fail(from, absl::StrCat("points at page ", contested.first.value(),
                             ", which something else already owns"));
   }
-  // The object's seal may say that it is the other one that is wrong.  Not for ever: many
-  // objects may contest the same pages.
+  // The object's seal may say that it is the other one that is wrong.  Not for ever, as many
+  // objects may contest the same pages, of a file that is large and holds little.
   contested_pages_ += contested.count;
   return mode_ == Mode::kFindAll && object_ != kNoObject && sealed_by_ &&
-         contested_pages_ <= view_->existing();
+         contested_pages_ <= std::min(view_->existing(), kLinkEntries * links_);
 }
 
 bool Walk::ClaimMetadata(uint64_t entry, Pfn from, const char* what) {
@@ -102,15 +102,14 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
     if (!ClaimMetadata(word, from, "a link")) return false;
     const Pfn pfn = EntryPfn(word);
     const auto& link = *view_->At<format::Link>(pfn);
-    uint64_t first_index = link.index;
+    const uint64_t first_index = link.index;
     const bool aligned = !rules.live || first_index % kLinkEntries == 0;
     if (!aligned || first_index < next_index || (rules.dense && first_index != next_index)) {
-      Fail(pfn, absl::StrCat("link's index ", first_index,
-                             aligned ? " is out of order" : " is not aligned"));
-      if (!rules.skip) return false;
-      first_index = next_index;
+      return Fail(pfn, absl::StrCat("link's index ", first_index,
+                                    aligned ? " is out of order" : " is not aligned"));
     }
     nodes_.back().link_pages++;
+    if (!disputed_) ++links_;
     if (seal != nullptr) seal->Add(&link, kPageSize);
     uint64_t index = first_index;
     bool ended = false;
@@ -159,6 +158,8 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
       index += step;
     }
     next_index = rules.live ? first_index + kLinkEntries : index;
+    // What something else owns may be this list itself: it must come to an end.
+    if (disputed_ && index == first_index) return false;
     if (next_index < first_index) return Fail(pfn, "its indexes overflow");
     from = pfn;
     word = link.next;
@@ -327,6 +328,7 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
     if (client_ != nullptr && live) client_->Damaged(index, problems_.back().what);
   }
   object_ = kNoObject;
+  disputed_ = false;
   sealed_by_ = Pfn();
 }
 

@@ -36,7 +36,7 @@ struct WalkedPage {
   Pfn pfn;
 };
 
-// One object of a live node.  Valid during the call.
+// One object of a live node, or of one whose state is damaged.  Valid during the call.
 struct WalkedObject {
   uint64_t index;  // in the node's list
   Pfn pfn;
@@ -130,6 +130,7 @@ class Walk {
   std::vector<NodeCounts> nodes_;
   std::vector<PageRun> contested_;
   uint64_t contested_pages_ = 0;
+  uint64_t links_ = 0;     // that nothing contests
   bool disputed_ = false;  // the object, and that was said
   absl::flat_hash_map<std::string, Pfn> names_;
   std::vector<format::JournalStore> repairs_;

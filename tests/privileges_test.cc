@@ -44,7 +44,7 @@ TEST_F(PrivilegesTest, WhatIsLeftIsUnmountingAndLockingMemory) {
     const pid_t pid = DaemonPid();
     for (const char* set : {"CapEff", "CapPrm"}) {
       EXPECT_EQ(std::stoull(StatusOf(pid, set), nullptr, 16),
-                1ull << 21 | (locks ? 1ull << 14 : 0ull));
+                1ull << 21 | 1ull << 2 | (locks ? 1ull << 14 : 0ull));
     }
     EXPECT_EQ(std::stoull(StatusOf(pid, "CapInh"), nullptr, 16), 0u);
     constexpr int kSetPcap = 8;
@@ -145,6 +145,22 @@ TEST_F(PrivilegesTest, WhatIsBelowTheMountStaysWhenItEnds) {
   close(fd);
   EXPECT_EQ(Slurp(mount_ + "/below"), "still");
   EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+  umount2(mount_.c_str(), MNT_DETACH);
+}
+
+TEST_F(PrivilegesTest, WhatIsMountedOnTopStaysAndItsOwnGoesWhateverItIsCalled) {
+  Mount("size=16m,fsname=called-otherwise");
+  pid_t pid = DaemonPid();
+  kill(pid, SIGTERM);
+  WaitUntilFree();
+  EXPECT_FALSE(IsMounted(mount_));
+  Mount("size=16m");
+  pid = DaemonPid();
+  ASSERT_EQ(mount("none", mount_.c_str(), "tmpfs", 0, ""), 0);
+  Spill(mount_ + "/on-top", "there");
+  kill(pid, SIGTERM);
+  WaitUntilFree();
+  EXPECT_EQ(Slurp(mount_ + "/on-top"), "there");
   umount2(mount_.c_str(), MNT_DETACH);
 }
 
