@@ -63,8 +63,7 @@ void TakeFuseMessage(fuse_log_level level, const char* format, va_list arguments
   }
 }
 
-// A directory that can be mounted on; the error says what to do about it.
-// The directory to mount on.
+// The directory to mount on, held; the error says what to do about it.
 absl::StatusOr<Descriptor> OpenMountPoint(const std::string& path) {
   Descriptor directory(open(path.c_str(), O_PATH | O_CLOEXEC));
   struct stat st;
@@ -280,7 +279,8 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
 
 absl::Status Run(const MountOptions& options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
-  // Before anything is changed.
+  // Before anything is changed; it is opened again to be mounted on, when what was handed over
+  // (fd=N) is open, so as not to have the number of one that is not.
   if (absl::Status s = OpenMountPoint(options.mount_point).status(); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::Open(options, Existing::kUse, Warn);
