@@ -242,10 +242,12 @@ class Floods {
   // Of a child, or of any (-1).
   int StatusOf(pid_t pid) {
     int status = 0;
-    while (waitpid(pid, &status, WNOHANG) == 0) {
+    pid_t ended;
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
       Sample();
       usleep(2000);
     }
+    Must(ended > 0, "waitpid");
     return status;
   }
   void MustSucceed(pid_t pid, const char* what) {
