@@ -184,6 +184,14 @@ class Session {
       return absl::InternalError("cannot set signal handlers");
     }
     session->handlers_ = true;
+    if (by_itself) {
+      int pipe[2];
+      if (pipe2(pipe, O_CLOEXEC) != 0) {
+        return absl::InternalError(absl::StrCat("cannot make a pipe: ", std::strerror(errno)));
+      }
+      close(pipe[0]);
+      session->broken_pipe_ = Descriptor(pipe[1]);
+    }
     const std::string path = by_itself ? PathOf(*directory) : mount_point;
     if (fuse_session_mount(session->se_, path.c_str()) != 0) {
       return absl::InternalError(absl::StrCat(
@@ -223,21 +231,19 @@ class Session {
  private:
   // libfuse would go by the path, or have umount(8) do it.  As it does, the connection ends
   // first, so that nothing is asked of a daemon that does not answer; in its place libfuse
-  // finds what says, as after an umount, that all is done.
+  // finds a broken pipe, which says, as a connection after an umount, that all is done.
   void Unmount() {
     const int connection = fuse_session_fd(se_);
     pollfd state{connection, 0, 0};
     if (poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) return;
-    int pipe[2];
-    if (pipe2(pipe, O_CLOEXEC) != 0) return;
-    close(pipe[0]);
-    dup2(pipe[1], connection);
-    close(pipe[1]);
+    dup2(broken_pipe_.get(), connection);
     UnmountById(mount_id_);
   }
 
   fuse_session* se_ = nullptr;
   std::string mount_id_;  // where it mounts by itself
+  // Made before the mount, which could not be unmounted without it.
+  Descriptor broken_pipe_{-1};
   bool handlers_ = false;
   bool mounted_ = false;
 };
