@@ -181,8 +181,9 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
     if (!mapping.ok() && options.resizable) mapping = Mapping::Create(backing, least, access);
     if (!mapping.ok()) return damaged.ok() ? mapping.status() : damaged;
     reading.mapping = *std::move(mapping);
+    // A page of which the file has a part is as good as missing: the rest would read as zeros.
     reading.view =
-        std::make_unique<PageView>(reading.mapping.get(), std::min(PagesFor(*size), bound));
+        std::make_unique<PageView>(reading.mapping.get(), std::min(*size / kPageSize, bound));
     reading.committed_slots = 0;
     absl::Status journal;
     ReadJournal(&reading, [&](Pfn pfn, const std::string& what) {
@@ -203,7 +204,7 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
 absl::StatusOr<Reading> ReadDamaged(Backing* backing, std::vector<Problem>* problems) {
   const absl::StatusOr<uint64_t> size = backing->Size();
   if (!size.ok()) return size.status();
-  uint64_t existing = std::min(PagesFor(*size), format::kMaxPages);
+  uint64_t existing = std::min(*size / kPageSize, format::kMaxPages);
   absl::StatusOr<std::unique_ptr<Mapping>> mapping =
       Mapping::Create(backing, existing, Mapping::Access::kReadOnly);
   if (!mapping.ok()) return mapping.status();

@@ -277,6 +277,31 @@ TEST_F(RegionTest, RefusesATruncatedRegion) {
   EXPECT_TRUE(file_.Contents() == whole.substr(0, 20 * kPageSize));
 }
 
+// What is missing of a page would read as zeros.
+TEST_F(SealedRegionTest, RefusesARegionTruncatedWithinItsLastPage) {
+  const std::string whole = file_.Contents();
+  const uint64_t pages = whole.size() / kPageSize;
+  file_.SetContents(whole.substr(0, whole.size() - 1));
+  auto opened = OpenRegion(file_);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_THAT(std::string(opened.status().message()),
+              HasSubstr("beyond the end (" + std::to_string(pages - 1) + " pages)"));
+  auto report = Region::Check(file_.Reopen().get(), nullptr);
+  ASSERT_TRUE(report.ok());
+  EXPECT_FALSE(report->problems.empty());
+  EXPECT_TRUE(file_.Contents() == whole.substr(0, whole.size() - 1));
+}
+
+// Who was killed within a write leaves one that nothing points at.
+TEST_F(SealedRegionTest, APartOfAPageBehindTheLastOneIsGivenBack) {
+  const uint64_t size = file_.size();
+  for (const uint64_t part : {uint64_t{1}, kPageSize - 1}) {
+    file_.SetContents(file_.Contents() + std::string(part, 'p'));
+    ASSERT_EQ(OpenRegion(file_).value()->Close(), absl::OkStatus());
+    EXPECT_EQ(file_.size(), size);
+  }
+}
+
 TEST_F(RegionTest, RefusesADamagedJournal) {
   const uint64_t slot = Pfn(3).offset();
   ExpectRefusedWith(slot, 1, "wrong checksum", Pfn(3));
