@@ -100,10 +100,11 @@ TEST_F(PkramctlTest, ACopyOfAFrozenRegionIsWhole) {
   // Reading goes on, changes wait: more of them than libfuse makes threads for, if asked
   // for nothing else.  (The kernel lets nobody look up new names beside a mkdir that waits.)
   EXPECT_EQ(Slurp(mount_ + "/f7"), "7\n");
-  Shell("i=0; while [ $i -lt 40 ]; do ( echo x > " + mount_ +
+  Shell("( i=0; while [ $i -lt 40 ]; do ( echo x > " + mount_ +
         "/f$i ) & i=$((i+1)); done; "
         "rm " +
-        mount_ + "/large & mkdir " + mount_ + "/new & sleep 0.2 & true");
+        mount_ + "/large & mkdir " + mount_ + "/new & wait; touch " + dir_ +
+        "/changed ) & sleep 0.2");
   const std::string copy = region_ + "-copy";
   ASSERT_EQ(Shell("cp " + region_ + " " + copy + "; sleep 0.2; cmp " + region_ + " " + copy).status,
             0);
@@ -111,7 +112,10 @@ TEST_F(PkramctlTest, ACopyOfAFrozenRegionIsWhole) {
   EXPECT_EQ(Ctl("check " + copy).status, 0);
   ASSERT_EQ(Ctl("thaw " + region_).status, 0);
   EXPECT_EQ(Ctl("thaw " + region_).status, 2);
-  for (int i = 0; i < 500 && access((mount_ + "/new").c_str(), F_OK) != 0; ++i) usleep(10000);
+  // All of them, or one still has its file open when this unmounts.
+  const std::string changed = dir_ + "/changed";
+  for (int i = 0; i < 6000 && access(changed.c_str(), F_OK) != 0; ++i) usleep(10000);
+  ASSERT_EQ(access(changed.c_str(), F_OK), 0);
   EXPECT_EQ(access((mount_ + "/new").c_str(), F_OK), 0);
   UnmountAndWait();
   ASSERT_EQ(rename(copy.c_str(), region_.c_str()), 0);
