@@ -15,6 +15,7 @@
 #include "fs/survivors.h"
 #include "pkram/checksum.h"
 #include "pkram/link_list.h"
+#include "pkram/seal.h"
 #include "pkram/stream.h"
 #include "tests/fs_fixture.h"
 
@@ -185,6 +186,7 @@ class Editor {
       for (const uint64_t offset : TheBase().seals) Put(offset, 0);
     }
     for (int i = 0; i < 24 && !in_.empty(); ++i) One();
+    if ((flags & 9) == 9) Seal();
     // Bitmaps for 64 TiB cost nothing until they are used, but the sanitizer's shadow of them
     // costs seconds.
     const uint64_t claimed = Get(offsetof(SuperBlock, page_count));
@@ -287,6 +289,44 @@ class Editor {
         Put(other, Get(word));
         return Put(word, value);
       }
+    }
+  }
+  template <typename T>
+  const T& At(Pfn page) const {
+    return *reinterpret_cast<const T*>(bytes_.data() + page.offset());
+  }
+  // Seals that fit what is there by now, in the order of pkram/seal.h.
+  void Seal() {
+    for (const uint64_t offset : TheBase().seals) {
+      const Pfn page(offset / kPageSize);
+      pkram::SealSum sum;
+      if (offset % kPageSize == offsetof(SuperBlock, seal)) {
+        sum.AddSuper(At<SuperBlock>(page));
+      } else if (offset % kPageSize == offsetof(Node, seal)) {
+        sum.AddNode(At<Node>(page));
+        AddList(At<Node>(page).objects, false, &sum);
+      } else {
+        const auto& object = At<pkram::format::Object>(page);
+        const ObjectHeader& header = object.header;
+        if (header.client_bytes > pkram::format::kObjectClientBytes) continue;
+        sum.AddObject(object);
+        AddList(header.pages, (header.flags & pkram::format::kPagesAreMetadata) != 0, &sum);
+        AddList(header.bytes, (header.flags & pkram::format::kBytesAreMetadata) != 0, &sum);
+      }
+      Put(offset, sum.Word());
+    }
+  }
+  // As far as it leads to pages that exist, and does not go in circles.
+  void AddList(uint64_t head, bool pages_too, pkram::SealSum* sum) const {
+    for (uint64_t i = 0; i < kPages && head != 0; ++i) {
+      if (pkram::format::EntryPfn(head).value() >= kPages) return;
+      const auto& link = At<Link>(pkram::format::EntryPfn(head));
+      sum->Add(&link, kPageSize);
+      pkram::ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
+        const Pfn page = pkram::format::EntryPfn(entry);
+        if (pages_too && page.value() < kPages) sum->Add(&At<char>(page), kPageSize);
+      });
+      head = link.next;
     }
   }
   // A slot of the journal that says that it is whole.
