@@ -26,15 +26,17 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "mount/descriptor.h"
 #include "mount/mounts.h"
 #include "mount/privileges.h"
 #include "mount/region_file.h"
 #include "mount/server.h"
 #include "mount/startup.h"
+#include "pkram/descriptor.h"
 
 namespace pkramfs {
 namespace {
+
+using pkram::Descriptor;
 
 constexpr int kReadAheadKiB = 1024;
 constexpr unsigned kMaxThreads = 10000;

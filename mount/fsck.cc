@@ -44,7 +44,7 @@ int Main(int argc, char** argv) {
   app.add_flag("-a,-p,-n,-y,-f,-r,-v", ignored, "(taken for fsck's sake)");
   app.add_option("-C", progress, "(taken for fsck's sake)")->expected(0, 1);
   if (const auto status = ParseCommandLine(&app, argc, argv, kUsage)) return *status;
-  return Check(RegionName(region));
+  return Check(RegionPath(region));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <memory>
 #include <sstream>
+#include <string_view>
 
 namespace pkramfs {
 namespace {
@@ -22,6 +23,14 @@ std::string Unescape(const std::string& text) {
     }
   }
   return out;
+}
+
+// "rw,user_id=1000,group_id=1000,default_permissions"; root where it does not say.
+uid_t UserOf(const std::string& options) {
+  constexpr std::string_view kUser = "user_id=";
+  const size_t at = options.find(kUser);
+  if (at == std::string::npos) return 0;
+  return static_cast<uid_t>(std::strtoul(options.c_str() + at + kUser.size(), nullptr, 10));
 }
 
 // One file, or nodes of one device.
@@ -43,8 +52,9 @@ std::vector<MountEntry> AllMounts() {
     std::string id, parent, device, root, point, field, type, source;
     fields >> id >> parent >> device >> root >> point;
     while (fields >> field && field != "-") continue;
-    fields >> type >> source;
-    mounts.push_back({Unescape(source), Unescape(point), device, id, type});
+    std::string options;
+    fields >> type >> source >> options;
+    mounts.push_back({Unescape(source), Unescape(point), device, id, type, UserOf(options)});
   }
   return mounts;
 }

@@ -2,6 +2,8 @@
 #ifndef MOUNT_MOUNTS_H_
 #define MOUNT_MOUNTS_H_
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@ struct MountEntry {
   std::string device;  // MAJOR:MINOR
   std::string id;      // of this mount, whatever else is mounted
   std::string type;
+  uid_t uid;  // of FUSE: who mounted it
 };
 
 // Every mount of this mount namespace.

@@ -1,8 +1,10 @@
 // pkramctl: looks into regions, mounted or not, and moves bytes in and out of them.
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -61,7 +63,11 @@ class LiveMount {
  public:
   // NOT_FOUND when it is not mounted here.
   static absl::StatusOr<LiveMount> Of(const std::string& path) {
-    for (const MountEntry& mount : MountsOf(path)) {
+    struct stat region;
+    const uid_t owner = stat(path.c_str(), &region) == 0 ? region.st_uid : geteuid();
+    for (const MountEntry& mount : MountsOf(RegionName(path))) {
+      // Anybody may say of their own mount that it is of this region.
+      if (mount.uid != 0 && mount.uid != geteuid() && mount.uid != owner) continue;
       LiveMount live(mount.mount_point);
       // A dead mount can be opened, but nobody answers.
       if (live.fd_ >= 0 && ioctl(live.fd_, kControlStatistics, &live.statistics_) == 0) return live;
@@ -77,7 +83,8 @@ class LiveMount {
   }
 
   absl::StatusOr<Json> Statistics() const {
-    Json json = Json::parse(std::string(statistics_.json, statistics_.size), nullptr, false);
+    const size_t size = std::min<size_t>(statistics_.size, sizeof(statistics_.json));
+    Json json = Json::parse(std::string(statistics_.json, size), nullptr, false);
     if (json.is_discarded()) return absl::InternalError("the daemon's answer is not understood");
     json["mounted_on"] = mount_point_;
     return json;
@@ -358,7 +365,7 @@ int Main(int argc, char** argv) {
       command("freeze", "Keep a mounted region as it is, for a copy: what changes it waits");
   CLI::App* const thaw = command("thaw", "End that");
   if (const auto status = ParseCommandLine(&app, argc, argv, kFailed)) return *status;
-  const std::string path = RegionName(region);
+  const std::string path = RegionPath(region);
   if (info->parsed()) return Info(path, as_json);
   if (check->parsed()) return salvage.empty() ? Check(path) : Salvage(path, salvage);
   if (freeze->parsed()) return ThroughMount(path, Freeze);

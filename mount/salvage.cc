@@ -17,11 +17,13 @@
 #include "absl/strings/str_replace.h"
 #include "fs/survivors.h"
 #include "fs/xattrs.h"
-#include "mount/descriptor.h"
 #include "mount/region_file.h"
+#include "pkram/descriptor.h"
 
 namespace pkramfs {
 namespace {
+
+using pkram::Descriptor;
 
 absl::Status Failed(const std::string& path) {
   return absl::InternalError(absl::StrCat(path, ": ", std::strerror(errno)));

@@ -18,6 +18,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "pkram/backing_kinds.h"
+#include "pkram/place.h"
 
 namespace pkram {
 namespace {
@@ -93,15 +94,6 @@ absl::StatusOr<std::unique_ptr<Backing>> OfKind(std::string name, int fd, bool w
   return absl::FailedPreconditionError(absl::StrCat(name, ": not a regular file: ", kWhereItMayBe));
 }
 
-// A name that somebody else has made where everybody may, to lead us astray.  (Linux's
-// protected_symlinks, which is not on everywhere.)
-absl::Status CheckLink(const std::string& name, const struct stat& st) {
-  if (st.st_uid == 0 || st.st_uid == geteuid()) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      absl::StrCat(name, ": a symbolic link that belongs to user ", st.st_uid,
-                   ": give the path that it leads to, if it is right"));
-}
-
 // Whoever may write to a region can change what is in it while it is in use, and after it
 // was proven sound: a danger to whoever only looks into it, too.
 absl::Status CheckOwner(const std::string& name, const struct stat& st) {
@@ -118,47 +110,28 @@ absl::Status CheckOwner(const std::string& name, const struct stat& st) {
   return absl::OkStatus();
 }
 
-// What is handed over, its owner has seen to.
-absl::StatusOr<std::unique_ptr<Backing>> OpenAs(const std::string& name, const std::string& path,
-                                                OpenFor mode, bool handed_over) {
-  int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  flags |= mode == OpenFor::kReading ? O_RDONLY : O_RDWR;
-  if (mode == OpenFor::kCreating) flags |= O_CREAT;
-  struct stat named;
-  const bool link = !handed_over && lstat(path.c_str(), &named) == 0 && S_ISLNK(named.st_mode);
-  if (link) {
-    if (absl::Status s = CheckLink(name, named); !s.ok()) return s;
-  }
-  // What was no link a moment ago is followed as little.
-  const int fd = open(path.c_str(), flags | (handed_over || link ? 0 : O_NOFOLLOW), 0600);
-  if (fd >= 0) {
-    absl::StatusOr<std::unique_ptr<Backing>> backing = OfKind(name, fd, mode != OpenFor::kReading);
-    struct stat st;
-    if (!backing.ok() || handed_over) return backing;
-    if (fstat(fd, &st) != 0) return IoStatus(name, "stat", errno);
-    if (absl::Status s = CheckOwner(name, st); S_ISREG(st.st_mode) && !s.ok()) return s;
-    return backing;
-  }
-  const std::string message = absl::StrCat(name, ": ", std::strerror(errno));
-  switch (errno) {
-    case ENOENT:
-    case ENOTDIR:
-      return absl::NotFoundError(message);
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return absl::PermissionDeniedError(message);
-    case EISDIR:
-      return absl::FailedPreconditionError(absl::StrCat(name, ": is a directory: ", kWhereItMayBe));
-    default:
-      return absl::FailedPreconditionError(message);
-  }
+int FlagsFor(OpenFor mode) {
+  const int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  if (mode == OpenFor::kReading) return flags | O_RDONLY;
+  return flags | O_RDWR | (mode == OpenFor::kCreating ? O_CREAT : 0);
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode) {
-  return OpenAs(path, path, mode, /*handed_over=*/false);
+  const absl::StatusOr<Place> place = FindPlace(path);
+  if (!place.ok()) return place.status();
+  const int fd = OpenPlace(*place, FlagsFor(mode), 0600);
+  if (fd < 0 && errno == EISDIR) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": is a directory: ", kWhereItMayBe));
+  }
+  if (fd < 0) return OpenStatus(path, errno);
+  absl::StatusOr<std::unique_ptr<Backing>> backing = OfKind(path, fd, mode != OpenFor::kReading);
+  struct stat st;
+  if (!backing.ok()) return backing;
+  if (fstat(fd, &st) != 0) return IoStatus(path, "stat", errno);
+  if (absl::Status s = CheckOwner(path, st); S_ISREG(st.st_mode) && !s.ok()) return s;
+  return backing;
 }
 
 absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
@@ -172,8 +145,11 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
         ": not open for reading and writing: hand over one that is, as with 3<>FILE in a "
         "shell"));
   }
-  return OpenAs(name, absl::StrCat("/proc/self/fd/", fd),
-                mode == OpenFor::kCreating ? OpenFor::kWriting : mode, /*handed_over=*/true);
+  // Its owner has seen to what it is.
+  const int again = open(absl::StrCat("/proc/self/fd/", fd).c_str(),
+                         FlagsFor(mode == OpenFor::kCreating ? OpenFor::kWriting : mode));
+  if (again < 0) return OpenStatus(name, errno);
+  return OfKind(name, again, mode != OpenFor::kReading);
 }
 
 absl::Status IoStatus(const std::string& name, const char* what, int error) {

@@ -79,8 +79,8 @@ enum class OpenFor { kReading, kWriting, kCreating };
 // A file on tmpfs or any filesystem, or a devdax device (/dev/daxX.Y).  kCreating
 // makes a file, mode 0600, when nothing is there, and accepts what is.  NOT_FOUND,
 // PERMISSION_DENIED or FAILED_PRECONDITION (can be no region) with the path in the
-// message.  To be written, a file must belong to this user or root, and nobody else may
-// write to it; a symbolic link, whatever for, must belong to one of these, too.
+// message.  A file must belong to this user or root, and nobody else may write to it; each
+// symbolic link that leads to it must belong to one of these, too (see place.h).
 absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode);
 
 // An open descriptor of the same, or a memfd.  It is opened anew, through /proc: the

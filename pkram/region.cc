@@ -348,6 +348,9 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
       options.pages < std::max(needed, format::kMinPages)) {
     return TooSmall(backing->name(), options.pages, needed);
   }
+  if (options.inspect != nullptr) {
+    if (absl::Status s = options.inspect(*reading->view, walk); !s.ok()) return s;
+  }
   const Space::Size wanted = Space::SizeFor(map, pages);
   std::unique_ptr<Region> region(new Region);
   region->backing_ = std::move(backing);

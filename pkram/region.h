@@ -34,6 +34,9 @@ namespace pkram {
 
 class Region {
  public:
+  // Sees the pages after a walk: what was walked without a problem is sound, and no other
+  // user of the region changes it meanwhile.
+  using Inspect = std::function<absl::Status(const PageView& pages, const Walk& walk)>;
   struct OpenOptions {
     bool writable = true;
     bool guarded = false;              // tests: a stray store faults
@@ -41,6 +44,7 @@ class Region {
     uint64_t pages = 0;                // change the size to this many; 0 keeps it
     bool resizable = false;            // take address space to grow into: see Resize
     WalkClient* client = nullptr;      // checks live nodes; used during Open only
+    Inspect inspect;                   // of a sound region: an error from it refuses it
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
   };
 
@@ -74,9 +78,6 @@ class Region {
     std::vector<NodeCounts> nodes;
     std::string uuid;
   };
-  // `inspect`, if any, sees the pages then: what was walked without a problem is sound, and
-  // no other user of the region changes it meanwhile.
-  using Inspect = std::function<absl::Status(const PageView& pages, const Walk& walk)>;
   static absl::StatusOr<Report> Check(Backing* backing, WalkClient* client,
                                       const Inspect& inspect = nullptr);
 

@@ -106,6 +106,44 @@ TEST_F(PrivilegesTest, SomebodyElsesLinkIsNotFollowed) {
   ASSERT_EQ(lchown(region_.c_str(), 1234, 1234), 0);
   ExpectRefused("a symbolic link that belongs to user 1234");
   EXPECT_NE(access(target.c_str(), F_OK), 0);
+  // By no program, and neither behind a link of one's own nor as a directory on the way.
+  const std::string own = region_ + ".own", there = region_ + ".there", real = dir_ + "/real";
+  ASSERT_EQ(symlink(region_.c_str(), own.c_str()), 0);
+  ASSERT_EQ(mkdir(real.c_str(), 0755), 0);
+  ASSERT_EQ(symlink(real.c_str(), there.c_str()), 0);
+  ASSERT_EQ(lchown(there.c_str(), 1234, 1234), 0);
+  for (const bool exists : {false, true}) {
+    if (exists) {
+      ASSERT_EQ(Shell(MKFS_BINARY " -o size=16m " + target).status, 0);
+      ASSERT_EQ(Shell("echo bytes | " + Pkramctl() + " put " + target + " blob").status, 0);
+      ASSERT_EQ(Shell("cp -p " + target + " " + real + "/target").status, 0);
+    }
+    const std::string before = exists ? Slurp(target) : "";
+    for (const std::string& region : {region_, own, there + "/target"}) {
+      for (const std::string& command : {
+               Pkramctl() + " info " + region,
+               Pkramctl() + " check " + region,
+               Pkramctl() + " check --salvage /dev/shm/pkramfs-no-such " + region,
+               "echo bytes | " + Pkramctl() + " put " + region + " other",
+               Pkramctl() + " get " + region + " blob",
+               Pkramctl() + " rm " + region + " blob",
+               std::string(MKFS_BINARY " -f -o size=16m ") + region,
+               std::string(FSCK_BINARY " ") + region,
+               Pkramfs() + " " + region + " " + mount_ + " -o size=16m",
+           }) {
+        const Ran ran = Shell(command);
+        EXPECT_NE(ran.status, 0) << command;
+        EXPECT_THAT(ran.err, HasSubstr("a symbolic link that belongs to user 1234")) << command;
+      }
+    }
+    EXPECT_FALSE(IsMounted(mount_));
+    EXPECT_EQ(access(target.c_str(), F_OK) == 0, exists);
+    if (exists) {
+      EXPECT_TRUE(Slurp(target) == before);
+      EXPECT_TRUE(Slurp(real + "/target") == before);
+    }
+  }
+  Shell("rm -rf " + target + " " + own + " " + there + " " + real);
   // One's own is.
   ASSERT_EQ(lchown(region_.c_str(), 0, 0), 0);
   Mount();
@@ -186,7 +224,10 @@ TEST_F(PrivilegesTest, NothingIsWrittenToWhatIsSwappedMeanwhile) {
   Unmount();
   WaitUntilFree();
   const std::string target = dir_ + "/target", theirs = region_ + ".theirs",
-                    ours = region_ + ".ours", link = region_ + ".link", file = region_ + ".file";
+                    ours = region_ + ".ours", link = region_ + ".link", file = region_ + ".file",
+                    hop = region_ + ".hop";
+  ASSERT_EQ(symlink(target.c_str(), hop.c_str()), 0);
+  ASSERT_EQ(lchown(hop.c_str(), 1234, 1234), 0);
   Shell("cp " + region_ + " " + theirs + "; chown 1234 " + theirs);
   const std::string before = Slurp(theirs);
   ASSERT_EQ(rename(region_.c_str(), ours.c_str()), 0);
@@ -196,6 +237,10 @@ TEST_F(PrivilegesTest, NothingIsWrittenToWhatIsSwappedMeanwhile) {
       unlink(link.c_str());
       (void)!symlink(target.c_str(), link.c_str());
       (void)!lchown(link.c_str(), 1234, 1234);
+      rename(link.c_str(), region_.c_str());
+      // A link of ours, to one of theirs.
+      unlink(link.c_str());
+      (void)!symlink(hop.c_str(), link.c_str());
       rename(link.c_str(), region_.c_str());
       unlink(file.c_str());
       (void)!::link(theirs.c_str(), file.c_str());

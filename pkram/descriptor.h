@@ -1,12 +1,12 @@
 // A file descriptor that is closed with its owner.
-#ifndef MOUNT_DESCRIPTOR_H_
-#define MOUNT_DESCRIPTOR_H_
+#ifndef PKRAM_DESCRIPTOR_H_
+#define PKRAM_DESCRIPTOR_H_
 
 #include <unistd.h>
 
 #include <utility>
 
-namespace pkramfs {
+namespace pkram {
 
 class Descriptor {
  public:
@@ -26,6 +26,6 @@ class Descriptor {
   int fd_;
 };
 
-}  // namespace pkramfs
+}  // namespace pkram
 
-#endif  // MOUNT_DESCRIPTOR_H_
+#endif  // PKRAM_DESCRIPTOR_H_

@@ -1,0 +1,98 @@
+#include "pkram/place.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace pkram {
+namespace {
+
+constexpr int kStep = O_PATH | O_CLOEXEC;
+constexpr int kMostLinks = 40;  // Linux's
+
+bool IsProc(const Descriptor& directory) {
+  struct statfs st;
+  return fstatfs(directory.get(), &st) == 0 && st.f_type == PROC_SUPER_MAGIC;
+}
+
+// A name that somebody else has made where everybody may, to lead us astray.
+absl::Status CheckLink(const std::string& path, const std::string& name, const struct stat& st) {
+  if (st.st_uid == 0 || st.st_uid == geteuid()) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      absl::StrCat(path, ": ", name, " is a symbolic link that belongs to user ", st.st_uid,
+                   ": give the path that it leads to, if it is right"));
+}
+
+}  // namespace
+
+absl::StatusOr<Place> FindPlace(const std::string& path) {
+  Descriptor at(-1);
+  std::string rest = path;
+  int links = 0;
+  for (;;) {
+    if (at.get() < 0) {
+      at = Descriptor(open(rest.rfind('/', 0) == 0 ? "/" : ".", kStep | O_DIRECTORY));
+      if (at.get() < 0) return OpenStatus(path, errno);
+    }
+    const size_t begin = rest.find_first_not_of('/');
+    if (begin == std::string::npos) return Place{std::move(at), "."};
+    const size_t end = rest.find('/', begin);
+    const std::string name = rest.substr(begin, end - begin);
+    const bool last = end == std::string::npos;
+    rest = last ? "" : rest.substr(end);
+    Descriptor step(openat(at.get(), name.c_str(), kStep | O_NOFOLLOW));
+    struct stat st;
+    if (step.get() < 0 || fstat(step.get(), &st) != 0) {
+      if (last && errno == ENOENT) return Place{std::move(at), name};
+      return OpenStatus(path, errno);
+    }
+    if (S_ISLNK(st.st_mode)) {
+      if (absl::Status s = CheckLink(path, name, st); !s.ok()) return s;
+      if (!IsProc(at)) {
+        char target[PATH_MAX];
+        const ssize_t n = readlinkat(step.get(), "", target, sizeof(target));
+        if (n <= 0 || ++links > kMostLinks) return OpenStatus(path, n < 0 ? errno : ELOOP);
+        rest.insert(0, target, static_cast<size_t>(n));
+        if (rest.front() == '/') at = Descriptor(-1);
+        continue;
+      }
+      if (last) return Place{std::move(at), name, /*of_proc=*/true};
+      step = Descriptor(openat(at.get(), name.c_str(), kStep));
+      if (step.get() < 0) return OpenStatus(path, errno);
+    } else if (last) {
+      return Place{std::move(at), name};
+    }
+    at = std::move(step);
+  }
+}
+
+int OpenPlace(const Place& place, int flags, mode_t mode) {
+  return openat(place.directory.get(), place.name.c_str(), flags | (place.of_proc ? 0 : O_NOFOLLOW),
+                mode);
+}
+
+absl::Status OpenStatus(const std::string& path, int error) {
+  const std::string message = absl::StrCat(path, ": ", std::strerror(error));
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(message);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(message);
+    default:
+      return absl::FailedPreconditionError(message);
+  }
+}
+
+}  // namespace pkram
