@@ -50,7 +50,7 @@ absl::StatusOr<Pfn> MakeFilesystem(pkram::Region* region, const Filesystem::Opti
 }
 
 // Says why the node cannot be mounted.
-absl::Status CheckNode(const format::Node& node) {
+absl::Status IsFilesystem(const format::Node& node) {
   if (node.state != format::kLive || node.client[0] != kFsMagic) {
     return absl::FailedPreconditionError(absl::StrCat(
         "node '", node.name, "' of the region holds no filesystem: choose another with pkram="));
@@ -77,7 +77,7 @@ absl::StatusOr<std::unique_ptr<Filesystem>> Filesystem::Open(pkram::Region* regi
     s = made.status();
     if (made.ok()) node = *made;
   }
-  if (s.ok()) s = CheckNode(*region->mapping().At<format::Node>(node));
+  if (s.ok()) s = IsFilesystem(*region->mapping().At<format::Node>(node));
   if (!s.ok()) {
     region->ReturnName(options.node);
     return s;
@@ -86,6 +86,14 @@ absl::StatusOr<std::unique_ptr<Filesystem>> Filesystem::Open(pkram::Region* regi
   fs->ReclaimOrphans();
   fs->root_ = fs->cache_.Get(kRootIno);
   return fs;
+}
+
+absl::Status Filesystem::CheckNode(const pkram::PageView& pages, const pkram::Walk& walk,
+                                   const std::string& node) {
+  for (const pkram::NodeCounts& found : walk.nodes()) {
+    if (found.name == node) return IsFilesystem(*pages.At<format::Node>(found.pfn));
+  }
+  return absl::OkStatus();
 }
 
 Filesystem::Filesystem(pkram::Region* region, const Options& options, Pfn node)

@@ -47,6 +47,10 @@ class Filesystem {
   // is in use, RESOURCE_EXHAUSTED.  `region` outlives it.
   static absl::StatusOr<std::unique_ptr<Filesystem>> Open(pkram::Region* region,
                                                           const Options& options, Timestamp now);
+  // What Open would say of the node of that name, if there is one, when a region has been
+  // walked and nothing of it was changed (Region::OpenOptions::inspect).
+  static absl::Status CheckNode(const pkram::PageView& pages, const pkram::Walk& walk,
+                                const std::string& node);
   ~Filesystem();
 
   // "." and "/" are the inode itself, of any kind.

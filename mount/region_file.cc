@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/check.h"
 #include "mount/mounts.h"
+#include "pkram/place.h"
 
 namespace pkramfs {
 namespace {
@@ -211,6 +212,9 @@ absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
   if (options.size) open.pages = RegionPages(*options.size);
   FsCheck check;
   open.client = &check;
+  open.inspect = [&](const pkram::PageView& pages, const pkram::Walk& walk) {
+    return OfThis(Filesystem::CheckNode(pages, walk, options.node));
+  };
   const pkram::Backing& kept = **backing;
   absl::StatusOr<std::unique_ptr<pkram::Region>> region =
       pkram::Region::Open(*std::move(backing), open);
@@ -247,8 +251,12 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
       Filesystem::Open(region_.get(), fs_options, Now());
   if (fs.ok()) return fs;
-  return WithLoss(absl::Status(fs.status().code(),
-                               absl::StrCat(path_, ": ", std::string(fs.status().message()))));
+  return WithLoss(OfThis(fs.status()));
+}
+
+absl::Status RegionFile::OfThis(const absl::Status& status) const {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(path_, ": ", std::string(status.message())));
 }
 
 absl::Status RegionFile::Close() {
@@ -258,11 +266,13 @@ absl::Status RegionFile::Close() {
 
 RegionFile::~RegionFile() {
   region_.reset();
-  // By descriptor: another file may have the name by now.
+  // Another file may have the name by now.
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path_);
   struct stat named, ours;
-  if (created_ && stat(path_.c_str(), &named) == 0 && fstat(lock_, &ours) == 0 &&
+  if (created_ && place.ok() && fstat(lock_, &ours) == 0 &&
+      fstatat(place->directory.get(), place->name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
       named.st_ino == ours.st_ino && named.st_dev == ours.st_dev) {
-    unlink(path_.c_str());
+    unlinkat(place->directory.get(), place->name.c_str(), 0);
   } else if (made_ && ftruncate(lock_, 0) != 0) {
     std::perror("pkramfs: ftruncate");  // it was empty before, and now is an empty region
   }

@@ -155,12 +155,24 @@ TEST_F(BadInputTest, RegionsOfANewerFormat) {
 TEST_F(BadInputTest, ANodeThatIsNoFilesystem) {
   MakeRegion();
   ASSERT_EQ(Shell("echo bytes | " + Pkramctl() + " put " + region_ + " blob").status, 0);
-  ExpectRefused(Command("pkram=blob"), {"node 'blob'", "holds no filesystem", "pkram="});
+  ExpectMountRefused({"node 'blob'", "holds no filesystem", "pkram="}, "pkram=blob");
   EXPECT_EQ(Shell(Pkramctl() + " get " + region_ + " blob").out, "bytes\n");
   ExpectRefused("echo x | " + Pkramctl() + " put " + region_ + " blob", {"node 'blob' exists"});
   ExpectRefused(Pkramctl() + " get " + region_ + " none", {"no node 'none'"});
   ExpectRefused(Pkramctl() + " get " + region_ + " pkramfs", {"not a saved stream"});
   ExpectRefused(Pkramctl() + " rm " + region_ + " none", {"no node 'none'"});
+}
+
+// Nothing says so but the filesystem itself, and the node's seal is its maker's.
+TEST_F(BadInputTest, AFilesystemOfANewerVersion) {
+  Mount("size=16m");
+  Kill();
+  WaitUntilFree();
+  const std::string region = Slurp(region_);
+  uint64_t nodes;
+  std::memcpy(&nodes, region.data() + 96, sizeof(nodes));
+  PokeRegion((nodes >> 12) * 4096 + 40, "\x02");
+  ExpectMountRefused({"a filesystem of version 2", "this program knows 1", "use a newer pkramfs"});
 }
 
 TEST_F(BadInputTest, MountPointsThatAreNone) {
