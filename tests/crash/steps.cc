@@ -347,6 +347,15 @@ std::vector<Step> AllSteps() {
          fs.Forget(ino, 1);
        },
        {}},
+      {"Thaw, of what was forgotten meanwhile",
+       [](Filesystem& fs, const Context& ctx) {
+         const Ino ino = (*fs.Lookup(kRootIno, "other")).ino;
+         EXPECT_TRUE(fs.Unlink(ctx, kRootIno, "other").ok());
+         EXPECT_TRUE(fs.Freeze());
+         fs.Forget(ino, 1);
+         EXPECT_TRUE(fs.Thaw());
+       },
+       {}},
   };
   return steps;
 }
