@@ -89,12 +89,13 @@ int Main(int argc, char** argv) {
   for (int i = 0; i < kWriters * kFilesOfAWriter; ++i) calls += notes[i].calls;
   std::printf(
       "%llu kills: %llu calls were acknowledged, %llu were in flight, %llu of them done, %llu "
-      "overwritten in part; pages "
+      "overwritten in part, %llu appended in part; pages "
       "in use: %llu before, %llu after all was deleted\n",
       static_cast<unsigned long long>(kills), static_cast<unsigned long long>(calls),
       static_cast<unsigned long long>(counts.in_flight),
       static_cast<unsigned long long>(counts.done), static_cast<unsigned long long>(counts.torn),
-      static_cast<unsigned long long>(pages_before), static_cast<unsigned long long>(pages_after));
+      static_cast<unsigned long long>(counts.partly), static_cast<unsigned long long>(pages_before),
+      static_cast<unsigned long long>(pages_after));
   if (pages_after > pages_before) {
     std::printf("pages were leaked\n");
     return 1;

@@ -218,6 +218,7 @@ inline State Look(const std::string& dir, int file, uint32_t version, uint32_t o
 
 struct NotedCounts {
   uint64_t in_flight = 0, done = 0, torn = 0;
+  uint64_t partly = 0;  // appends, of which whole pages were written
 };
 
 // Compares the files of all writers below `root` with their notes, and brings the notes up
@@ -236,12 +237,13 @@ inline std::string CheckNotes(const std::string& root, Noted* notes, NotedCounts
       const uint32_t next_version = note.next.version;
       const State seen_next = Look(dir, file, next_version, next_version, &next_fault);
       const bool as_after = seen_next == note.next && next_fault.empty();
-      // The kernel sends a write through its page cache in pieces: an append may be
-      // done in part, as it may when it is interrupted.
+      // The kernel sends a write through its page cache in pieces of whole pages: an append
+      // may be done in part, as it may when it is interrupted.
       State partly = note.acknowledged;
       partly.size = seen.size;
       const bool appended = note.next.version == seen.version && seen == partly && fault.empty() &&
-                            seen.size > note.acknowledged.size && seen.size < note.next.size;
+                            seen.size > note.acknowledged.size && seen.size < note.next.size &&
+                            seen.size % 4096 == 0;
       // What is overwritten may be torn; then it is written anew.
       State over = note.acknowledged;
       over.version = next_version;
@@ -252,6 +254,7 @@ inline std::string CheckNotes(const std::string& root, Noted* notes, NotedCounts
       if (appended) note.acknowledged = seen;
       if (as_after || torn) note.acknowledged = note.next;
       counts->done += as_after;
+      counts->partly += appended;
       counts->torn += torn;
       if (torn) {
         std::ofstream(PathOf(dir, file, seen.exists), std::ios::binary | std::ios::in)
