@@ -1,8 +1,11 @@
 #include "pkram/region.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <set>
 
@@ -611,6 +614,34 @@ TEST_F(SealedRegionTest, EveryCrashPointOfRecoveryIsASoundRegion) {
     EXPECT_EQ(UsedPages(copy), UsedPages(file_));
   }
 }
+
+// (A sanitizer's shadow of what is mapped counts as the process's data.)
+#ifndef __clang__
+TEST_F(RegionTest, WhatIsRefusedTakesNoMemoryByTheSizeThatItClaims) {
+  constexpr uint64_t kClaimed = uint64_t{1} << 34;  // 64 TiB
+  file_.Poke(offsetof(format::SuperBlock, page_count), kClaimed);
+  format::SuperBlock super;
+  std::memcpy(&super, file_.Contents().data(), sizeof(super));
+  super.checksum = Crc32c(&super, offsetof(format::SuperBlock, checksum));
+  file_.Poke(0, &super, sizeof(super));
+  // The first node leads to nothing.
+  file_.Poke(live_.offset(), format::MakeEntry(Pfn(kClaimed - 1)));
+  const auto refuse = [&] {
+    std::ifstream statm("/proc/self/statm");
+    uint64_t total, resident, shared, text, library, data = 0;
+    statm >> total >> resident >> shared >> text >> library >> data;
+    const rlimit limit{data * kPageSize + (16 << 20), RLIM_INFINITY};
+    if (setrlimit(RLIMIT_DATA, &limit) != 0) return 1;
+    Region::OpenOptions options;
+    options.resizable = true;
+    const auto opened = Region::Open(file_.Reopen(), options);
+    if (!absl::IsDataLoss(opened.status())) return 2;
+    const auto report = Region::Check(file_.Reopen().get(), nullptr);
+    return report.ok() && report->problems.size() == 1 ? 0 : 3;
+  };
+  EXPECT_EXIT(std::_Exit(refuse()), testing::ExitedWithCode(0), "");
+}
+#endif
 
 }  // namespace
 }  // namespace pkram

@@ -248,6 +248,26 @@ TEST_F(SalvageTest, AllBehindADamagedSuperBlockJournalOrNode) {
   }
 }
 
+// What leads to everything: what that led to is not guessed at, but said to be missing.
+TEST_F(SalvageTest, NothingBehindADamagedPointerToAll) {
+  Seal();
+  Open();
+  const Pfn node = opened_->FindNode("pkramfs");
+  const std::string sound = Slurp(region_);
+  for (const uint64_t offset : {offsetof(pkram::format::SuperBlock, nodes),
+                                node.offset() + offsetof(pkram::format::Node, objects)}) {
+    SCOPED_TRACE(offset);
+    Spill(region_, sound);
+    fd_ = open(region_.c_str(), O_RDWR);
+    Poke(offset, pkram::format::MakeEntry(Pfn(uint64_t{1} << 39)));
+    const Ran ran = Salvage();
+    EXPECT_EQ(ran.status, 1) << ran.out << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr(": 0 files and "));
+    EXPECT_THAT(ran.out, HasSubstr("points at page 549755813888, which is beyond the end"));
+    EXPECT_NE(TryMount().status, 0);
+  }
+}
+
 // An entry of the table of inodes that is none, and those behind it.
 TEST_F(SalvageTest, AllThatADamagedTableStillLeadsTo) {
   Seal();
