@@ -63,6 +63,9 @@ TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
   std::printf("  %d files of %zu bytes in %llu bytes of memory; the daemon %s\n", acknowledged,
               bytes.size(), static_cast<unsigned long long>(kLimit),
               is_dead ? "was killed" : "went on");
+  if (!is_dead) {
+    EXPECT_NE(access((mount_ + "/deleted").c_str(), F_OK), 0) << "deleting does not work";
+  }
   EXPECT_GT(acknowledged, 10);
   EXPECT_LT(acknowledged, 170);
   Shell("for p in $(cat " + group_ + "/cgroup.procs); do kill -9 $p; done");

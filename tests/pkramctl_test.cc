@@ -125,6 +125,57 @@ TEST_F(PkramctlTest, ACopyOfAFrozenRegionIsWhole) {
   EXPECT_EQ(access((mount_ + "/new").c_str(), F_OK), -1);
 }
 
+// Also where the mount is for everybody.
+TEST_F(PkramctlTest, OnlyRootAndWhoMountedMayChangeTheWhole) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setgroups(0, nullptr) != 0 || setresuid(1234, 1234, 1234) != 0) _exit(99);
+    const int fd = open(mount_.c_str(), O_RDONLY | O_DIRECTORY);
+    ControlResize resize{uint64_t{16} << 20, kControlKeep, {}};
+    ControlReply reply{};
+    int wrong = fd < 0 ? 1 : 0;
+    for (const auto& [command, argument] : {std::pair<unsigned, void*>{kControlResize, &resize},
+                                            {kControlFreeze, nullptr},
+                                            {kControlThaw, nullptr}}) {
+      errno = 0;
+      if (ioctl(fd, command, argument) != -1 || errno != EPERM) wrong |= 2;
+    }
+    if (ioctl(fd, kControlStatistics, &reply) != 0) wrong |= 4;
+    _exit(wrong);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  struct statvfs st;
+  ASSERT_EQ(statvfs(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.f_blocks, 64 << 8);
+  Spill(mount_ + "/new", "not frozen");
+  EXPECT_EQ(Slurp(mount_ + "/new"), "not frozen");
+}
+
+// Anybody may call a mount of their own as they like.
+TEST_F(PkramctlTest, SomebodyElsesMountIsNotTheRegions) {
+  UnmountAndWait();
+  const std::string theirs = dir_ + "/theirs", other = dir_ + "/other";
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && mkdir " + theirs + " " +
+                  other + " && chown 65534 " + theirs + " " + other)
+                .status,
+            0);
+  // (As udev sets it; some containers do not.)
+  ASSERT_EQ(chmod("/dev/fuse", 0666), 0);
+  const Ran mounted =
+      Shell("setpriv --reuid=65534 --regid=65534 --clear-groups " + dir_ + "/pkramfs " + other +
+            "/region " + theirs + " -o size=16m,fsname=" + region_);
+  ASSERT_EQ(mounted.status, 0) << mounted.err;
+  for (const char* command : {"freeze ", "thaw "}) {
+    const Ran ran = Ctl(command + region_);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("not mounted here"));
+  }
+  umount2(theirs.c_str(), MNT_DETACH);
+  WaitUntilRegionIsFree(other + "/region");
+}
+
 TEST_F(PkramctlTest, InfoOfAMountedRegionAsksTheDaemon) {
   const json info = json::parse(Ctl("info --json " + region_).out);
   EXPECT_EQ(info["pid"], DaemonPid());
