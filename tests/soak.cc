@@ -22,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr const char* kOptions = "size=512m";
-constexpr uint64_t kMemorySlack = 16 << 20;  // what an allocator keeps at one time or another
+constexpr uint64_t kMemorySlack = 8 << 20;  // what an allocator keeps at one time or another
 
 struct Sample {
   uint64_t memory = 0, descriptors = 0, threads = 0, inodes = 0, pages = 0;
@@ -47,13 +47,21 @@ class Soak {
   int Run(uint64_t seconds) {
     const auto end = Clock::now() + std::chrono::seconds(seconds);
     Sample first, last;
-    uint64_t cycles = 0, remounts = 0;
+    uint64_t cycles = 0, remounts = 0, most_memory = 0;
     for (; cycles < 2 || Clock::now() < end; ++cycles) {
       Load();
       Clear();
-      last = Now();
-      if (cycles == 0) first = last;
-      if (const std::string more = Compare(first, last); !more.empty()) {
+      if (cycles == 0) first = Now();
+      // What was deleted last may still be on its way.
+      std::string more;
+      for (int i = 0; i < 3000; ++i) {
+        last = Now();
+        more = Compare(first, last);
+        if (more.empty()) break;
+        usleep(20000);
+      }
+      most_memory = std::max(most_memory, last.memory);
+      if (!more.empty()) {
         std::printf("cycle %llu: %s\n", static_cast<unsigned long long>(cycles), more.c_str());
         return 1;
       }
@@ -65,13 +73,12 @@ class Soak {
     }
     const auto count = [](uint64_t n) { return static_cast<unsigned long long>(n); };
     std::printf(
-        "%llu cycles, %llu remounts; after the first and the last: %.1f and %.1f MiB of memory, "
-        "%llu "
-        "and %llu descriptors, %llu and %llu threads, %llu and %llu pages\n",
+        "%llu cycles, %llu remounts; after the first and the last: %.1f and %.1f MiB of memory "
+        "(%.1f at most), %llu and %llu descriptors, %llu and %llu threads, %llu and %llu pages\n",
         count(cycles), count(remounts), static_cast<double>(first.memory) / (1 << 20),
-        static_cast<double>(last.memory) / (1 << 20), count(first.descriptors),
-        count(last.descriptors), count(first.threads), count(last.threads), count(first.pages),
-        count(last.pages));
+        static_cast<double>(last.memory) / (1 << 20), static_cast<double>(most_memory) / (1 << 20),
+        count(first.descriptors), count(last.descriptors), count(first.threads),
+        count(last.threads), count(first.pages), count(last.pages));
     return 0;
   }
 
@@ -83,33 +90,34 @@ class Soak {
   void Load() {
     std::fill_n(notes_, kWriters * kFilesOfAWriter, Noted{});
     std::fflush(stdout);
+    // A signal ends each child between two calls, so that nothing is in flight.  (Set before
+    // they begin, who may be slow to.)
+    signal(SIGTERM, [](int) { over_ = 1; });
     std::vector<pid_t> children;
     for (int w = 0; w < kWriters; ++w) {
       const uint64_t seed = random_();
       const pid_t pid = fork();
       if (pid == 0) {
-        // A signal ends it between two calls, so that nothing is in flight.
-        static volatile sig_atomic_t over = 0;
-        signal(SIGTERM, [](int) { over = 1; });
         Writer writer(root() + "/" + std::to_string(w), notes_ + w * kFilesOfAWriter, seed);
-        _exit(writer.Run([] { return over == 0; }) ? 0 : 1);
+        _exit(writer.Run([] { return over_ == 0; }) ? 0 : 1);
       }
       children.push_back(pid);
     }
     const pid_t reader = fork();
     if (reader == 0) {
       const std::string all = "find " + root() + " -type f -exec cat {} + >/dev/null 2>&1";
-      for (;;) std::ignore = std::system(all.c_str());
+      while (over_ == 0) std::ignore = std::system(all.c_str());
+      _exit(0);
     }
+    children.push_back(reader);
     usleep(1500000);
-    kill(reader, SIGKILL);
-    waitpid(reader, nullptr, 0);
     for (const pid_t pid : children) kill(pid, SIGTERM);
     for (const pid_t pid : children) {
       int status = 0;
       waitpid(pid, &status, 0);
       if (status != 0) throw std::runtime_error("a writer's call failed");
     }
+    signal(SIGTERM, SIG_DFL);
     NotedCounts counts;
     if (const std::string fault = CheckNotes(root(), notes_, &counts); !fault.empty()) {
       throw std::runtime_error(fault);
@@ -117,8 +125,12 @@ class Soak {
   }
   void Clear() {
     if (std::system(("rm -rf " + root() + "/*").c_str()) != 0) throw std::runtime_error("rm");
-    for (int i = 0; i < 500 && StatisticsOf(root())["inodes"] > 1; ++i) usleep(10000);
-    usleep(50000);
+    Sample before, now = Now();
+    for (int i = 0; i < 1000 && (now.inodes > 1 || now.pages != before.pages); ++i) {
+      before = now;
+      usleep(50000);
+      now = Now();
+    }
   }
   Sample Now() const {
     const pid_t pid = mount_.Pid();
@@ -146,6 +158,7 @@ class Soak {
     return "";
   }
 
+  inline static volatile sig_atomic_t over_ = 0;
   Noted* const notes_;
   MountProcess mount_;
   std::mt19937_64 random_{6};
