@@ -56,7 +56,7 @@ TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
   }
   // It answers, or it is dead; nobody waits for ever.
   const Ran after =
-      Shell("cd " + mount_ + " && timeout -s KILL 60 sh -c 'ls >/dev/null && rm deleted && " +
+      Shell("cd " + mount_ + " && timeout -s KILL 400 sh -c 'ls >/dev/null && rm deleted && " +
             "i=0; while [ $i -lt 3000 ]; do : >m$i || break; i=$((i + 1)); done'");
   EXPECT_NE(after.status, 128 + SIGKILL) << "the daemon neither answers nor dies";
   const bool is_dead = Slurp(group_ + "/cgroup.procs").empty();

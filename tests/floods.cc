@@ -249,8 +249,9 @@ class Floods {
 
   // Until nothing is in use but what has a name.
   void Settle(uint64_t inodes) const {
-    for (int i = 0; i < 1000 && StatisticsOf(root())["inodes"] > inodes; ++i) usleep(10000);
-    if (StatisticsOf(root())["inodes"] > inodes) Fail("inodes without names stay");
+    if (!Eventually([&] { return StatisticsOf(root())["inodes"] <= inodes; })) {
+      Fail("inodes without names stay");
+    }
   }
 
   pid_t InAChild(const std::function<void()>& fn) {

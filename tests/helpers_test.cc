@@ -125,7 +125,6 @@ TEST_F(HelpersTest, FsckSaysWhatFsckSays) {
   EXPECT_THAT(killed.out, HasSubstr("not sealed"));
   Mount("rw");
   Unmount();
-  WaitUntilFree();
   std::string bytes = Slurp(region_);
   uint64_t nodes;
   std::memcpy(&nodes, bytes.data() + 96, sizeof(nodes));
@@ -181,7 +180,7 @@ TEST_F(HelpersTest, ADescriptorIsARegion) {
   ASSERT_EQ(second.status, 0) << second.err;
   EXPECT_EQ(Slurp(mount_ + "/file"), "kept");
   Unmount();
-  for (int i = 0; i < 1000 && Shell(FSCK_BINARY " fd=" + fd).status != 0; ++i) usleep(10000);
+  EXPECT_TRUE(Eventually([&] { return Shell(FSCK_BINARY " fd=" + fd).status == 0; }));
   EXPECT_THAT(Shell(FSCK_BINARY " fd=" + fd).out, HasSubstr("sealed by a clean unmount"));
   close(memory);
   EXPECT_THAT(Shell(start).err, HasSubstr("fd=" + fd + ": not an open descriptor"));

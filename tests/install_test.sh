@@ -78,7 +78,7 @@ mount -f -t fuse.pkramfs ${region##*/} "$work/mnt"
 ! grep -q " $work/mnt " /proc/mounts
 mount -t fuse.pkramfs "$work" "$work/mnt" 2>"$work/err" && exit 1 || [ \$? = 32 ]
 # mkfs(8) and fsck(8) find their helpers, and end with their statuses.
-flock -w 10 $region true
+flock -w 300 $region true
 mkfs -t pkramfs $region 2>"$work/err" && exit 1 || [ \$? = 1 ]
 mkfs -t pkramfs -f $region -o size=16m
 fsck -t pkramfs -a $region

@@ -24,11 +24,18 @@ uint64_t PagesInUse(const std::string& mount_point) {
   return pages["total"].get<uint64_t>() - pages["free"].get<uint64_t>();
 }
 
+uint64_t CallsOf(const Noted* notes) {
+  uint64_t calls = 0;
+  for (int i = 0; i < kWriters * kFilesOfAWriter; ++i) calls += notes[i].calls;
+  return calls;
+}
+
 void RunWriters(const std::string& mount_point, Noted* notes, std::mt19937_64* random) {
   // The notes are shared; what else the writers inherit is none of theirs.
   std::fflush(nullptr);
   std::vector<pid_t> writers;
   const pid_t daemon = static_cast<pid_t>(StatisticsOf(mount_point)["pid"]);
+  const uint64_t calls_before = CallsOf(notes);
   for (int w = 0; w < kWriters; ++w) {
     const uint64_t seed = (*random)();
     const pid_t pid = fork();
@@ -39,6 +46,8 @@ void RunWriters(const std::string& mount_point, Noted* notes, std::mt19937_64* r
     }
     writers.push_back(pid);
   }
+  // Once they are at work, which takes its time where others have the processor.
+  for (int i = 0; i < 100000 && CallsOf(notes) == calls_before; ++i) usleep(100);
   usleep(static_cast<useconds_t>(1000 + (*random)() % 30000));
   kill(daemon, SIGKILL);
   for (const pid_t pid : writers) {
@@ -80,13 +89,11 @@ int Main(int argc, char** argv) {
   if (std::system(("rm -rf " + mount.mount_point() + "/*").c_str()) != 0) return 1;
   // What was deleted last may still be on its way.
   uint64_t pages_after = 0;
-  for (int i = 0; i < 500; ++i) {
+  Eventually([&] {
     pages_after = PagesInUse(mount.mount_point());
-    if (pages_after <= pages_before) break;
-    usleep(10000);
-  }
-  uint64_t calls = 0;
-  for (int i = 0; i < kWriters * kFilesOfAWriter; ++i) calls += notes[i].calls;
+    return pages_after <= pages_before;
+  });
+  const uint64_t calls = CallsOf(notes);
   std::printf(
       "%llu kills: %llu calls were acknowledged, %llu were in flight, %llu of them done, %llu "
       "overwritten in part, %llu appended in part; pages "

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "mount/mounts.h"
+#include "pkram/backing.h"
 #include "tests/mount_process.h"
 
 namespace pkramfs {
@@ -78,9 +79,17 @@ class MountTest : public testing::Test {
     while (IsMounted(mount_)) {
       if (umount2(mount_.c_str(), MNT_DETACH) != 0) break;
     }
+    // One that a failed test has left frozen, say, does not end by itself.
+    if (HasFailure()) {
+      const int fd = open(region_.c_str(), O_RDONLY);
+      const int pid = fd < 0 ? 0 : pkram::LockHolder(fd);
+      close(fd);
+      usleep(500000);
+      if (pid > 0) kill(pid, SIGKILL);
+    }
     WaitUntilFree();
     unlink(region_.c_str());
-    Shell("rm -rf --one-file-system " + dir_);
+    Shell("rm -rf --one-file-system " + dir_ + " " + region_ + ".* " + region_ + "-*");
   }
 
   static std::string Pkramfs() { return PKRAMFS_BINARY; }
@@ -94,7 +103,10 @@ class MountTest : public testing::Test {
     ASSERT_EQ(ran.status, 0) << ran.err;
     ASSERT_EQ(ran.err, "");
   }
-  void Unmount() { ASSERT_EQ(umount2(mount_.c_str(), 0), 0) << std::strerror(errno); }
+  void Unmount() {
+    ASSERT_EQ(umount2(mount_.c_str(), 0), 0) << std::strerror(errno);
+    WaitUntilFree();
+  }
   // kill -9 of the daemon, then umount -l.
   void Kill() {
     kill(DaemonPid(), SIGKILL);
@@ -104,7 +116,7 @@ class MountTest : public testing::Test {
   pid_t DaemonPid() { return Statistics()["pid"]; }
 
   // Until the daemon of a mount that is gone has sealed the region.
-  void WaitUntilFree() { WaitUntilRegionIsFree(region_); }
+  void WaitUntilFree() { ASSERT_TRUE(WaitUntilRegionIsFree(region_)) << region_; }
 
   std::string dir_, mount_, region_;
 };

@@ -11,16 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <tuple>
 
 #include "mount/control.h"
 #include "mount/mounts.h"
+#include "tests/eventually.h"
 
 namespace pkramfs {
 
@@ -34,14 +33,14 @@ inline nlohmann::json StatisticsOf(const std::string& mount_point) {
   return nlohmann::json::parse(std::string(reply.json, reply.size));
 }
 
-// Until the daemon of a mount that is gone has sealed the region.
-inline void WaitUntilRegionIsFree(const std::string& region) {
+// Until the daemon of a mount that is gone has sealed the region; false if it does not.
+// (Whoever makes a mount namespace meanwhile has a mount of that daemon, too.)
+inline bool WaitUntilRegionIsFree(const std::string& region) {
   const int fd = open(region.c_str(), O_RDONLY);
-  if (fd < 0) return;
-  for (int i = 0; i < 1000 && flock(fd, LOCK_EX | LOCK_NB) != 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  if (fd < 0) return true;
+  const bool is_free = Eventually([fd] { return flock(fd, LOCK_EX | LOCK_NB) == 0; });
   close(fd);
+  return is_free;
 }
 
 class MountProcess {
@@ -70,7 +69,7 @@ class MountProcess {
   }
   ~MountProcess() {
     Detach();
-    WaitUntilFree();
+    WaitUntilRegionIsFree(region_);
     unlink(region_.c_str());
     std::ignore = std::system(("rm -rf --one-file-system " + dir_).c_str());
   }
@@ -98,7 +97,9 @@ class MountProcess {
     Detach();
   }
   pid_t Pid() const { return StatisticsOf(mount_point_)["pid"]; }
-  void WaitUntilFree() const { WaitUntilRegionIsFree(region_); }
+  void WaitUntilFree() const {
+    if (!WaitUntilRegionIsFree(region_)) throw std::runtime_error(region_ + " stays in use");
+  }
 
  private:
   static void Run(const std::string& command) {

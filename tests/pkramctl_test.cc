@@ -19,14 +19,10 @@ class PkramctlTest : public MountTest {
     Spill(mount_ + "/large", std::string(1 << 20, 'l'));
   }
   Ran Ctl(const std::string& arguments) { return Shell(Pkramctl() + " " + arguments); }
-  void UnmountAndWait() {
-    Unmount();
-    WaitUntilFree();
-  }
 };
 
 TEST_F(PkramctlTest, AnyBytesGoInAndComeOut) {
-  UnmountAndWait();
+  Unmount();
   std::string bytes;
   for (unsigned i = 0; i < 3000000; ++i) bytes.push_back(static_cast<char>(i * i / 7));
   Spill(dir_ + "/in", bytes);
@@ -66,11 +62,12 @@ TEST_F(PkramctlTest, ResizeChangesALiveMountAndStays) {
   // Smaller than where the last page in use stands, but not than what is in use.
   Spill(mount_ + "/tail", std::string(5000, 't'));
   ASSERT_EQ(unlink((mount_ + "/huge").c_str()), 0);
+  EXPECT_TRUE(Eventually([&] { return Statistics()["pages"]["data"] < 300; }));
   ASSERT_EQ(Ctl("resize " + region_ + " size=4m").status, 0);
   EXPECT_EQ(blocks(), 4 << 8);
   EXPECT_NE(Shell("head -c 5M /dev/zero > " + mount_ + "/more").status, 0);
   EXPECT_EQ(Slurp(mount_ + "/tail"), std::string(5000, 't'));
-  UnmountAndWait();
+  Unmount();
   EXPECT_EQ(Ctl("check " + region_).status, 0);
   Mount("pkram=pkramfs");
   EXPECT_EQ(blocks(), 4 << 8);
@@ -114,10 +111,9 @@ TEST_F(PkramctlTest, ACopyOfAFrozenRegionIsWhole) {
   EXPECT_EQ(Ctl("thaw " + region_).status, 2);
   // All of them, or one still has its file open when this unmounts.
   const std::string changed = dir_ + "/changed";
-  for (int i = 0; i < 6000 && access(changed.c_str(), F_OK) != 0; ++i) usleep(10000);
-  ASSERT_EQ(access(changed.c_str(), F_OK), 0);
+  ASSERT_TRUE(Eventually([&] { return access(changed.c_str(), F_OK) == 0; }));
   EXPECT_EQ(access((mount_ + "/new").c_str(), F_OK), 0);
-  UnmountAndWait();
+  Unmount();
   ASSERT_EQ(rename(copy.c_str(), region_.c_str()), 0);
   Mount();
   EXPECT_EQ(Slurp(mount_ + "/f7"), "7\n");
@@ -155,7 +151,7 @@ TEST_F(PkramctlTest, OnlyRootAndWhoMountedMayChangeTheWhole) {
 
 // Anybody may call a mount of their own as they like.
 TEST_F(PkramctlTest, SomebodyElsesMountIsNotTheRegions) {
-  UnmountAndWait();
+  Unmount();
   const std::string theirs = dir_ + "/theirs", other = dir_ + "/other";
   ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && mkdir " + theirs + " " +
                   other + " && chown 65534 " + theirs + " " + other)
@@ -190,7 +186,7 @@ TEST_F(PkramctlTest, InfoOfAMountedRegionAsksTheDaemon) {
 }
 
 TEST_F(PkramctlTest, InfoOfAnUnmountedRegionLooksIntoIt) {
-  UnmountAndWait();
+  Unmount();
   const json info = json::parse(Ctl("info --json " + region_).out);
   EXPECT_EQ(info["sealed"], true);
   EXPECT_EQ(info["nodes"][0]["name"], "pkramfs");
@@ -218,14 +214,14 @@ TEST_F(PkramctlTest, CheckChangesNothing) {
 }
 
 TEST_F(PkramctlTest, AFilesystemCanBeRemovedAsANode) {
-  UnmountAndWait();
+  Unmount();
   ASSERT_EQ(Ctl("rm " + region_ + " pkramfs").status, 0);
   Mount();
   EXPECT_NE(access((mount_ + "/small").c_str(), F_OK), 0);
 }
 
 TEST_F(PkramctlTest, APutThatDoesNotFitLeavesNoTrace) {
-  UnmountAndWait();
+  Unmount();
   const Ran put = Ctl("put " + region_ + " big < /dev/zero");
   EXPECT_EQ(put.status, 2);
   EXPECT_THAT(put.err, HasSubstr("full"));

@@ -85,7 +85,6 @@ TEST_F(PrivilegesTest, SomebodyElsesFileIsNoRegion) {
   unlink(region_.c_str());
   Mount();
   Unmount();
-  WaitUntilFree();
   ASSERT_EQ(chown(region_.c_str(), 1234, 1234), 0);
   ExpectRefused("belongs to user 1234");
   for (const char* command : {" check ", " check --salvage /dev/shm/pkramfs-no-such ", " info "}) {
@@ -149,7 +148,6 @@ TEST_F(PrivilegesTest, SomebodyElsesLinkIsNotFollowed) {
   Mount();
   EXPECT_EQ(access(target.c_str(), F_OK), 0);
   Unmount();
-  WaitUntilFree();
 }
 
 // Whoever may rename what leads to a mount point cannot choose what root's daemon unmounts.
@@ -222,7 +220,6 @@ TEST_F(PrivilegesTest, WhatIsMountedInItsPlaceStaysWhenItEnds) {
 TEST_F(PrivilegesTest, NothingIsWrittenToWhatIsSwappedMeanwhile) {
   Mount("size=16m");
   Unmount();
-  WaitUntilFree();
   const std::string target = dir_ + "/target", theirs = region_ + ".theirs",
                     ours = region_ + ".ours", link = region_ + ".link", file = region_ + ".file",
                     hop = region_ + ".hop";

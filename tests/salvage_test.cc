@@ -53,10 +53,7 @@ class SalvageTest : public MountTest {
     manifest.erase("/");
     return manifest;
   }
-  void Seal() {
-    Unmount();
-    WaitUntilFree();
-  }
+  void Seal() { Unmount(); }
   void Open() {
     fd_ = open(region_.c_str(), O_RDWR);
     ASSERT_GE(fd_, 0);

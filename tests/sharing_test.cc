@@ -353,6 +353,7 @@ TEST_F(SmallSharingTest, OnAFullRegionWhoIsLeftAloneWaitsForReaders) {
   for (uint64_t at = 0;; at += kPageSize) {
     if (!fs().Write(ctx(), fill, at, BytesOf(Pages(1))).ok()) break;
   }
+  region().space().set_limbo_patience(std::chrono::seconds(60));
   std::thread reader([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     stalled.reset();

@@ -459,12 +459,10 @@ TEST_F(AttributeRules, StatfsCountsPagesAndInodes) {
   ASSERT_EQ(fs().Unlink("f"), 0);
   if (fs().is_core()) return;
   // The kernel may keep the inode for a moment.
-  for (int i = 0; i < 500; ++i) {
-    ASSERT_EQ(fs().StatFs(&after), 0);
-    if (after.f_bfree + 4 >= before.f_bfree) break;
-    usleep(10000);
-  }
-  EXPECT_GE(after.f_bfree + 4, before.f_bfree);
+  EXPECT_TRUE(Eventually([&] {
+    EXPECT_EQ(fs().StatFs(&after), 0);
+    return after.f_bfree + 4 >= before.f_bfree;
+  }));
 }
 
 }  // namespace

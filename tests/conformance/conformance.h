@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "tests/conformance/subject.h"
+#include "tests/eventually.h"
 
 namespace pkramfs {
 

@@ -198,16 +198,15 @@ TEST_F(ErrorRules, ARunningProgramIsNotWrittenTo) {
   const std::string program = Path("sleep");
   const pid_t pid = fork();
   if (pid == 0) {
-    execl(program.c_str(), "sleep", "10", nullptr);
+    execl(program.c_str(), "sleep", "1000", nullptr);
     _exit(1);
   }
   // Until it runs.
-  for (int i = 0; i < 500; ++i) {
+  EXPECT_TRUE(Eventually([&] {
     char link[4096] = {};
     const std::string exe = "/proc/" + std::to_string(pid) + "/exe";
-    if (readlink(exe.c_str(), link, sizeof(link) - 1) > 0 && program == link) break;
-    usleep(2000);
-  }
+    return readlink(exe.c_str(), link, sizeof(link) - 1) > 0 && program == link;
+  }));
   EXPECT_EQ(fs().Open("sleep", O_WRONLY), -ETXTBSY);
   EXPECT_EQ(fs().Truncate("sleep", 0), -ETXTBSY);
   EXPECT_EQ(fs().Unlink("sleep"), 0);

@@ -93,7 +93,7 @@ du -sh "$root" | cut -f1
 
 say "The virtual machine"
 # Without cx16: that instruction of qemu 7.2 gives Linux 6.12 wrong flags now and then.
-timeout -k 10 "${KEXEC_TEST_SECONDS:-550}" qemu-system-x86_64 -accel tcg,thread=multi -smp 2 \
+timeout -k 10 "${KEXEC_TEST_SECONDS:-1500}" qemu-system-x86_64 -accel tcg,thread=multi -smp 2 \
   -cpu max,-cx16 -m 3G -nographic -no-reboot \
   -kernel "$root/boot/vmlinuz-$(cat "$root/boot/old")" -initrd "$work/initrd" \
   -append "console=ttyS0 quiet panic=-1 memmap=512M!1G memmap=64M!1600M" \

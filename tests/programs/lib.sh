@@ -28,6 +28,7 @@ kill_it() {
 remount() {
   say "umount, mount"
   umount "$MNT"
+  flock -w 300 "$REGION" true
   mount_it
 }
 remount_after_kill() {
@@ -43,10 +44,7 @@ cleanup() {
   if declare -F finish >/dev/null; then finish >/dev/null 2>&1 || true; fi
   umount -l "$MNT" 2>/dev/null || true
   # The daemon seals the region before it lets it go.
-  for _ in $(seq 100); do
-    flock -n "$REGION" true 2>/dev/null && break
-    sleep 0.1
-  done
+  [ ! -e "$REGION" ] || flock -w 300 "$REGION" true || status=1
   if [ -e "$REGION" ] && [ $status = 0 ]; then
     "$PKRAMCTL" check "$REGION" || status=1
   fi
