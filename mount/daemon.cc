@@ -32,6 +32,7 @@
 #include "mount/server.h"
 #include "mount/startup.h"
 #include "pkram/descriptor.h"
+#include "pkram/place.h"
 
 namespace pkramfs {
 namespace {
@@ -65,9 +66,23 @@ void TakeFuseMessage(fuse_log_level level, const char* format, va_list arguments
   }
 }
 
+std::string PathOf(const Descriptor& fd) { return absl::StrCat("/proc/self/fd/", fd.get()); }
+
+// The path of what is held, without links; or nothing.
+std::string NameOf(const Descriptor& fd) {
+  char path[PATH_MAX];
+  const ssize_t n = readlink(PathOf(fd).c_str(), path, sizeof(path));
+  return n > 0 ? std::string(path, static_cast<size_t>(n)) : "";
+}
+
 // The directory to mount on, held; the error says what to do about it.
 absl::StatusOr<Descriptor> OpenMountPoint(const std::string& path) {
-  Descriptor directory(open(path.c_str(), O_PATH | O_CLOEXEC));
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path);
+  if (!place.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("mount point ", std::string(place.status().message())));
+  }
+  Descriptor directory(pkram::OpenPlace(*place, O_PATH | O_CLOEXEC));
   struct stat st;
   struct statvfs stats;
   // The kernel may know a dead mount's attributes, but not its statistics.
@@ -85,8 +100,9 @@ absl::StatusOr<Descriptor> OpenMountPoint(const std::string& path) {
     return absl::FailedPreconditionError(
         absl::StrCat("mount point ", path, ": not a directory: choose a directory"));
   }
+  const std::string name = NameOf(directory);
   for (const MountEntry& m : PkramfsMounts()) {
-    if (m.mount_point == path) {
+    if (m.mount_point == name) {
       return absl::FailedPreconditionError(absl::StrCat("mount point ", path, ": ", m.source,
                                                         " is mounted there: unmount it first"));
     }
@@ -136,15 +152,12 @@ void RaiseLimits(const MountOptions& options, const pkram::Region& region) {
   }
 }
 
-std::string PathOf(const Descriptor& fd) { return absl::StrCat("/proc/self/fd/", fd.get()); }
-
 // What was mounted last on a directory that is held, in mountinfo's words; or nothing.
 std::string IdOfMountOn(const Descriptor& directory) {
-  char path[PATH_MAX];
-  const ssize_t n = readlink(PathOf(directory).c_str(), path, sizeof(path));
+  const std::string name = NameOf(directory);
   std::string id;
   for (const MountEntry& m : AllMounts()) {
-    if (n > 0 && m.mount_point == std::string(path, static_cast<size_t>(n))) id = m.id;
+    if (!name.empty() && m.mount_point == name) id = m.id;
   }
   return id;
 }
@@ -285,11 +298,15 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   return absl::OkStatus();
 }
 
-absl::Status Run(const MountOptions& options, Startup* startup) {
+absl::Status Run(MountOptions options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
   // Before anything is changed; it is opened again to be mounted on, when what was handed over
   // (fd=N) is open, so as not to have the number of one that is not.
-  if (absl::Status s = OpenMountPoint(options.mount_point).status(); !s.ok()) return s;
+  {
+    const absl::StatusOr<Descriptor> directory = OpenMountPoint(options.mount_point);
+    if (!directory.ok()) return directory.status();
+    options.mount_point = NameOf(*directory);
+  }
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::Open(options, Existing::kUse, Warn);
   if (!file.ok()) return file.status();

@@ -5,7 +5,6 @@
 
 #include "mount/command_line.h"
 #include "mount/daemon.h"
-#include "mount/mounts.h"
 #include "mount/options.h"
 
 namespace {
@@ -62,7 +61,6 @@ int main(int argc, char** argv) {
     return 1;
   }
   if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
-  options.mount_point = pkramfs::Canonical(options.mount_point);
   if (helper && flag_f) return 0;
   options.foreground = flag_f;
   return pkramfs::Serve(options);

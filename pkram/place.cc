@@ -52,7 +52,8 @@ absl::StatusOr<Place> FindPlace(const std::string& path) {
     Descriptor step(openat(at.get(), name.c_str(), kStep | O_NOFOLLOW));
     struct stat st;
     if (step.get() < 0 || fstat(step.get(), &st) != 0) {
-      if (last && errno == ENOENT) return Place{std::move(at), name};
+      // Whoever opens it is told what is wrong with it, as with a dead mount.
+      if (last && (errno == ENOENT || step.get() >= 0)) return Place{std::move(at), name};
       return OpenStatus(path, errno);
     }
     if (S_ISLNK(st.st_mode)) {

@@ -264,6 +264,39 @@ TEST_F(PrivilegesTest, NothingIsWrittenToWhatIsSwappedMeanwhile) {
   Shell("rm -f " + region_ + ".*");
 }
 
+// The same of the mount point: somebody else's link to a directory of ours.
+TEST_F(PrivilegesTest, NothingIsMountedWhereSomebodyElsesLinkLeads) {
+  const std::string victim = dir_ + "/victim", real = dir_ + "/real", next = dir_ + "/next";
+  ASSERT_EQ(mkdir(victim.c_str(), 0755), 0);
+  ASSERT_EQ(rename(mount_.c_str(), real.c_str()), 0);
+  std::atomic<bool> stop{false};
+  std::thread swapper([&] {
+    while (!stop) {
+      // Theirs, and ours.
+      unlink(mount_.c_str());
+      (void)!symlink(victim.c_str(), mount_.c_str());
+      (void)!lchown(mount_.c_str(), 1234, 1234);
+      usleep(300);
+      (void)!symlink(real.c_str(), next.c_str());
+      rename(next.c_str(), mount_.c_str());
+      usleep(300);
+    }
+  });
+  int mounted = 0;
+  for (int i = 0; i < 60; ++i) {
+    if (TryMount("size=16m").status != 0) continue;
+    ++mounted;
+    EXPECT_FALSE(IsMounted(victim));
+    EXPECT_EQ(umount2(real.c_str(), 0), 0) << std::strerror(errno);
+    WaitUntilFree();
+  }
+  stop = true;
+  swapper.join();
+  EXPECT_GT(mounted, 0);
+  EXPECT_LT(mounted, 60);
+  EXPECT_FALSE(IsMounted(victim));
+}
+
 // Whoever swaps the file while it is in use has another file, and no part in this one.
 TEST_F(PrivilegesTest, AFileSwappedUnderAMountIsAnother) {
   Mount("size=16m");
