@@ -22,6 +22,7 @@
 #include "mount/options.h"
 #include "mount/region_file.h"
 #include "mount/salvage.h"
+#include "pkram/place.h"
 #include "pkram/region.h"
 #include "pkram/stream.h"
 
@@ -63,6 +64,8 @@ class LiveMount {
  public:
   // NOT_FOUND when it is not mounted here.
   static absl::StatusOr<LiveMount> Of(const std::string& path) {
+    const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path);
+    if (absl::IsPermissionDenied(place.status())) return place.status();
     struct stat region;
     const uid_t owner = stat(path.c_str(), &region) == 0 ? region.st_uid : geteuid();
     for (const MountEntry& mount : MountsOf(RegionName(path))) {

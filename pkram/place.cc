@@ -35,6 +35,7 @@ absl::Status CheckLink(const std::string& path, const std::string& name, const s
 }  // namespace
 
 absl::StatusOr<Place> FindPlace(const std::string& path) {
+  if (path.empty()) return OpenStatus(path, ENOENT);
   Descriptor at(-1);
   std::string rest = path;
   int links = 0;

@@ -126,6 +126,8 @@ TEST_F(PrivilegesTest, SomebodyElsesLinkIsNotFollowed) {
                "echo bytes | " + Pkramctl() + " put " + region + " other",
                Pkramctl() + " get " + region + " blob",
                Pkramctl() + " rm " + region + " blob",
+               Pkramctl() + " freeze " + region,
+               Pkramctl() + " resize " + region + " size=1g",
                std::string(MKFS_BINARY " -f -o size=16m ") + region,
                std::string(FSCK_BINARY " ") + region,
                Pkramfs() + " " + region + " " + mount_ + " -o size=16m",
