@@ -77,10 +77,14 @@ std::string NameOf(const Descriptor& fd) {
 
 // The directory to mount on, held; the error says what to do about it.
 absl::StatusOr<Descriptor> OpenMountPoint(const std::string& path) {
-  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path);
+  // Behind a slash it would be a name on the way.
+  std::string last = path;
+  while (last.size() > 1 && last.back() == '/') last.pop_back();
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(last);
   if (!place.ok()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("mount point ", std::string(place.status().message())));
+        absl::StrCat("mount point ", std::string(place.status().message()),
+                     absl::IsNotFound(place.status()) ? ": create it first" : ""));
   }
   Descriptor directory(pkram::OpenPlace(*place, O_PATH | O_CLOEXEC));
   struct stat st;
@@ -305,7 +309,8 @@ absl::Status Run(MountOptions options, Startup* startup) {
   {
     const absl::StatusOr<Descriptor> directory = OpenMountPoint(options.mount_point);
     if (!directory.ok()) return directory.status();
-    options.mount_point = NameOf(*directory);
+    const std::string name = NameOf(*directory);
+    options.mount_point = name.empty() ? Canonical(options.mount_point) : name;
   }
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::Open(options, Existing::kUse, Warn);

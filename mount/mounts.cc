@@ -1,12 +1,17 @@
 #include "mount/mounts.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <sstream>
 #include <string_view>
+#include <utility>
+
+#include "pkram/place.h"
 
 namespace pkramfs {
 namespace {
@@ -34,9 +39,9 @@ uid_t UserOf(const std::string& options) {
 }
 
 // One file, or nodes of one device.
-bool AreSame(const std::string& a, const std::string& b) {
-  struct stat one, other;
-  if (stat(a.c_str(), &one) != 0 || stat(b.c_str(), &other) != 0) return false;
+bool IsAt(const struct stat& one, const std::string& path) {
+  struct stat other;
+  if (path.rfind('/', 0) != 0 || stat(path.c_str(), &other) != 0) return false;
   if (S_ISCHR(one.st_mode) && S_ISCHR(other.st_mode)) return one.st_rdev == other.st_rdev;
   return one.st_ino == other.st_ino && one.st_dev == other.st_dev;
 }
@@ -66,9 +71,15 @@ std::vector<MountEntry> PkramfsMounts() {
 }
 
 std::vector<MountEntry> MountsOf(const std::string& region_path) {
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(region_path);
+  if (!place.ok()) return {};
+  const pkram::Descriptor region(pkram::OpenPlace(*place, O_PATH | O_CLOEXEC));
+  struct stat st;
+  const bool exists = region.get() >= 0 && fstat(region.get(), &st) == 0;
   std::vector<MountEntry> mounts;
   for (MountEntry& m : PkramfsMounts()) {
-    if (m.source == region_path || AreSame(m.source, region_path)) mounts.push_back(std::move(m));
+    if (m.uid != 0 && m.uid != geteuid() && !(exists && m.uid == st.st_uid)) continue;
+    if (m.source == region_path || (exists && IsAt(st, m.source))) mounts.push_back(std::move(m));
   }
   return mounts;
 }

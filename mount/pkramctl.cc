@@ -1,7 +1,6 @@
 // pkramctl: looks into regions, mounted or not, and moves bytes in and out of them.
 #include <fcntl.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -66,16 +65,13 @@ class LiveMount {
   static absl::StatusOr<LiveMount> Of(const std::string& path) {
     const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path);
     if (absl::IsPermissionDenied(place.status())) return place.status();
-    struct stat region;
-    const uid_t owner = stat(path.c_str(), &region) == 0 ? region.st_uid : geteuid();
-    for (const MountEntry& mount : MountsOf(RegionName(path))) {
-      // Anybody may say of their own mount that it is of this region.
-      if (mount.uid != 0 && mount.uid != geteuid() && mount.uid != owner) continue;
+    for (const MountEntry& mount : MountsOf(path)) {
       LiveMount live(mount.mount_point);
       // A dead mount can be opened, but nobody answers.
       if (live.fd_ >= 0 && ioctl(live.fd_, kControlStatistics, &live.statistics_) == 0) return live;
     }
-    return absl::NotFoundError(absl::StrCat(path, ": not mounted here: mount it first"));
+    return absl::NotFoundError(
+        absl::StrCat(path, ": not mounted here by root, by its owner or by you: mount it first"));
   }
   LiveMount(LiveMount&& other) noexcept
       : mount_point_(std::move(other.mount_point_)),

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
@@ -117,6 +118,12 @@ absl::Status CheckDevice(const std::string& path) {
       "(modprobe device_dax)"));
 }
 
+// With the region's name, which fs/ does not know.
+absl::Status Of(const std::string& name, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(name, ": ", std::string(status.message())));
+}
+
 std::string Unsuited(const std::string& path, const char* what, const char* do_this) {
   return absl::StrCat(path, ": ", what, " (left as it is): ", do_this);
 }
@@ -159,11 +166,14 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(const st
     absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
         OpenRegionBacking(given, pkram::OpenFor::kCreating);
     if (!backing.ok()) return backing.status();
-    path_ = RegionName(region);
+    const std::string opened = Canonical(absl::StrCat("/proc/self/fd/", (*backing)->fd()));
+    path_ = IsDescriptor(given) || IsDescriptor(opened) ? RegionName(region) : opened;
     if (absl::Status s = LockWithPatience(backing->get(), path_); !s.ok()) return s;
     // Whoever held the lock may have deleted the file that we waited for.
-    if (stat(given.c_str(), &named) != 0 || fstat((*backing)->fd(), &locked) != 0 ||
-        named.st_ino != locked.st_ino || named.st_dev != locked.st_dev) {
+    const bool is_there = stat(given.c_str(), &named) == 0;
+    if (!is_there && errno != ENOENT) return pkram::OpenStatus(given, errno);
+    if (!is_there || fstat((*backing)->fd(), &locked) != 0 || named.st_ino != locked.st_ino ||
+        named.st_dev != locked.st_dev) {
       continue;
     }
     created_ = !existed;
@@ -212,10 +222,10 @@ absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
   if (options.size) open.pages = RegionPages(*options.size);
   FsCheck check;
   open.client = &check;
-  open.inspect = [&](const pkram::PageView& pages, const pkram::Walk& walk) {
-    return OfThis(Filesystem::CheckNode(pages, walk, options.node));
-  };
   const pkram::Backing& kept = **backing;
+  open.inspect = [&](const pkram::PageView& pages, const pkram::Walk& walk) {
+    return Of(kept.name(), Filesystem::CheckNode(pages, walk, options.node));
+  };
   absl::StatusOr<std::unique_ptr<pkram::Region>> region =
       pkram::Region::Open(*std::move(backing), open);
   if (!region.ok()) return region.status();
@@ -251,12 +261,7 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
       Filesystem::Open(region_.get(), fs_options, Now());
   if (fs.ok()) return fs;
-  return WithLoss(OfThis(fs.status()));
-}
-
-absl::Status RegionFile::OfThis(const absl::Status& status) const {
-  if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(path_, ": ", std::string(status.message())));
+  return WithLoss(Of(path_, fs.status()));
 }
 
 absl::Status RegionFile::Close() {

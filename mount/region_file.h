@@ -65,8 +65,6 @@ class RegionFile {
                        const std::function<void(const std::string&)>& warn);
   absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const std::string& region);
   absl::Status WithLoss(const absl::Status& status) const;
-  // With its name, which fs/ does not know.
-  absl::Status OfThis(const absl::Status& status) const;
   absl::Status Format(const MountOptions& options, Existing existing, pkram::Backing* backing);
 
   std::string path_;

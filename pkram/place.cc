@@ -24,12 +24,27 @@ bool IsProc(const Descriptor& directory) {
   return fstatfs(directory.get(), &st) == 0 && st.f_type == PROC_SUPER_MAGIC;
 }
 
-// A name that somebody else has made where everybody may, to lead us astray.
+// A name that somebody else has made where everybody may, to lead us astray.  (In a user
+// namespace that does not know the host's root, root is who owns "/".)
 absl::Status CheckLink(const std::string& path, const std::string& name, const struct stat& st) {
-  if (st.st_uid == 0 || st.st_uid == geteuid()) return absl::OkStatus();
+  struct stat root;
+  if (st.st_uid == 0 || st.st_uid == geteuid() ||
+      (stat("/", &root) == 0 && st.st_uid == root.st_uid)) {
+    return absl::OkStatus();
+  }
   return absl::PermissionDeniedError(
       absl::StrCat(path, ": ", name, " is a symbolic link that belongs to user ", st.st_uid,
                    ": give the path that it leads to, if it is right"));
+}
+
+// A step to what others follow behind is one into a directory, which is what has the kernel
+// mount what is to be mounted there on demand; a link is none.
+Descriptor StepTo(const Descriptor& at, const std::string& name, bool last) {
+  int fd = last ? -1 : openat(at.get(), name.c_str(), kStep | O_NOFOLLOW | O_DIRECTORY);
+  if (fd < 0 && (last || errno == ENOTDIR)) {
+    fd = openat(at.get(), name.c_str(), kStep | O_NOFOLLOW);
+  }
+  return Descriptor(fd);
 }
 
 }  // namespace
@@ -50,7 +65,7 @@ absl::StatusOr<Place> FindPlace(const std::string& path) {
     const std::string name = rest.substr(begin, end - begin);
     const bool last = end == std::string::npos;
     rest = last ? "" : rest.substr(end);
-    Descriptor step(openat(at.get(), name.c_str(), kStep | O_NOFOLLOW));
+    Descriptor step = StepTo(at, name, last);
     struct stat st;
     if (step.get() < 0 || fstat(step.get(), &st) != 0) {
       // Whoever opens it is told what is wrong with it, as with a dead mount.

@@ -177,6 +177,9 @@ TEST_F(BadInputTest, MountPointsThatAreNone) {
   const std::string mount = mount_;
   mount_ = dir_ + "/none";
   ExpectMountRefused({"mount point " + mount_, "No such file", "create it first"});
+  for (const char* more : {"/", "/below"}) {
+    ExpectRefused(Pkramfs() + " " + region_ + " " + mount_ + more, {"create it first"});
+  }
   ExpectRefused(Pkramfs() + " " + region_ + " ''", {"mount point", "No such file"});
   ExpectRefused(Pkramfs() + " '' " + mount, {"is a directory"});
   mount_ = dir_ + "/file";

@@ -85,7 +85,7 @@ class MountTest : public testing::Test {
       const int pid = fd < 0 ? 0 : pkram::LockHolder(fd);
       close(fd);
       usleep(500000);
-      if (pid > 0) kill(pid, SIGKILL);
+      if (pid > 0 && pid != getpid()) kill(pid, SIGKILL);
     }
     WaitUntilFree();
     unlink(region_.c_str());

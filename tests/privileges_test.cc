@@ -275,9 +275,9 @@ TEST_F(PrivilegesTest, NothingIsMountedWhereSomebodyElsesLinkLeads) {
   std::thread swapper([&] {
     while (!stop) {
       // Theirs, and ours.
-      unlink(mount_.c_str());
-      (void)!symlink(victim.c_str(), mount_.c_str());
-      (void)!lchown(mount_.c_str(), 1234, 1234);
+      (void)!symlink(victim.c_str(), next.c_str());
+      (void)!lchown(next.c_str(), 1234, 1234);
+      rename(next.c_str(), mount_.c_str());
       usleep(300);
       (void)!symlink(real.c_str(), next.c_str());
       rename(next.c_str(), mount_.c_str());
