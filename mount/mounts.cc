@@ -30,11 +30,11 @@ std::string Unescape(const std::string& text) {
   return out;
 }
 
-// "rw,user_id=1000,group_id=1000,default_permissions"; root where it does not say.
+// "rw,user_id=1000,group_id=1000,default_permissions", as FUSE says; nobody where it does not.
 uid_t UserOf(const std::string& options) {
   constexpr std::string_view kUser = "user_id=";
   const size_t at = options.find(kUser);
-  if (at == std::string::npos) return 0;
+  if (at == std::string::npos) return static_cast<uid_t>(-1);
   return static_cast<uid_t>(std::strtoul(options.c_str() + at + kUser.size(), nullptr, 10));
 }
 

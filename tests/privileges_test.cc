@@ -297,6 +297,7 @@ TEST_F(PrivilegesTest, NothingIsMountedWhereSomebodyElsesLinkLeads) {
   EXPECT_GT(mounted, 0);
   EXPECT_LT(mounted, 60);
   EXPECT_FALSE(IsMounted(victim));
+  umount2(victim.c_str(), MNT_DETACH);
 }
 
 // Whoever swaps the file while it is in use has another file, and no part in this one.
