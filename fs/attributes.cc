@@ -20,7 +20,7 @@ constexpr std::string_view kCapability = "security.capability";
 constexpr uint32_t kPermissions = 0777;
 
 // Whether the caller may have programs run as the inode's group.
-bool MayKeepGroup(const Context& context, const Inode& inode) {
+Membership InGroupOf(const Context& context, const Inode& inode) {
   return InGroup(context, static_cast<gid_t>(inode.record().owner >> 32));
 }
 
@@ -39,10 +39,12 @@ uint32_t Filesystem::DropPrivileges(const Context& context, Inode* inode, bool m
                                     std::vector<XattrEdit>* edits) {
   const uint32_t mode = inode->mode();
   uint32_t drop = 0;
-  if (mode_too || context.uid != 0) {
+  if ((mode & (S_ISUID | S_ISGID)) != 0 && (mode_too || !KeepsSetId(context))) {
     drop = mode & S_ISUID;
-    // Without the group's right to execute it is no right, but only members may keep it.
-    if ((mode & S_ISGID) != 0 && ((mode & S_IXGRP) != 0 || !MayKeepGroup(context, *inode))) {
+    // Without the group's right to execute it is no right, but only members may keep it; who may
+    // be one does no harm.
+    if ((mode & S_ISGID) != 0 &&
+        ((mode & S_IXGRP) != 0 || InGroupOf(context, *inode) == Membership::kNo)) {
       drop |= S_ISGID;
     }
   }
@@ -100,7 +102,7 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
     if (const auto r = FileData(region_, inode.get()).Resize(&change, wanted.size); !r.ok()) {
       return r.as_errno();
     }
-    change.SetTime(inode.get(), kMtime, context.now);
+    change.Modified(inode.get(), context);
   }
   if (chown) {
     const uint64_t owner = inode->record().owner;
@@ -109,7 +111,10 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
         (what & AttrChange::kSetGid) != 0 ? wanted.gid : static_cast<uint32_t>(owner >> 32));
   }
   if ((what & AttrChange::kSetAtime) != 0) change.SetTime(inode.get(), kAtime, wanted.atime);
-  if ((what & AttrChange::kSetMtime) != 0) change.SetTime(inode.get(), kMtime, wanted.mtime);
+  if ((what & AttrChange::kSetMtime) != 0) {
+    change.SetTime(inode.get(), kMtime, wanted.mtime);
+    inode->set_has_given_mtime(true);
+  }
   change.SetTime(inode.get(), kCtime,
                  (what & AttrChange::kSetCtime) != 0 ? wanted.ctime : context.now);
   change.Commit();
@@ -135,7 +140,7 @@ Result<std::string> Filesystem::ListXattrs(const Context& context, Ino ino) {
   ReaderLock lock(&inode->mu);
   std::string names;
   Xattrs(region_, inode.get()).ForEachName([&](std::string_view name) {
-    if (context.uid != 0 && name.substr(0, kTrusted.size()) == kTrusted) return;
+    if (name.substr(0, kTrusted.size()) == kTrusted && !IsRoot(context)) return;
     names.append(name).push_back('\0');
   });
   return names;
@@ -155,7 +160,9 @@ Result<void> Filesystem::SetAcl(const Context& context, Inode* inode, std::strin
     if (name == kDefaultAcl || !acl->IsMode()) edit.value = std::string(value);
     if (name == kAccessAcl) {
       mode = (mode & ~kPermissions) | acl->ModeBits();
-      if (!MayKeepGroup(context, *inode)) mode &= ~uint32_t{S_ISGID};
+      if ((mode & S_ISGID) != 0 && InGroupOf(context, *inode) != Membership::kYes) {
+        mode &= ~uint32_t{S_ISGID};
+      }
     }
   }
   Change change(region_);

@@ -89,7 +89,11 @@ Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uin
   if (!drops.ok()) return drops.as_errno();
   const Result<size_t> written = FileData(region_, inode).Write(&change, offset, bytes);
   if (!written.ok()) return written;
-  if (sent != Sent::kLaterWithTimes) change.Modified(inode, context.now);
+  if (sent == Sent::kLater && inode->has_given_mtime()) {
+    if (context.sets_times) change.SetTime(inode, kCtime, context.now);
+  } else {
+    change.Modified(inode, context);
+  }
   change.Commit();
   if (*written < bytes.size()) FileData(region_, inode).Trim();  // a link without a page
   *dropped = *drops;
@@ -132,7 +136,7 @@ Result<void> Filesystem::FallocateLocked(const Context& context, Inode* inode, u
     const bool zero = what == FALLOC_FL_ZERO_RANGE;
     if (const auto r = data.Allocate(&change, offset, end, keep_size, zero); !r.ok()) return r;
   }
-  change.Modified(inode, context.now);
+  change.Modified(inode, context);
   change.Commit();
   *dropped = *drops;
   return {};
@@ -220,7 +224,7 @@ Result<size_t> Filesystem::SharePages(const Context& context, Inode* source, uin
                        .Share(&change, source, from / kPageSize, to / kPageSize,
                               pkram::PagesFor(size), to + size);
     if (!r.ok()) return r.as_errno();
-    change.Modified(target, context.now);
+    change.Modified(target, context);
     change.Commit();
     dropped = *prepared;
     return size;

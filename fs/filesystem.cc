@@ -184,10 +184,11 @@ FsStats Filesystem::StatFs() const {
   const uint64_t fixed = region_->super().journal_first + region_->super().journal_slots;
   const uint64_t used = counts.total - counts.free - counts.reserved - fixed;
   stats.free_pages = std::min(counts.free, stats.pages - std::min(stats.pages, used));
-  stats.inodes = table_.limit();
+  // An inode costs a page, so there may be fewer than the limit when space is short.
   stats.used_inodes = table_.used();
-  const uint64_t free_inodes = stats.inodes - std::min(stats.inodes, stats.used_inodes);
-  stats.free_inodes = std::min(free_inodes, counts.free);
+  stats.free_inodes =
+      std::min(table_.limit() - std::min(table_.limit(), stats.used_inodes), counts.free);
+  stats.inodes = stats.used_inodes + stats.free_inodes;
   return stats;
 }
 

@@ -79,10 +79,9 @@ class Filesystem {
 
   Result<std::string> ReadLink(Ino ino);
   Result<ReadAnswer> Read(Ino ino, uint64_t offset, size_t size);
-  // What a write changes besides the contents.  Who wrote to a page that the kernel sends
-  // later is not known: whose rights were to be dropped has been seen to, and with
-  // writeback the kernel says itself when it was.
-  enum class Sent { kByCaller, kLater, kLaterWithTimes };
+  // Who wrote to a page that the kernel sends later is not known: whose rights were to be dropped
+  // has been seen to.
+  enum class Sent { kByCaller, kLater };
   // May write less than asked for when space runs out on the way.
   Result<size_t> Write(const Context& context, Ino ino, uint64_t offset,
                        absl::Span<const std::byte> bytes, Sent sent = Sent::kByCaller);

@@ -53,6 +53,11 @@ class Inode {
   // All attributes, of one moment.
   Attr GetAttr() ABSL_SHARED_LOCKS_REQUIRED(mu);
 
+  // Whether somebody has said which mtime the contents have that they have now.  Pages of a
+  // mapping that come later were stored to before that, for all that we know, and leave it.
+  bool has_given_mtime() const { return has_given_mtime_; }
+  void set_has_given_mtime(bool given) { has_given_mtime_ = given; }
+
   // Clears the seal; before the first change of anything that it covers.
   void Unseal() { region_->Unseal(&object_->header.seal); }
 
@@ -88,6 +93,7 @@ class Inode {
   std::once_flag pages_once_;
   std::unique_ptr<pkram::LinkMap> pages_;
   uint64_t allocated_ = 0;
+  bool has_given_mtime_ = false;
   std::once_flag directory_once_;
   std::unique_ptr<Directory> directory_;
   uint64_t references_ = 0;  // guarded by the cache's lock
@@ -117,9 +123,11 @@ class Change {
   void SetParent(Inode* inode, Ino parent) { Store(inode, &inode->record().parent, parent); }
   void SetTime(Inode* inode, TimeIndex which, Timestamp time);
   // What a change of contents does to the times of its inode.
-  void Modified(Inode* inode, Timestamp now) {
-    SetTime(inode, kMtime, now);
-    SetTime(inode, kCtime, now);
+  void Modified(Inode* inode, const Context& context) {
+    if (!context.sets_times) return;
+    inode->set_has_given_mtime(false);
+    SetTime(inode, kMtime, context.now);
+    SetTime(inode, kCtime, context.now);
   }
 
   ~Change();

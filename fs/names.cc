@@ -89,10 +89,11 @@ void Filesystem::Inherit(const Context& context, Inode* directory, Birth* birth)
     birth->gid = static_cast<uint32_t>(directory->record().owner >> 32);
     if (makes_directory) birth->mode |= S_ISGID;
   }
-  // Nobody makes a program that runs as a group that he is not in.
+  // Nobody makes a program that runs as a group that he is not in.  (Where it is not known, the
+  // kernel has seen to it.)
   constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
   if (!makes_directory && (birth->mode & kRunsAsGroup) == kRunsAsGroup &&
-      !InGroup(context, birth->gid)) {
+      InGroup(context, birth->gid) == Membership::kNo) {
     birth->mode &= ~uint32_t{S_ISGID};
   }
   if (S_ISLNK(birth->mode)) return;
@@ -132,7 +133,7 @@ Result<Attr> Filesystem::MakeInode(const Context& context, Ino parent, std::stri
     if (!inserted.ok()) return inserted.as_errno();
     unborn->Deliver(&change);
     if (makes_directory) change.AddLinks(directory, 1);
-    change.Modified(directory, context.now);
+    change.Modified(directory, context);
     change.Commit();
     made = cache_.Get(unborn->ino());
   }
@@ -224,7 +225,7 @@ Result<Attr> Filesystem::Link(const Context& context, Ino ino, Ino parent, std::
     change.AddLinks(inode.get(), 1);
     if (inode->is_linkable()) change.SetFlag(inode.get(), kLinkable, false);
     change.SetTime(inode.get(), kCtime, context.now);
-    change.Modified(directory, context.now);
+    change.Modified(directory, context);
     change.Commit();
   }
   return ReplyWith(inode);
@@ -266,7 +267,7 @@ Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_
     change.AddLinks(inode, want_directory ? -2 : -1);
     if (want_directory) change.AddLinks(directory, -1);
     change.SetTime(inode, kCtime, context.now);
-    change.Modified(directory, context.now);
+    change.Modified(directory, context);
     change.Commit();
     return {};
   }
@@ -382,8 +383,8 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
         change.SetParent(source, to->ino());
       }
     }
-    change.Modified(from, context.now);
-    change.Modified(to, context.now);
+    change.Modified(from, context);
+    change.Modified(to, context);
     change.SetTime(source, kCtime, context.now);
     if (target != nullptr) change.SetTime(target, kCtime, context.now);
     change.Commit();

@@ -31,20 +31,34 @@ struct Timestamp {
   friend auto operator<=>(const Timestamp&, const Timestamp&) = default;
 };
 
+enum class Membership { kNo, kYes, kUnknown };
+
 // Who calls, and when.
 struct Context {
   uid_t uid = 0;
   gid_t gid = 0;
   Timestamp now;
   uint32_t umask = 0;  // for what is made
-  // Whether a group is one of the caller's besides `gid`: asked rarely, and dear to know.
-  std::function<bool(gid_t)> has_group{};
+  // False: which times a change of contents has is said by a SetAttr that comes later.
+  bool sets_times = true;
+  // What is asked rarely and is dear to know; by default, what `uid` and `gid` say.
+  std::function<bool()> is_root{};
+  std::function<bool()> keeps_set_id{};  // set-id bits of what it writes to stay: CAP_FSETID
+  std::function<Membership(gid_t)> has_group{};  // as one of the caller's groups
 };
 
-// Root is in all groups.
-inline bool InGroup(const Context& context, gid_t group) {
-  return context.uid == 0 || context.gid == group ||
-         (context.has_group && context.has_group(group));
+inline bool IsRoot(const Context& context) {
+  return context.is_root ? context.is_root() : context.uid == 0;
+}
+
+inline bool KeepsSetId(const Context& context) {
+  return context.keeps_set_id ? context.keeps_set_id() : context.uid == 0;
+}
+
+// Who keeps set-id bits is in all groups.
+inline Membership InGroup(const Context& context, gid_t group) {
+  if (context.gid == group || KeepsSetId(context)) return Membership::kYes;
+  return context.has_group ? context.has_group(group) : Membership::kNo;
 }
 
 struct Attr {

@@ -1,20 +1,76 @@
 #include "mount/command_line.h"
 
+#include <CLI/CLI.hpp>
 #include <cstdio>
+#include <type_traits>
 
 namespace pkramfs {
 
-std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv, int wrong_usage) {
-  const std::string name = app->get_name();
-  app->set_version_flag("--version,-V", name + " " PKRAMFS_VERSION);
+CommandLine::CommandLine(const std::string& program, const std::string& what,
+                         const std::string& footer)
+    : owned_(std::make_unique<CLI::App>(what, program)), app_(owned_.get()) {
+  app_->footer(footer);
+}
+
+CommandLine::CommandLine(CLI::App* command) : app_(command) {}
+
+CommandLine::~CommandLine() = default;
+
+template <typename T>
+void CommandLine::Option(const std::string& names, T* value, const std::string& help,
+                         const std::string& kind) {
+  CLI::Option* const option = app_->add_option(names, *value, help);
+  if constexpr (std::is_arithmetic_v<T>) {
+    option->capture_default_str();
+  } else if constexpr (!std::is_same_v<T, std::string>) {
+    option->allow_extra_args(false);
+  } else if (!value->empty()) {
+    option->capture_default_str();
+  }
+  if (!kind.empty()) option->type_name(kind);
+}
+
+template void CommandLine::Option(const std::string&, std::string*, const std::string&,
+                                  const std::string&);
+template void CommandLine::Option(const std::string&, std::vector<std::string>*, const std::string&,
+                                  const std::string&);
+template void CommandLine::Option(const std::string&, int*, const std::string&, const std::string&);
+template void CommandLine::Option(const std::string&, uint32_t*, const std::string&,
+                                  const std::string&);
+template void CommandLine::Option(const std::string&, uint64_t*, const std::string&,
+                                  const std::string&);
+
+void CommandLine::Required(const std::string& name, std::string* value, const std::string& help) {
+  app_->add_option(name, *value, help)->required();
+}
+
+void CommandLine::Flag(const std::string& names, bool* value, const std::string& help) {
+  app_->add_flag(names, *value, help);
+}
+
+void CommandLine::Ignored(const std::string& name, const std::string& help) {
+  app_->add_option(name, help)->expected(0, 1);
+}
+
+CommandLine& CommandLine::Command(const std::string& name, const std::string& what) {
+  app_->require_subcommand(1);
+  commands_.emplace_back(new CommandLine(app_->add_subcommand(name, what)));
+  return *commands_.back();
+}
+
+bool CommandLine::given() const { return app_->parsed(); }
+
+std::optional<int> CommandLine::Parse(int argc, char** argv, int wrong_usage) {
+  const std::string name = app_->get_name();
+  app_->set_version_flag("--version,-V", name + " " PKRAMFS_VERSION);
   try {
-    app->parse(argc, argv);
+    app_->parse(argc, argv);
     return std::nullopt;
   } catch (const CLI::CallForHelp&) {
-    std::fputs(app->help().c_str(), stdout);
+    std::fputs(app_->help().c_str(), stdout);
     return 0;
   } catch (const CLI::CallForAllHelp&) {
-    std::fputs(app->help("", CLI::AppFormatMode::All).c_str(), stdout);
+    std::fputs(app_->help("", CLI::AppFormatMode::All).c_str(), stdout);
     return 0;
   } catch (const CLI::CallForVersion& e) {
     std::printf("%s\n", e.what());
@@ -23,17 +79,6 @@ std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv, int wr
     std::fprintf(stderr, "%s: %s: see %s --help\n", name.c_str(), e.what(), name.c_str());
     return wrong_usage;
   }
-}
-
-bool ApplyLists(const std::string& program, const std::vector<std::string>& lists,
-                MountOptions* options) {
-  for (const std::string& list : lists) {
-    if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), options); !s.ok()) {
-      std::fprintf(stderr, "%s: %s\n", program.c_str(), std::string(s.message()).c_str());
-      return false;
-    }
-  }
-  return true;
 }
 
 }  // namespace pkramfs

@@ -6,7 +6,8 @@
 
 namespace pkramfs {
 
-// Mounts and serves until it is unmounted or told to end; the exit status.
+// Mounts and serves until it is unmounted or told to end, or changes what is mounted already
+// (remount); the exit status.
 int Serve(const MountOptions& options);
 
 }  // namespace pkramfs

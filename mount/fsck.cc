@@ -36,14 +36,13 @@ int Check(const std::string& path) {
 }
 
 int Main(int argc, char** argv) {
-  std::string region, progress;
+  std::string region;
   bool ignored = false;
-  CLI::App app("Checks a pkramfs region; changes nothing.", "fsck.pkramfs");
-  app.add_option("region", region, "/dev/daxX.Y, or a file; without a slash: in /dev/shm")
-      ->required();
-  app.add_flag("-a,-p,-n,-y,-f,-r,-v", ignored, "(taken for fsck's sake)");
-  app.add_option("-C", progress, "(taken for fsck's sake)")->expected(0, 1);
-  if (const auto status = ParseCommandLine(&app, argc, argv, kUsage)) return *status;
+  CommandLine line("fsck.pkramfs", "Checks a pkramfs region; changes nothing.");
+  line.Required("region", &region, "/dev/daxX.Y, or a file; without a slash: in /dev/shm");
+  line.Flag("-a,-p,-n,-y,-f,-r,-v", &ignored, "(taken for fsck's sake)");
+  line.Ignored("-C", "(taken for fsck's sake)");
+  if (const auto status = line.Parse(argc, argv, kUsage)) return *status;
   return Check(RegionPath(region));
 }
 

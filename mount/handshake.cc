@@ -1,55 +1,103 @@
 #include "mount/handshake.h"
 
+#include <fcntl.h>
 #include <linux/fuse.h>
-#include <sys/uio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <vector>
 
-#include "mount/server.h"
+#include "absl/strings/str_cat.h"
+#include "pkram/descriptor.h"
 
 namespace pkramfs {
 namespace {
 
-ssize_t Read(int fd, void* buffer, size_t size, void* userdata) {
-  const ssize_t n = read(fd, buffer, size);
-  Handshake& handshake = static_cast<Server*>(userdata)->handshake;
-  if (handshake.done.load(std::memory_order_relaxed) || n <= 0) return n;
+using pkram::Descriptor;
+
+// As <linux/fuse.h> has them; older ones do not.  The second is one of flags2.
+constexpr uint32_t kKillPriv = 1u << 28;
+constexpr uint32_t kInitExt = 1u << 30;
+constexpr uint32_t kAllowIdmap = 1u << (40 - 32);
+
+struct InitIn {
   fuse_in_header header;
-  fuse_init_in init;
-  const size_t known = sizeof(header) + offsetof(fuse_init_in, flags) + sizeof(init.flags);
-  if (static_cast<size_t>(n) < known) return n;
-  std::memcpy(&header, buffer, sizeof(header));
-  std::memcpy(&init, static_cast<char*>(buffer) + sizeof(header), known - sizeof(header));
-  if (header.opcode == FUSE_INIT) handshake.offered = (init.flags & FUSE_HANDLE_KILLPRIV_V2) != 0;
-  return n;
+  uint32_t major, minor, max_readahead, flags, flags2;
+};
+struct InitOut {
+  fuse_out_header header;
+  uint32_t major, minor, max_readahead, flags;
+  uint16_t max_background, congestion_threshold;
+  uint32_t max_write, time_gran;
+  uint16_t max_pages, map_alignment;
+  uint32_t flags2;
+};
+
+absl::Status Failed(const char* what) {
+  return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
-ssize_t Write(int fd, iovec* iov, int count, void* userdata) {
-  Handshake& handshake = static_cast<Server*>(userdata)->handshake;
-  if (!handshake.done.load(std::memory_order_relaxed) && count == 2) {
-    // The first answer is that to INIT.
-    handshake.done = true;
-    fuse_out_header header;
-    std::memcpy(&header, iov[0].iov_base, sizeof(header));
-    const size_t at = offsetof(fuse_init_out, flags);
-    uint32_t flags;
-    if (handshake.offered && header.error == 0 && iov[1].iov_len >= at + sizeof(flags)) {
-      std::memcpy(&flags, static_cast<char*>(iov[1].iov_base) + at, sizeof(flags));
-      flags |= FUSE_HANDLE_KILLPRIV_V2;
-      std::memcpy(static_cast<char*>(iov[1].iov_base) + at, &flags, sizeof(flags));
-    }
+void AddOurs(const InitIn& in, InitOut* out) {
+  out->flags |= in.flags & kKillPriv;
+  if ((in.flags & kInitExt) != 0 && (in.flags2 & kAllowIdmap) != 0) {
+    out->flags |= kInitExt;
+    out->flags2 |= kAllowIdmap;
   }
-  return writev(fd, iov, count);
 }
 
 }  // namespace
 
-int SayThatPrivilegesAreDropped(fuse_session* session) {
-  fuse_custom_io io{};
-  io.read = Read;
-  io.writev = Write;
-  return fuse_session_custom_io(session, &io, fuse_session_fd(session));
+absl::Status BeginSession(fuse_session* session) {
+  const int connection = fuse_session_fd(session);
+  fuse_buf request{};
+  int received;
+  do {
+    received = fuse_session_receive_buf(session, &request);
+  } while (received == -EINTR);
+  const std::unique_ptr<void, decltype(&std::free)> memory(request.mem, &std::free);
+  if (received == 0) return absl::CancelledError("the mount went away before it was ready");
+  if (received < 0) {
+    errno = -received;
+    return Failed("cannot read from /dev/fuse");
+  }
+  InitIn in{};
+  std::memcpy(&in, request.mem, std::min(sizeof(in), request.size));
+
+  // libfuse answers into a socket in the connection's place, so that the answer can be read.
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Failed("socketpair");
+  const Descriptor ours(ends[0]);
+  Descriptor theirs(ends[1]);
+  const Descriptor kernel(dup(connection));
+  if (kernel.get() < 0 || dup2(theirs.get(), connection) < 0) return Failed("dup");
+  fuse_session_process_buf(session, &request);
+  std::vector<char> answer(4096);
+  const ssize_t size = recv(ours.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+  if (dup3(kernel.get(), connection, O_CLOEXEC) < 0) return Failed("dup");
+  if (size < static_cast<ssize_t>(sizeof(fuse_out_header)) || fuse_session_exited(session) != 0) {
+    return absl::InternalError("libfuse gave the kernel's first request no answer");
+  }
+  InitOut out{};
+  const size_t known = std::min(sizeof(out), static_cast<size_t>(size));
+  std::memcpy(&out, answer.data(), known);
+  if (out.header.error != 0) {
+    errno = -out.header.error;
+    return Failed("libfuse cannot serve this kernel");
+  }
+  AddOurs(in, &out);
+  std::memcpy(answer.data(), &out, known);
+  // On this thread the kernel takes it in before write(2) returns.
+  if (write(connection, answer.data(), static_cast<size_t>(size)) != size) {
+    return errno == ENODEV || errno == ENOENT
+               ? absl::CancelledError("the mount went away before it was ready")
+               : Failed("the kernel does not take our answer to its first request");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace pkramfs

@@ -1,22 +1,22 @@
-// What libfuse before 3.17 cannot tell the kernel when a session begins: that we take set-id bits
-// and capabilities off a file that is written, truncated or given away (HANDLE_KILLPRIV_V2).  The
-// kernel asks for security.capability before each write otherwise.
+// The beginning of a session: INIT, read from the kernel and answered by hand, before anybody is
+// told that the mount serves.  So what the kernel or libfuse refuses is an error of the mount.
+//
+// libfuse makes the answer; what it has no words for is added: that we take set-id bits and
+// capabilities off a file that is written, truncated or given away (HANDLE_KILLPRIV_V2; without it
+// the kernel asks for security.capability before each buffered write; libfuse 3.17 knows it), and
+// that the mount may be idmapped (ALLOW_IDMAP; libfuse 3.19).
 #ifndef MOUNT_HANDSHAKE_H_
 #define MOUNT_HANDSHAKE_H_
 
 #include <fuse_lowlevel.h>
 
-#include <atomic>
+#include "absl/status/status.h"
 
 namespace pkramfs {
 
-struct Handshake {
-  std::atomic<bool> offered = false;  // the kernel knows it
-  std::atomic<bool> done = false;
-};
-
-// Has a mounted session say it, whose user data is a Server.  0, or a negative errno.
-int SayThatPrivilegesAreDropped(fuse_session* session);
+// Of a mounted session, before anything else reads its requests.  Waits for the kernel's INIT.
+// INTERNAL says which side refused; CANCELLED when the mount is gone.
+absl::Status BeginSession(fuse_session* session);
 
 }  // namespace pkramfs
 

@@ -32,16 +32,15 @@ int Main(int argc, char** argv) {
   MountOptions options;
   std::vector<std::string> lists;
   bool force = false, quiet = false, ignored = false;
-  CLI::App app("Makes a pkramfs region: in a file, or on a device made of memory.", "mkfs.pkramfs");
-  app.add_option("region", options.region,
-                 "/dev/daxX.Y, or a file; without a slash: in /dev/shm; fd=N: an open descriptor")
-      ->required();
-  app.add_option("-o", lists, "size=, pkram=, mode=, uid=, gid=, as for a mount")
-      ->allow_extra_args(false);
-  app.add_flag("-f,--force", force, "Even if a region or something else is there: it is lost");
-  app.add_flag("-q,--quiet", quiet, "Say nothing when it went well");
-  app.add_flag("-v", ignored, "(taken for mkfs's sake)");
-  if (const auto status = ParseCommandLine(&app, argc, argv, 1)) return *status;
+  CommandLine line("mkfs.pkramfs",
+                   "Makes a pkramfs region: in a file, or on a device made of memory.");
+  line.Required("region", &options.region,
+                "/dev/daxX.Y, or a file; without a slash: in /dev/shm; fd=N: an open descriptor");
+  line.Option("-o", &lists, "size=, pkram=, mode=, uid=, gid=, as for a mount");
+  line.Flag("-f,--force", &force, "Even if a region or something else is there: it is lost");
+  line.Flag("-q,--quiet", &quiet, "Say nothing when it went well");
+  line.Flag("-v", &ignored, "(taken for mkfs's sake)");
+  if (const auto status = line.Parse(argc, argv, 1)) return *status;
   if (!ApplyLists("mkfs.pkramfs", lists, &options)) return 1;
   if (!options.fuse.empty() || options.max_inodes || options.lock_memory ||
       !options.export_handles) {

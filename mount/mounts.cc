@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "mount/options.h"
 #include "pkram/place.h"
 
 namespace pkramfs {
@@ -54,12 +55,13 @@ std::vector<MountEntry> AllMounts() {
   std::ifstream in("/proc/self/mountinfo");
   for (std::string line; std::getline(in, line);) {
     std::istringstream fields(line);
-    std::string id, parent, device, root, point, field, type, source;
-    fields >> id >> parent >> device >> root >> point;
+    std::string id, parent, device, root, point, flags, field, type, source;
+    fields >> id >> parent >> device >> root >> point >> flags;
     while (fields >> field && field != "-") continue;
     std::string options;
     fields >> type >> source >> options;
-    mounts.push_back({Unescape(source), Unescape(point), device, id, type, UserOf(options)});
+    mounts.push_back(
+        {Unescape(source), Unescape(point), device, id, type, flags, options, UserOf(options)});
   }
   return mounts;
 }
@@ -79,7 +81,8 @@ std::vector<MountEntry> MountsOf(const std::string& region_path) {
   std::vector<MountEntry> mounts;
   for (MountEntry& m : PkramfsMounts()) {
     if (m.uid != 0 && m.uid != geteuid() && !(exists && m.uid == st.st_uid)) continue;
-    if (m.source == region_path || (exists && IsAt(st, m.source))) mounts.push_back(std::move(m));
+    const std::string path = RegionPath(m.source);
+    if (path == region_path || (exists && IsAt(st, path))) mounts.push_back(std::move(m));
   }
   return mounts;
 }

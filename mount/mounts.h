@@ -10,11 +10,13 @@
 namespace pkramfs {
 
 struct MountEntry {
-  std::string source;  // the region's path
+  std::string source;  // the region, as whoever mounted it called it (see RegionPath)
   std::string mount_point;
   std::string device;  // MAJOR:MINOR
   std::string id;      // of this mount, whatever else is mounted
   std::string type;
+  std::string flags;    // of this mount: "rw,nosuid,relatime"
+  std::string options;  // of its filesystem: "rw,user_id=0,group_id=0,default_permissions"
   uid_t uid;  // of FUSE: who mounted it
 };
 

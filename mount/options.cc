@@ -1,8 +1,11 @@
 #include "mount/options.h"
 
+#include <grp.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <iterator>
 #include <limits>
 
@@ -13,18 +16,44 @@
 namespace pkramfs {
 namespace {
 
-// For the kernel and libfuse, as they stand.
+// For the kernel and libfuse, as they stand; flags of the mount among them, which libfuse gives it.
 constexpr std::string_view kFuseOptions[] = {
     "allow_other", "allow_root", "auto_unmount", "default_permissions",
-    "async",       "atime",      "dev",          "diratime",
-    "dirsync",     "exec",       "noatime",      "nodev",
-    "nodiratime",  "noexec",     "nosuid",       "rw",
-    "ro",          "suid",       "sync",         "debug"};
+    "async",       "atime",      "dev",          "dirsync",
+    "exec",        "noatime",    "nodev",        "nodiratime",
+    "noexec",      "nosuid",     "rw",           "ro",
+    "suid",        "sync",       "debug"};
 
-// For mount(8), fstab and systemd; nothing to do for us.
+// With a value, for the kernel and libfuse; the last four are security modules'.
+constexpr std::string_view kFuseValues[] = {"fsname",     "subtype",     "context",
+                                            "fscontext",  "defcontext",  "rootcontext"};
+
+// For mount(8), fstab and systemd, or without a meaning here, as on tmpfs.
 constexpr std::string_view kIgnoredOptions[] = {
-    "defaults", "auto",   "noauto",  "user",     "nouser",     "users",      "owner",
-    "group",    "nofail", "_netdev", "relatime", "norelatime", "nolazytime", "nostrictatime"};
+    "defaults", "auto",    "noauto",   "user",      "nouser",     "users",  "nousers", "owner",
+    "noowner",  "group",   "nogroup",  "nofail",    "_netdev",    "mand",   "nomand",  "iversion",
+    "noiversion", "silent", "loud",    "inode32",   "inode64",    "noquota"};
+// user_id= and so on are what the kernel says of a FUSE mount, and mount(8) says again.
+constexpr std::string_view kIgnoredValues[] = {"user",    "comment",  "uhelper",  "helper",
+                                               "user_id", "group_id", "blksize"};
+
+// tmpfs's, of which we have nothing like it.
+constexpr struct {
+  std::string_view name, reason;
+} kRefusedOptions[] = {
+    {"huge", "pages of a FUSE filesystem are small ones: leave it out"},
+    {"mpol", "whose memory is taken is the region's matter: leave it out, or start pkramfs with "
+             "numactl"},
+    {"quota", "there are no quotas: leave it out"},
+    {"usrquota", "there are no quotas: leave it out"},
+    {"grpquota", "there are no quotas: leave it out"},
+    {"usrquota_block_hardlimit", "there are no quotas: leave it out"},
+    {"usrquota_inode_hardlimit", "there are no quotas: leave it out"},
+    {"grpquota_block_hardlimit", "there are no quotas: leave it out"},
+    {"grpquota_inode_hardlimit", "there are no quotas: leave it out"},
+    {"casefold", "names are compared byte by byte: leave it out"},
+    {"strict_encoding", "names are bytes, of any encoding: leave it out"},
+};
 
 template <size_t N>
 bool Contains(const std::string_view (&list)[N], std::string_view name) {
@@ -36,13 +65,21 @@ absl::Status Wrong(std::string_view option, std::string_view value, std::string_
       "option ", std::string(option), "=", std::string(value), ": not ", std::string(wanted)));
 }
 
+// A number or a name, as mount(8) takes them.
 absl::Status ParseId(std::string_view option, std::string_view value, std::optional<uint32_t>* id) {
+  const std::string name(value);
   uint32_t number;
-  if (!absl::SimpleAtoi(std::string(value), &number) || number == ~uint32_t{0}) {
-    return Wrong(option, value, "a numeric id");
+  if (absl::SimpleAtoi(name, &number)) {
+    *id = number;
+  } else if (option == "uid") {
+    const passwd* const user = getpwnam(name.c_str());
+    if (user != nullptr) *id = user->pw_uid;
+  } else {
+    const group* const found = getgrnam(name.c_str());
+    if (found != nullptr) *id = found->gr_gid;
   }
-  *id = number;
-  return absl::OkStatus();
+  if (*id && **id != ~uint32_t{0}) return absl::OkStatus();
+  return Wrong(option, value, option == "uid" ? "a user that is known" : "a group that is known");
 }
 
 absl::Status ParseMode(std::string_view value, std::optional<uint32_t>* mode) {
@@ -61,9 +98,7 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
   const std::string_view name = option.substr(0, equals);
   const bool has_value = equals != std::string_view::npos;
   const std::string_view value = has_value ? option.substr(equals + 1) : std::string_view();
-  if (name.substr(0, 2) == "x-" || name.substr(0, 2) == "X-" || name == "comment") {
-    return absl::OkStatus();
-  }
+  if (name.substr(0, 2) == "x-" || name.substr(0, 2) == "X-") return absl::OkStatus();
   if (has_value && name == "size") {
     absl::StatusOr<uint64_t> size = ParseSize(value, memory);
     if (!size.ok()) return size.status();
@@ -85,11 +120,28 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
     options->node = value;
     return absl::OkStatus();
   }
-  if (has_value && (name == "fsname" || name == "subtype" || name == "max_read")) {
+  if (has_value && name == "nr_blocks") {
+    absl::StatusOr<uint64_t> count = ParseSize(value, 0);
+    if (!count.ok() || *count == 0 || *count > std::numeric_limits<int64_t>::max() / 4096) {
+      return Wrong(name, value, "a number of 4 KiB blocks from 1 on, as 512k");
+    }
+    options->size = *count * 4096;
+    return absl::OkStatus();
+  }
+  if (has_value && name == "max_read") {
+    uint32_t bytes;
+    if (!absl::SimpleAtoi(std::string(value), &bytes) || bytes < 4096) {
+      return Wrong(name, value, "a number of bytes from 4096 on");
+    }
+    options->max_read = bytes;
+    return absl::OkStatus();
+  }
+  if (has_value && Contains(kFuseValues, name)) {
     options->fuse.emplace_back(option);
     return absl::OkStatus();
   }
-  if (!has_value && name == "mlock") {
+  // tmpfs calls it noswap.
+  if (!has_value && (name == "mlock" || name == "noswap")) {
     options->lock_memory = true;
     return absl::OkStatus();
   }
@@ -102,17 +154,25 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
     return absl::OkStatus();
   }
   if (!has_value && name == "remount") {
-    return absl::InvalidArgumentError(
-        "option remount: a FUSE filesystem cannot be remounted in place: unmount it and mount it "
-        "again, its files stay; `pkramctl resize` changes size= and nr_inodes= in place");
+    options->remount = true;
+    return absl::OkStatus();
   }
+  const bool is_flag = !has_value && options->flags.Apply(name);
   if (!has_value && Contains(kFuseOptions, name)) {
-    if (name == "ro") options->read_only = true;
-    if (name == "rw") options->read_only = false;
     options->fuse.emplace_back(option);
     return absl::OkStatus();
   }
-  if (!has_value && Contains(kIgnoredOptions, name)) return absl::OkStatus();
+  if (is_flag || (!has_value && Contains(kIgnoredOptions, name)) ||
+      (has_value && Contains(kIgnoredValues, name)) || option == "huge=never" ||
+      option == "mpol=default") {
+    return absl::OkStatus();
+  }
+  for (const auto& refused : kRefusedOptions) {
+    if (name == refused.name) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("option ", std::string(name), ": ", std::string(refused.reason)));
+    }
+  }
   if (options->sloppy) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("unknown option '", std::string(option), "': see pkramfs --help"));
@@ -149,10 +209,20 @@ absl::Status ApplyMountOptions(std::string_view list, uint64_t memory, MountOpti
   return absl::OkStatus();
 }
 
+bool ApplyLists(const std::string& program, const std::vector<std::string>& lists,
+                MountOptions* options) {
+  for (const std::string& list : lists) {
+    if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), options); !s.ok()) {
+      std::fprintf(stderr, "%s: %s\n", program.c_str(), std::string(s.message()).c_str());
+      return false;
+    }
+  }
+  return true;
+}
+
 std::string RegionPath(std::string_view name) {
-  uint32_t fd;
-  if (name.substr(0, 3) == "fd=" && absl::SimpleAtoi(std::string(name.substr(3)), &fd)) {
-    return absl::StrCat("/proc/self/fd/", fd);
+  if (name.substr(0, 3) == "fd=") {
+    return absl::StrCat("/proc/self/fd/", std::string(name.substr(3)));
   }
   return name.find('/') == std::string_view::npos ? absl::StrCat("/dev/shm/", std::string(name))
                                                   : std::string(name);

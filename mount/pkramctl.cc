@@ -1,6 +1,4 @@
 // pkramctl: looks into regions, mounted or not, and moves bytes in and out of them.
-#include <fcntl.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,11 +15,10 @@
 #include "fs/check.h"
 #include "mount/command_line.h"
 #include "mount/control.h"
-#include "mount/mounts.h"
+#include "mount/live_mount.h"
 #include "mount/options.h"
 #include "mount/region_file.h"
 #include "mount/salvage.h"
-#include "pkram/place.h"
 #include "pkram/region.h"
 #include "pkram/stream.h"
 
@@ -58,61 +55,12 @@ absl::Status IoError(const char* what) {
   return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
-// The live mount of a region, open.
-class LiveMount {
- public:
-  // NOT_FOUND when it is not mounted here.
-  static absl::StatusOr<LiveMount> Of(const std::string& path) {
-    const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path);
-    if (absl::IsPermissionDenied(place.status())) return place.status();
-    for (const MountEntry& mount : MountsOf(path)) {
-      LiveMount live(mount.mount_point);
-      // A dead mount can be opened, but nobody answers.
-      if (live.fd_ >= 0 && ioctl(live.fd_, kControlStatistics, &live.statistics_) == 0) return live;
-    }
-    return absl::NotFoundError(
-        absl::StrCat(path, ": not mounted here by root, by its owner or by you: mount it first"));
-  }
-  LiveMount(LiveMount&& other) noexcept
-      : mount_point_(std::move(other.mount_point_)),
-        fd_(std::exchange(other.fd_, -1)),
-        statistics_(other.statistics_) {}
-  ~LiveMount() {
-    if (fd_ >= 0) close(fd_);
-  }
-
-  absl::StatusOr<Json> Statistics() const {
-    const size_t size = std::min<size_t>(statistics_.size, sizeof(statistics_.json));
-    Json json = Json::parse(std::string(statistics_.json, size), nullptr, false);
-    if (json.is_discarded()) return absl::InternalError("the daemon's answer is not understood");
-    json["mounted_on"] = mount_point_;
-    return json;
-  }
-
-  absl::Status Ask(const char* what, unsigned command, void* argument = nullptr) const {
-    if (ioctl(fd_, command, argument) == 0) return absl::OkStatus();
-    if (command == kControlFreeze && errno == EBUSY) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(mount_point_, " is frozen already: thaw it first"));
-    }
-    if (command == kControlThaw && errno == EINVAL) {
-      return absl::FailedPreconditionError(absl::StrCat(mount_point_, " is not frozen"));
-    }
-    return IoError(absl::StrCat(what, " ", mount_point_).c_str());
-  }
-
-  // What programs have stored through shared mappings is sent, too.
-  absl::Status Sync() const { return syncfs(fd_) == 0 ? absl::OkStatus() : IoError("syncfs"); }
-
- private:
-  explicit LiveMount(std::string mount_point)
-      : mount_point_(std::move(mount_point)),
-        fd_(open(mount_point_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
-
-  std::string mount_point_;
-  int fd_;
-  ControlReply statistics_{};
-};
+absl::StatusOr<Json> StatisticsOf(const LiveMount& mount) {
+  Json json = Json::parse(mount.Statistics(), nullptr, false);
+  if (json.is_discarded()) return absl::InternalError("the daemon's answer is not understood");
+  json["mounted_on"] = mount.entry().mount_point;
+  return json;
+}
 
 absl::Status Freeze(const LiveMount& mount) {
   if (absl::Status s = mount.Sync(); !s.ok()) return s;
@@ -122,16 +70,11 @@ absl::Status Freeze(const LiveMount& mount) {
 absl::Status Resize(const LiveMount& mount, const std::string& list) {
   MountOptions options;
   if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), &options); !s.ok()) return s;
-  ControlResize resize{
-      options.size.value_or(kControlKeep), options.max_inodes.value_or(kControlKeep), {}};
   if (!options.OnlySizes() || (!options.size && !options.max_inodes)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", list, "': only size= and nr_inodes= can be changed, as size=2G"));
   }
-  if (absl::Status s = mount.Ask("cannot resize", kControlResize, &resize); !s.ok()) return s;
-  resize.error[sizeof(resize.error) - 1] = 0;
-  if (resize.error[0] == 0) return absl::OkStatus();
-  return absl::OutOfRangeError(resize.error);
+  return mount.Resize(options);
 }
 
 // What is done to a region through its mount.
@@ -212,7 +155,7 @@ int Info(const std::string& path, bool as_json) {
   if (!absl::IsUnavailable(report.status())) return Fail(report.status());
   const absl::StatusOr<LiveMount> mount = LiveMount::Of(path);
   if (!mount.ok()) return Fail(report.status());
-  const absl::StatusOr<Json> live = mount->Statistics();
+  const absl::StatusOr<Json> live = StatisticsOf(*mount);
   if (!live.ok()) return Fail(live.status());
   Json json;
   json["region"] = path;
@@ -337,47 +280,44 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Looks into pkramfs regions, and moves bytes in and out of them.", "pkramctl");
-  app.require_subcommand(1);
+  CommandLine line("pkramctl", "Looks into pkramfs regions, and moves bytes in and out of them.");
   std::string region, name, sizes, salvage;
   bool as_json = false;
-  const auto command = [&](const char* command_name, const char* what) {
-    CLI::App* const sub = app.add_subcommand(command_name, what);
-    sub->add_option("region", region, "File of the region; without a slash: in /dev/shm")
-        ->required();
-    return sub;
+  const auto command = [&](const char* command_name, const char* what) -> CommandLine& {
+    CommandLine& added = line.Command(command_name, what);
+    added.Required("region", &region, "File of the region; without a slash: in /dev/shm");
+    return added;
   };
-  CLI::App* const info = command("info", "What is in a region; of a mounted one, live statistics");
-  info->add_flag("--json", as_json, "As JSON");
-  CLI::App* const check = command("check", "Find every problem of a region; changes nothing");
-  check->add_option("--salvage", salvage, "Copy what is intact to a new or empty directory")
-      ->type_name("DIR");
-  CLI::App* const put = command("put", "Save standard input under a name");
-  CLI::App* const get = command("get", "Write what was saved under a name to standard output");
-  CLI::App* const rm = command("rm", "Remove a name and all that it holds, a filesystem too");
-  for (CLI::App* const sub : {put, get, rm}) {
-    sub->add_option("name", name, "Name of the node")->required();
+  CommandLine& info = command("info", "What is in a region; of a mounted one, live statistics");
+  info.Flag("--json", &as_json, "As JSON");
+  CommandLine& check = command("check", "Find every problem of a region; changes nothing");
+  check.Option("--salvage", &salvage, "Copy what is intact to a new or empty directory", "DIR");
+  CommandLine& put = command("put", "Save standard input under a name");
+  CommandLine& get = command("get", "Write what was saved under a name to standard output");
+  CommandLine& rm = command("rm", "Remove a name and all that it holds, a filesystem too");
+  for (CommandLine* const named : {&put, &get, &rm}) {
+    named->Required("name", &name, "Name of the node");
   }
-  CLI::App* const resize = command("resize", "Change the size of a mounted region");
-  resize->add_option("options", sizes, "As for mount: size=2G, nr_inodes=1m, or both")->required();
-  CLI::App* const freeze =
+  CommandLine& resize = command("resize", "Change the size of a mounted region");
+  resize.Required("options", &sizes, "As for mount: size=2G, nr_inodes=1m, or both");
+  CommandLine& freeze =
       command("freeze", "Keep a mounted region as it is, for a copy: what changes it waits");
-  CLI::App* const thaw = command("thaw", "End that");
-  if (const auto status = ParseCommandLine(&app, argc, argv, kFailed)) return *status;
+  CommandLine& thaw = command("thaw", "End that");
+  if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
   const std::string path = RegionPath(region);
-  if (info->parsed()) return Info(path, as_json);
-  if (check->parsed()) return salvage.empty() ? Check(path) : Salvage(path, salvage);
-  if (freeze->parsed()) return ThroughMount(path, Freeze);
-  if (thaw->parsed()) {
+  if (info.given()) return Info(path, as_json);
+  if (check.given()) return salvage.empty() ? Check(path) : Salvage(path, salvage);
+  if (freeze.given()) return ThroughMount(path, Freeze);
+  if (thaw.given()) {
     return ThroughMount(path,
                         [](const LiveMount& m) { return m.Ask("cannot thaw", kControlThaw); });
   }
-  if (resize->parsed()) {
+  if (resize.given()) {
     return ThroughMount(path, [&](const LiveMount& m) { return Resize(m, sizes); });
   }
   return ChangeRegion(path, [&](pkram::Region* r) {
-    if (put->parsed()) return PutBytes(r, name, STDIN_FILENO);
-    if (get->parsed()) return GetBytes(r, name, STDOUT_FILENO);
+    if (put.given()) return PutBytes(r, name, STDIN_FILENO);
+    if (get.given()) return GetBytes(r, name, STDOUT_FILENO);
     return RemoveNode(r, name);
   });
 }

@@ -1,4 +1,7 @@
 // pkramfs REGION MOUNTPOINT [-o options]; as mount.fuse.pkramfs, mount(8)'s helper.
+#include <sys/prctl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -29,31 +32,42 @@ std::string Name(const char* path) {
   return text.substr(text.rfind('/') + 1);
 }
 
+// systemd takes a path in /dev of fstab for a device, and waits for that before it mounts.
+void WarnAboutFstab(bool helper, const std::string& region) {
+  const std::string directory = "/dev/shm/";
+  if (!helper || region.rfind(directory, 0) != 0 || access("/run/systemd/system", F_OK) != 0) {
+    return;
+  }
+  std::fprintf(stderr,
+               "pkramfs: warning: in /etc/fstab, write %s without %s: systemd would wait for a "
+               "device of that name\n",
+               region.c_str() + directory.size(), directory.c_str());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   pkramfs::MountOptions options;
   std::vector<std::string> lists;
   bool flag_f = false;
-  CLI::App app("A tmpfs-like filesystem whose files outlive its daemon and the kernel.", "pkramfs");
-  app.footer(kOptionsHelp);
-  app.add_option("region", options.region, "File of the region; without a slash: in /dev/shm")
-      ->required();
-  app.add_option("mountpoint", options.mount_point, "Directory to mount on")->required();
-  app.add_option("-o", lists, "Mount options, separated by commas")->allow_extra_args(false);
-  app.add_flag("-f", flag_f,
-               "Stay in the foreground (as a helper of mount: do everything but mount)");
+  pkramfs::CommandLine line(
+      "pkramfs", "A tmpfs-like filesystem whose files outlive its daemon and the kernel.",
+      kOptionsHelp);
+  line.Required("region", &options.region, "File of the region; without a slash: in /dev/shm");
+  line.Required("mountpoint", &options.mount_point, "Directory to mount on");
+  line.Option("-o", &lists, "Mount options, separated by commas");
+  line.Flag("-f", &flag_f, "Stay in the foreground (as a helper of mount: do everything but mount)");
   // What mount(8) passes to a helper.
   bool ignored = false;
   std::string type, mount_namespace;
   const bool helper = Name(argv[0]).rfind("mount.", 0) == 0;
   if (helper) {
-    app.add_flag("-s", options.sloppy, "Leave out options that are not known");
-    app.add_flag("-n,-v", ignored, "(taken for mount's sake)");
-    app.add_option("-t", type, "(taken for mount's sake)");
-    app.add_option("-N", mount_namespace, "(refused: enter the namespace with nsenter)");
+    line.Flag("-s", &options.sloppy, "Leave out options that are not known");
+    line.Flag("-n,-v", &ignored, "(taken for mount's sake)");
+    line.Option("-t", &type, "(taken for mount's sake)");
+    line.Option("-N", &mount_namespace, "(refused: enter the namespace with nsenter)");
   }
-  if (const auto status = pkramfs::ParseCommandLine(&app, argc, argv, 1)) return *status;
+  if (const auto status = line.Parse(argc, argv, 1)) return *status;
   if (!mount_namespace.empty()) {
     std::fprintf(stderr,
                  "pkramfs: cannot mount in another namespace (%s): enter it (nsenter --mount=%s)\n",
@@ -62,6 +76,9 @@ int main(int argc, char** argv) {
   }
   if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
   if (helper && flag_f) return 0;
+  // Not what mount(8) calls its helper.
+  prctl(PR_SET_NAME, "pkramfs");
+  WarnAboutFstab(helper, options.region);
   options.foreground = flag_f;
   return pkramfs::Serve(options);
 }

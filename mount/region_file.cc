@@ -1,7 +1,9 @@
 #include "mount/region_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -9,13 +11,14 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <ctime>
 #include <string_view>
 #include <thread>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "fs/check.h"
+#include "mount/file_clock.h"
 #include "mount/mounts.h"
 #include "pkram/place.h"
 
@@ -26,14 +29,16 @@ using std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(10);
 
+// With as many digits as tell a size from one that is nearly the same.
 std::string Human(uint64_t bytes) {
   const char* const units[] = {"", " KiB", " MiB", " GiB", " TiB"};
   size_t unit = 0;
-  while (unit < 4 && bytes >= 10240) {
-    bytes /= 1024;
+  auto value = static_cast<double>(bytes);
+  while (unit < 4 && value >= 10240) {
+    value /= 1024;
     ++unit;
   }
-  return absl::StrCat(bytes, units[unit]);
+  return absl::StrFormat("%.6g%s", value, units[unit]);
 }
 
 // A daemon seals its region after its mount is gone; one whose mount is there
@@ -55,12 +60,6 @@ absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path) 
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-}
-
-Timestamp Now() {
-  timespec ts;
-  clock_gettime(CLOCK_REALTIME, &ts);
-  return {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)};
 }
 
 // Bytes that the region's filesystem has or can have for it; no limit is 0.
@@ -118,6 +117,14 @@ absl::Status CheckDevice(const std::string& path) {
       "(modprobe device_dax)"));
 }
 
+absl::Status CheckFilesystem(const std::string& path) {
+  struct statfs st;
+  const std::string directory = path.substr(0, path.rfind('/') + 1);
+  if (statfs(directory.c_str(), &st) != 0 || st.f_type != HUGETLBFS_MAGIC) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      path, ": on hugetlbfs, whose files cannot be written to: choose a path on tmpfs"));
+}
+
 // With the region's name, which fs/ does not know.
 absl::Status Of(const std::string& name, const absl::Status& status) {
   if (status.ok()) return status;
@@ -138,10 +145,14 @@ std::string RegionName(const std::string& given) {
 
 absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
                                                                   pkram::OpenFor mode) {
-  int fd;
-  if (IsDescriptor(path) && absl::SimpleAtoi(path.substr(kDescriptors.size()), &fd)) {
-    return pkram::OpenFdBacking(fd, mode);
+  if (IsDescriptor(path)) {
+    const std::string number = path.substr(kDescriptors.size());
+    int fd;
+    if (absl::SimpleAtoi(number, &fd)) return pkram::OpenFdBacking(fd, mode);
+    return absl::InvalidArgumentError(
+        absl::StrCat("fd=", number, ": not the number of an open descriptor, as fd=3"));
   }
+  if (absl::Status s = CheckFilesystem(path); !s.ok()) return s;
   if (absl::Status s = CheckDevice(path); !s.ok()) return s;
   return pkram::OpenBacking(path, mode);
 }
@@ -259,7 +270,7 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
   fs_options.root_uid = options.uid.value_or(geteuid());
   fs_options.root_gid = options.gid.value_or(getegid());
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
-      Filesystem::Open(region_.get(), fs_options, Now());
+      Filesystem::Open(region_.get(), fs_options, FileTime());
   if (fs.ok()) return fs;
   return WithLoss(Of(path_, fs.status()));
 }

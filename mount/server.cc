@@ -4,17 +4,15 @@
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
-#include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <vector>
 
+#include "mount/caller.h"
 #include "mount/control.h"
 #include "mount/region_file.h"
 
@@ -24,7 +22,6 @@ namespace {
 // Nobody but this filesystem changes what the kernel has cached of it.
 constexpr double kForever = 1e9;
 constexpr unsigned kMaxRequest = 1 << 20;
-constexpr blksize_t kBlockSize = 1 << 20;  // what programs read and write at once
 
 Server* ServerOf(fuse_req_t req) { return static_cast<Server*>(fuse_req_userdata(req)); }
 
@@ -32,36 +29,7 @@ Server* ServerOf(fuse_req_t req) { return static_cast<Server*>(fuse_req_userdata
 Filesystem* Begin(fuse_req_t req, Request kind) {
   Server* const server = ServerOf(req);
   server->statistics.Count(kind);
-  std::call_once(server->connected_once, [server] {
-    if (server->connected) server->connected();
-  });
   return server->fs;
-}
-
-Timestamp Now() {
-  timespec ts;
-  clock_gettime(CLOCK_REALTIME, &ts);
-  return {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)};
-}
-
-bool HasGroup(fuse_req_t req, gid_t group) {
-  std::vector<gid_t> groups(64);
-  for (;;) {
-    const int count = fuse_req_getgroups(req, static_cast<int>(groups.size()), groups.data());
-    const size_t known = count < 0 ? 0 : static_cast<size_t>(count);
-    const bool all = known <= groups.size();
-    groups.resize(known);
-    if (all) return std::find(groups.begin(), groups.end(), group) != groups.end();
-  }
-}
-
-Context ContextOf(fuse_req_t req) {
-  const fuse_ctx* const ctx = fuse_req_ctx(req);
-  return {.uid = ctx->uid,
-          .gid = ctx->gid,
-          .now = Now(),
-          .umask = ctx->umask,
-          .has_group = [req](gid_t group) { return HasGroup(req, group); }};
 }
 
 timespec ToTimespec(Timestamp t) { return {t.seconds, static_cast<long>(t.nanos)}; }
@@ -85,7 +53,8 @@ struct stat ToStat(const Attr& attr) {
   st.st_rdev = ToDevice(attr.rdev);
   st.st_size = static_cast<off_t>(attr.size);
   st.st_blocks = static_cast<blkcnt_t>(attr.blocks);
-  st.st_blksize = S_ISREG(attr.mode) ? kBlockSize : static_cast<blksize_t>(pkram::kPageSize);
+  // Some programs punch holes of this size (fallocate -d): a larger one costs data.
+  st.st_blksize = static_cast<blksize_t>(pkram::kPageSize);
   st.st_atim = ToTimespec(attr.atime);
   st.st_mtim = ToTimespec(attr.mtime);
   st.st_ctim = ToTimespec(attr.ctime);
@@ -133,7 +102,7 @@ void ReplyAttr(fuse_req_t req, const Result<Attr>& attr) {
 void Init(void* userdata, fuse_conn_info* conn) {
   constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_IOCTL_DIR |
                                FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-                               FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+                               FUSE_CAP_PARALLEL_DIROPS |
                                FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA |
                                FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
   conn->want |= conn->capable & kWanted;
@@ -145,7 +114,9 @@ void Init(void* userdata, fuse_conn_info* conn) {
   // Opens are not sent (see Open), so truncation must come as a request of its own;
   // nobody else changes contents, so a new mtime does not mean stale pages; and
   // splicing was measured to be slower than copying once.
-  conn->want &= ~static_cast<unsigned>(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
+  // After a direct write that a program submitted (libaio, io_uring) the kernel drops no cached
+  // pages, and readers would see old bytes for good: so it waits for each (no ASYNC_DIO).
+  conn->want &= ~static_cast<unsigned>(FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA |
                                        FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                        FUSE_CAP_SPLICE_MOVE | FUSE_CAP_HANDLE_KILLPRIV);
   if (server->writeback) conn->want |= conn->capable & FUSE_CAP_WRITEBACK_CACHE;
@@ -154,7 +125,8 @@ void Init(void* userdata, fuse_conn_info* conn) {
   conn->max_background = 64;
   conn->congestion_threshold = 48;
   conn->time_gran = 1;
-  if (server->ready) server->ready();
+  // libfuse wants to hear it twice: as an option, and here.
+  if (server->max_read != 0) conn->max_read = server->max_read;
 }
 
 // --- Names ------------------------------------------------------------------------
@@ -336,30 +308,12 @@ void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
 
 // --- Contents ----------------------------------------------------------------------
 
-// Whether the kernel drops cached pages that a direct write goes by (Linux 6.6 and
-// later, as far as we know): readers of the same file see stale bytes otherwise.
-bool DirectWritesInvalidate() {
-  static const bool result = [] {
-    utsname name;
-    unsigned version = 0, patch = 0;
-    if (uname(&name) != 0 || std::sscanf(name.release, "%u.%u", &version, &patch) != 2)
-      return false;
-    return version > 6 || (version == 6 && patch >= 6);
-  }();
-  return result;
-}
-
-// A file open for writing only cannot be mapped shared, so its bytes may come straight
-// from the writer: no copy in the page cache.  With writeback the kernel would not
-// know when they came, but thinks that it does.
 void ReplyCreate(fuse_req_t req, const Result<Attr>& made, fuse_file_info* fi) {
   if (!made.ok()) {
     fuse_reply_err(req, made.error());
     return;
   }
   Filesystem* const fs = ServerOf(req)->fs;
-  fi->direct_io =
-      (fi->flags & O_ACCMODE) == O_WRONLY && DirectWritesInvalidate() && !ServerOf(req)->writeback;
   fi->keep_cache = 1;
   const Attr attr = *made;
   const fuse_entry_param entry = ToEntry(attr);
@@ -427,13 +381,37 @@ void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   fuse_reply_iov(req, (*answer).iov.data(), static_cast<int>((*answer).iov.size()));
 }
 
+// Who changes contents.  With writeback the kernel keeps the times of that itself, has set them
+// before it sent this, and tells them later.
+Context WriterOf(fuse_req_t req) {
+  Context context = ContextOf(req);
+  context.sets_times = !ServerOf(req)->writeback;
+  return context;
+}
+
+// Whether the bytes come straight from a program that asked for O_DIRECT.  The kernel names a
+// lock owner only then: not when it sends what it has put into its cache, of the same file.
+bool IsDirect(const fuse_file_info& fi) {
+  return (fi.flags & O_DIRECT) != 0 && fi.lock_owner != 0;
+}
+
+// Whether a write would make the file longer.
+bool Grows(Filesystem* fs, Ino ino, uint64_t end) {
+  const Result<Attr> attr = fs->GetAttr(ino);
+  return attr.ok() && end > (*attr).size;
+}
+
 void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t offset,
            fuse_file_info* fi) {
   Filesystem* const fs = Begin(req, Request::kWrite);
-  const auto sent = !fi->writepage             ? Filesystem::Sent::kByCaller
-                    : ServerOf(req)->writeback ? Filesystem::Sent::kLaterWithTimes
-                                               : Filesystem::Sent::kLater;
-  const Result<size_t> written = fs->Write(ContextOf(req), ino, static_cast<uint64_t>(offset),
+  if (IsDirect(*fi) && Grows(fs, ino, static_cast<uint64_t>(offset) + size)) {
+    // Where the file ends may have been read into the cache meanwhile, as zeros.  Linux takes
+    // "0 bytes" for "not possible so", and sends the same bytes through its cache.
+    fuse_reply_write(req, 0);
+    return;
+  }
+  const auto sent = fi->writepage ? Filesystem::Sent::kLater : Filesystem::Sent::kByCaller;
+  const Result<size_t> written = fs->Write(WriterOf(req), ino, static_cast<uint64_t>(offset),
                                            {reinterpret_cast<const std::byte*>(bytes), size}, sent);
   if (!written.ok()) {
     fuse_reply_err(req, written.error());
@@ -448,7 +426,7 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
 void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                fuse_file_info*) {
   Filesystem* const fs = Begin(req, Request::kFallocate);
-  ReplyStatus(req, fs->Fallocate(ContextOf(req), ino, static_cast<uint64_t>(offset),
+  ReplyStatus(req, fs->Fallocate(WriterOf(req), ino, static_cast<uint64_t>(offset),
                                  static_cast<uint64_t>(length), mode));
 }
 
@@ -473,7 +451,7 @@ void CopyRange(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_inf
   // A reply has 32 bits to say how much it was.
   constexpr size_t kMost = 0xfffff000;
   const Result<size_t> copied =
-      fs->CopyRange(ContextOf(req), from, static_cast<uint64_t>(from_offset), to,
+      fs->CopyRange(WriterOf(req), from, static_cast<uint64_t>(from_offset), to,
                     static_cast<uint64_t>(to_offset), std::min(size, kMost));
   if (copied.ok()) {
     fuse_reply_write(req, *copied);
@@ -568,7 +546,7 @@ void ReadDirectoryPlus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 
 void ReplyStatistics(fuse_req_t req) {
   Server* const server = ServerOf(req);
-  const std::string json = server->statistics.Json(server->node, *server->fs, server->region);
+  const std::string json = Describe(*server);
   ControlReply reply{};
   reply.size = static_cast<uint32_t>(std::min(json.size(), sizeof(reply.json)));
   std::memcpy(reply.json, json.data(), reply.size);
@@ -598,8 +576,8 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
     fuse_reply_err(req, ENOTTY);
     return;
   }
-  const uid_t uid = fuse_req_ctx(req)->uid;
-  if (uid != 0 && uid != geteuid()) {
+  const std::optional<uid_t> uid = UserOf(req);
+  if (uid != uid_t{0} && uid != geteuid()) {
     fuse_reply_err(req, EPERM);
   } else if (command == kControlFreeze || command == kControlThaw) {
     const int error =

@@ -5,12 +5,10 @@
 
 #include <fuse_lowlevel.h>
 
-#include <functional>
-#include <mutex>
+#include <cstdint>
 #include <string>
 
 #include "fs/filesystem.h"
-#include "mount/handshake.h"
 #include "mount/statistics.h"
 #include "pkram/region.h"
 
@@ -23,12 +21,14 @@ struct Server {
   std::string node;
   bool export_handles = true;
   bool writeback = false;
-  std::function<void()> ready;      // called when the kernel has begun to ask
-  std::function<void()> connected;  // called once, when it has taken our answer
-  std::once_flag connected_once;
-  Handshake handshake;
+  bool lock_memory = false;
+  uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes
   Statistics statistics;
 };
+
+// What a daemon says of itself, as JSON: "pid", "node", "options", "requests" by kind, "inodes",
+// "pages", "journal_waits".
+std::string Describe(const Server& server);
 
 // The operations of a session whose user data is a Server.
 const fuse_lowlevel_ops& Operations();

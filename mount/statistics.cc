@@ -1,4 +1,4 @@
-#include "mount/statistics.h"
+#include "mount/server.h"
 
 #include <unistd.h>
 
@@ -20,22 +20,25 @@ static_assert(std::size(kNames) == static_cast<size_t>(Request::kCount));
 
 }  // namespace
 
-std::string Statistics::Json(const std::string& node, const Filesystem& fs,
-                             pkram::Region* region) const {
+std::string Describe(const Server& server) {
   nlohmann::ordered_json json;
   json["pid"] = getpid();
-  json["node"] = node;
-  for (size_t i = 0; i < counts_.size(); ++i) {
-    const uint64_t n = counts_[i].load(std::memory_order_relaxed);
+  json["node"] = server.node;
+  json["options"] = {{"writeback", server.writeback},
+                     {"export", server.export_handles},
+                     {"mlock", server.lock_memory},
+                     {"max_read", server.max_read}};
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    const uint64_t n = server.statistics.count(static_cast<Request>(i));
     if (n != 0) json["requests"][kNames[i]] = n;
   }
-  const pkram::Space::Counts pages = region->space().counts();
-  const FsStats stats = fs.StatFs();
+  const pkram::Space::Counts pages = server.region->space().counts();
+  const FsStats stats = server.fs->StatFs();
   json["inodes"] = stats.used_inodes;
   json["pages"] = {{"total", pages.total}, {"metadata", pages.metadata},
                    {"data", pages.data},   {"free", pages.free},
                    {"limbo", pages.limbo}, {"reserved", pages.reserved}};
-  json["journal_waits"] = region->journal().waits();
+  json["journal_waits"] = server.region->journal().waits();
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

@@ -5,10 +5,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <string>
-
-#include "fs/filesystem.h"
-#include "pkram/region.h"
 
 namespace pkramfs {
 
@@ -54,8 +50,9 @@ class Statistics {
   void Count(Request request) {
     counts_[static_cast<size_t>(request)].fetch_add(1, std::memory_order_relaxed);
   }
-  // {"pid", "node", "requests": {...}, "pages": {...}, "inodes", "journal_waits"}
-  std::string Json(const std::string& node, const Filesystem& fs, pkram::Region* region) const;
+  uint64_t count(Request request) const {
+    return counts_[static_cast<size_t>(request)].load(std::memory_order_relaxed);
+  }
 
  private:
   std::array<std::atomic<uint64_t>, static_cast<size_t>(Request::kCount)> counts_{};

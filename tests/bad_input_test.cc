@@ -62,10 +62,15 @@ TEST_F(BadInputTest, WrongOptions) {
   ExpectMountRefused({"option size=99999999999t"}, "size=99999999999t");
   ExpectMountRefused({"option size=0"}, "size=0");
   ExpectMountRefused({"option mode=9"}, "mode=9");
-  ExpectMountRefused({"option uid=root", "a numeric id"}, "uid=root");
+  ExpectMountRefused({"option uid=nobody-knows-it", "a user that is known"}, "uid=nobody-knows-it");
+  ExpectMountRefused({"option gid=4294967295", "a group that is known"}, "gid=4294967295");
+  ExpectMountRefused({"option nr_blocks=0", "4 KiB blocks"}, "nr_blocks=0");
+  ExpectMountRefused({"option huge: ", "leave it out"}, "huge=always");
+  ExpectMountRefused({"option usrquota: ", "no quotas"}, "usrquota");
+  ExpectMountRefused({"option max_read=17", "from 4096 on"}, "max_read=17");
   ExpectMountRefused({"option nr_inodes=x"}, "nr_inodes=x");
   ExpectMountRefused({"option pkram="}, "pkram=");
-  ExpectMountRefused({"remount", "unmount it and mount it again"}, "remount,size=1g");
+  ExpectMountRefused({"no pkramfs is mounted there"}, "remount,size=1g");
 }
 
 TEST_F(BadInputTest, WrongCommandLines) {
@@ -288,10 +293,84 @@ TEST_F(BadInputTest, AnInterruptedStartLeavesNothing) {
 }
 
 TEST_F(BadInputTest, AMountThatFailsUnmakesTheRegionItMade) {
-  // The option is refused by libfuse, after the region was formatted.
-  ExpectMountRefused({"max_read=oops"}, "size=16m,max_read=oops");
+  // The option is refused by the kernel, after the region was formatted.
+  ExpectMountRefused({"cannot mount on " + mount_}, "size=16m,fscontext=nonsense");
   Spill(region_, "");
-  ExpectMountRefused({"max_read=oops"}, "size=16m,max_read=oops");
+  ExpectMountRefused({"cannot mount on " + mount_}, "size=16m,fscontext=nonsense");
+}
+
+// Status 0 means mounted, whatever is short; any other, that nothing is there.
+class ShortOfTest : public BadInputTest {
+ protected:
+  // As which user, with which limit.  Whether it was mounted.
+  bool ExpectAllOrNothing(const std::string& limit) {
+    SCOPED_TRACE(limit);
+    const Ran ran = Shell(limit + " " + Command("size=16m"));
+    EXPECT_EQ(ran.status == 0, IsMounted(mount_)) << ran.status << ran.err;
+    if (ran.status != 0) {
+      EXPECT_NE(ran.err, "");
+      WaitUntilFree();
+      EXPECT_NE(access(region_.c_str(), F_OK), 0);
+      return false;
+    }
+    Spill(mount_ + "/f", "served");
+    EXPECT_EQ(Slurp(mount_ + "/f"), "served");
+    EXPECT_EQ(Shell("umount " + mount_).status, 0);
+    WaitUntilFree();
+    unlink(region_.c_str());
+    return true;
+  }
+};
+
+TEST_F(ShortOfTest, Descriptors) {
+  int mounted = 0;
+  for (int n = 3; n < 30; ++n) mounted += ExpectAllOrNothing("ulimit -n " + std::to_string(n) + ";");
+  EXPECT_GT(mounted, 5);
+  EXPECT_LT(mounted, 27);
+}
+
+TEST_F(ShortOfTest, AddressSpace) {
+  if (PKRAMFS_IS_SANITIZED) GTEST_SKIP() << "a sanitizer's own address space is beyond any limit";
+  int mounted = 0;
+  // A region is mapped with 64 GiB of room.
+  for (const uint64_t mib : {10, 20, 40, 100, 1000, 60000, 65500, 65600, 65700, 66000, 80000}) {
+    mounted += ExpectAllOrNothing("ulimit -v " + std::to_string(mib * 1024) + ";");
+  }
+  EXPECT_GT(mounted, 0);
+  EXPECT_LT(mounted, 11);
+}
+
+TEST_F(ShortOfTest, Processes) {
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_ +
+                  " && chmod 666 /dev/fuse")
+                .status,
+            0);
+  for (int n = 1; n < 6; ++n) {
+    const Ran ran = Shell("prlimit --nproc=" + std::to_string(n) +
+                          " setpriv --reuid=65534 --regid=65534 --clear-groups " + dir_ +
+                          "/pkramfs " + region_ + " " + mount_ + " -o size=16m");
+    EXPECT_EQ(ran.status == 0, IsMounted(mount_)) << n << ": " << ran.err;
+    if (ran.status == 0) umount2(mount_.c_str(), 0);
+    WaitUntilFree();
+    unlink(region_.c_str());
+  }
+}
+
+TEST_F(BadInputTest, MaxReadIsHonoured) {
+  Mount("size=16m,max_read=8192");
+  Spill(mount_ + "/f", std::string(1 << 20, 'f'));
+  Unmount();
+  Mount("max_read=8192");
+  EXPECT_EQ(Slurp(mount_ + "/f"), std::string(1 << 20, 'f'));
+  EXPECT_GE(Statistics()["requests"]["read"], 128);
+}
+
+TEST_F(BadInputTest, AWordThatIsNoDescriptorIsNoRegion) {
+  ExpectRefused(Pkramfs() + " fd=x " + mount_, {"fd=x", "an open descriptor"});
+  EXPECT_NE(access("/dev/shm/fd=x", F_OK), 0);
+  for (const char* command : {"info", "check"}) {
+    ExpectRefused(Pkramctl() + " " + command + " fd=x", {"fd=x", "an open descriptor"});
+  }
 }
 
 TEST_F(BadInputTest, MlockBeyondTheLimit) {

@@ -7,7 +7,6 @@
 #include <sys/mman.h>
 #include <sys/xattr.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -16,6 +15,7 @@
 #include <random>
 #include <sstream>
 
+#include "mount/command_line.h"
 #include "tests/conformance/subject.h"
 #include "tests/manifest.h"
 
@@ -655,15 +655,15 @@ std::string Call::Print() const {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Compares pkramfs with tmpfs, call by call.", "differential");
+  CommandLine line("differential", "Compares pkramfs with tmpfs, call by call.");
   uint64_t seed = 1, programs = 0, seconds = 0, calls = 150;
   bool writeback = false;
-  app.add_option("--seed", seed, "Of the first program; the next ones count up");
-  app.add_option("--programs", programs, "How many (default: until the time is over)");
-  app.add_option("--seconds", seconds, "How long (default: until the programs are done)");
-  app.add_option("--calls", calls, "Of each program");
-  app.add_flag("--writeback", writeback, "Mount with -o writeback");
-  CLI11_PARSE(app, argc, argv);
+  line.Option("--seed", &seed, "Of the first program; the next ones count up");
+  line.Option("--programs", &programs, "How many (default: until the time is over)");
+  line.Option("--seconds", &seconds, "How long (default: until the programs are done)");
+  line.Option("--calls", &calls, "Of each program");
+  line.Flag("--writeback", &writeback, "Mount with -o writeback");
+  if (const auto status = line.Parse(argc, argv)) return *status;
   if (programs == 0 && seconds == 0) programs = 100;
   if (geteuid() != 0 || access("/dev/fuse", F_OK) != 0) {
     std::puts("skipped: needs root and /dev/fuse");

@@ -11,7 +11,6 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -22,6 +21,7 @@
 #include <new>
 #include <sstream>
 
+#include "mount/command_line.h"
 #include "tests/mount_process.h"
 
 namespace pkramfs {
@@ -453,10 +453,10 @@ class Floods {
 }  // namespace pkramfs
 
 int main(int argc, char** argv) {
-  CLI::App app("Many of everything, on a mount.");
+  pkramfs::CommandLine line("floods", "Many of everything, on a mount.");
   uint64_t scale = 1000;
-  app.add_option("--scale", scale, "In thousandths");
-  CLI11_PARSE(app, argc, argv);
+  line.Option("--scale", &scale, "In thousandths");
+  if (const auto status = line.Parse(argc, argv)) return *status;
   try {
     pkramfs::Floods(scale).Run();
   } catch (const std::exception& e) {

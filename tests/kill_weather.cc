@@ -7,10 +7,10 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <random>
 
+#include "mount/command_line.h"
 #include "tests/mount_process.h"
 #include "tests/noted_writers.h"
 
@@ -58,11 +58,11 @@ void RunWriters(const std::string& mount_point, Noted* notes, std::mt19937_64* r
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Kills a daemon again and again, and compares what is there with what was.");
+  CommandLine line("kill_weather", "Kills a daemon again and again, and compares what is there with what was.");
   uint64_t kills = 100, seed = 20261123;
-  app.add_option("--kills", kills, "How many");
-  app.add_option("--seed", seed, "Of the writers");
-  CLI11_PARSE(app, argc, argv);
+  line.Option("--kills", &kills, "How many");
+  line.Option("--seed", &seed, "Of the writers");
+  if (const auto status = line.Parse(argc, argv)) return *status;
   const size_t size = sizeof(Noted) * kWriters * kFilesOfAWriter;
   auto* const notes = static_cast<Noted*>(
       mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));

@@ -18,7 +18,7 @@ if grep -rnw -E 'fuse_[a-z_]+' fs pkram --include='*.h' --include='*.cc'; then
 fi
 
 # Header guards are the path.
-for header in pkram/*.h fs/*.h mount/*.h tests/*.h tests/conformance/*.h tests/crash/*.h tests/fuzz/*.h; do
+for header in pkram/*.h fs/*.h mount/*.h tests/*.h tests/coherence/*.h tests/conformance/*.h tests/crash/*.h tests/fuzz/*.h; do
   guard=$(echo "$header" | tr 'a-z/.' 'A-Z__')_
   grep -q "^#ifndef $guard\$" "$header" && grep -q "^#define $guard\$" "$header" &&
     tail -n 1 "$header" | grep -q "^#endif  // $guard\$" || fail "$header: its guard is not $guard"
@@ -34,7 +34,7 @@ for dir in pkram fs mount; do
     grep -qw "$(basename "$source")" "$dir/CMakeLists.txt" || fail "$source is not built"
   done
 done
-for source in tests/conformance/*.cc tests/crash/*.cc tests/fuzz/*.cc tests/programs/[!l]*.sh tests/kexec/guest.cc tests/kexec/run.sh; do
+for source in tests/coherence/*.cc tests/conformance/*.cc tests/crash/*.cc tests/fuzz/*.cc tests/programs/[!l]*.sh tests/kexec/guest.cc tests/kexec/run.sh; do
   grep -qw "$(basename "${source%.sh}")" tests/CMakeLists.txt .ci/programs || fail "$source is not run"
 done
 

@@ -8,11 +8,11 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
 
+#include "mount/command_line.h"
 #include "tests/mount_process.h"
 #include "tests/noted_writers.h"
 
@@ -168,10 +168,10 @@ class Soak {
 }  // namespace pkramfs
 
 int main(int argc, char** argv) {
-  CLI::App app("Mixed load, after which everything is where it was.");
+  pkramfs::CommandLine line("soak", "Mixed load, after which everything is where it was.");
   uint64_t seconds = 3600;
-  app.add_option("--seconds", seconds, "How long");
-  CLI11_PARSE(app, argc, argv);
+  line.Option("--seconds", &seconds, "How long");
+  if (const auto status = line.Parse(argc, argv)) return *status;
   try {
     return pkramfs::Soak().Run(seconds);
   } catch (const std::exception& e) {

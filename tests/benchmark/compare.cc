@@ -14,7 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -30,6 +29,7 @@
 #include <thread>
 #include <vector>
 
+#include "mount/command_line.h"
 #include "tests/benchmark/candidates.h"
 
 namespace pkramfs {
@@ -320,12 +320,12 @@ int Main(int argc, char** argv) {
   int rounds = 5;
   std::string json_path, repository;
   std::vector<std::string> only;
-  CLI::App app("Compares pkramfs with tmpfs and other FUSE filesystems.", "compare");
-  app.add_option("--rounds", rounds, "How often each is measured")->capture_default_str();
-  app.add_option("--json", json_path, "Where to write all samples");
-  app.add_option("--repository", repository, "A git repository to clone")->required();
-  app.add_option("--only", only, "Leave out candidates but these (and tmpfs)");
-  CLI11_PARSE(app, argc, argv);
+  CommandLine line("compare", "Compares pkramfs with tmpfs and other FUSE filesystems.");
+  line.Option("--rounds", &rounds, "How often each is measured");
+  line.Option("--json", &json_path, "Where to write all samples");
+  line.Required("--repository", &repository, "A git repository to clone");
+  line.Option("--only", &only, "Leave out candidates but these (and tmpfs)");
+  if (const auto status = line.Parse(argc, argv)) return *status;
 
   const Workplace workplace;
   const std::string& work = workplace.path();

@@ -136,7 +136,7 @@ struct Opened {
 };
 
 Context Root() {
-  return {.uid = 0, .gid = 0, .now = {}, .umask = 0, .has_group = [](gid_t) { return true; }};
+  return {.uid = 0, .gid = 0, .now = {}, .umask = 0};
 }
 
 // A filesystem with one large file.
@@ -185,7 +185,7 @@ std::unique_ptr<Image> ManyFilesImage(uint64_t files) {
 
 // Images are large: one at a time.
 template <typename Make>
-const Image& TheImage(const std::string& name, Make make) {
+const Image& TheImage(std::string name, Make make) {
   static std::string current;
   static std::unique_ptr<Image> image;
   if (current != name) {

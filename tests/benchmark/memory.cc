@@ -5,12 +5,12 @@
 // apart; the daemon's is counted before.
 #include <fcntl.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fstream>
 #include <functional>
 #include <memory>
 
+#include "mount/command_line.h"
 #include "tests/benchmark/candidates.h"
 
 namespace pkramfs {
@@ -103,9 +103,9 @@ void MakeDirectories(const std::string& root, int count, int entries) {
 
 int Main(int argc, char** argv) {
   std::string json_path;
-  CLI::App app("Measures what files and directories take of memory.", "memory");
-  app.add_option("--json", json_path, "Where to write all figures");
-  CLI11_PARSE(app, argc, argv);
+  CommandLine line("memory", "Measures what files and directories take of memory.");
+  line.Option("--json", &json_path, "Where to write all figures");
+  if (const auto status = line.Parse(argc, argv)) return *status;
 
   struct Row {
     std::string name;

@@ -1,6 +1,5 @@
 // Draws what compare and loading have measured, with gnuplot.
 //   plot --compare compare.json --loading loading.json --into docs
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -10,6 +9,8 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+
+#include "mount/command_line.h"
 
 namespace pkramfs {
 namespace {
@@ -110,11 +111,11 @@ void DrawLoading(const Json& results, const std::string& path) {
 
 int Main(int argc, char** argv) {
   std::string compare, loading, into = "docs";
-  CLI::App app("Draws what the benchmarks have measured.", "plot");
-  app.add_option("--compare", compare, "What compare has written")->required();
-  app.add_option("--loading", loading, "What loading has written")->required();
-  app.add_option("--into", into, "The folder of the drawings")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  CommandLine line("plot", "Draws what the benchmarks have measured.");
+  line.Required("--compare", &compare, "What compare has written");
+  line.Required("--loading", &loading, "What loading has written");
+  line.Option("--into", &into, "The folder of the drawings");
+  if (const auto status = line.Parse(argc, argv)) return *status;
   DrawComparison(Read(compare), into + "/compare.svg");
   DrawLoading(Read(loading), into + "/loading.svg");
   return 0;

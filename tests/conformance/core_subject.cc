@@ -295,7 +295,9 @@ class CoreSubject final : public Subject {
             .now = {ts.tv_sec, static_cast<uint32_t>(ts.tv_nsec)},
             .umask = umask_,
             .has_group = [this](gid_t group) {
-              return std::count(user_.groups.begin(), user_.groups.end(), group) > 0;
+              return std::count(user_.groups.begin(), user_.groups.end(), group) > 0
+                         ? Membership::kYes
+                         : Membership::kNo;
             }};
   }
 

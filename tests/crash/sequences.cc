@@ -8,10 +8,10 @@
 //                   [--pages N] [--inodes N] [--crowded]
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 
+#include "mount/command_line.h"
 #include "tests/crash/operations.h"
 #include "tests/crash/points.h"
 
@@ -225,17 +225,17 @@ class Sequence {
 };
 
 int Main(int argc, char** argv) {
-  CLI::App app("Random operations that die at random stores, compared with a model.");
+  CommandLine line("crash_sequences", "Random operations that die at random stores, compared with a model.");
   uint64_t seed = 1, sequences = 1, operations = 3000, points = 3000;
-  app.add_option("--seed", seed, "Of the first sequence");
-  app.add_option("--sequences", sequences, "How many");
-  app.add_option("--operations", operations, "Of each");
-  app.add_option("--points", points, "Places to die, of each, about");
+  line.Option("--seed", &seed, "Of the first sequence");
+  line.Option("--sequences", &sequences, "How many");
+  line.Option("--operations", &operations, "Of each");
+  line.Option("--points", &points, "Places to die, of each, about");
   Limits limits;
-  app.add_option("--pages", limits.pages, "Of the region: few, and it is full most of the time");
-  app.add_option("--inodes", limits.inodes, "As many as there may be; 0 for no limit");
-  app.add_flag("--crowded", limits.crowded, "What the region is on is full now and then");
-  CLI11_PARSE(app, argc, argv);
+  line.Option("--pages", &limits.pages, "Of the region: few, and it is full most of the time");
+  line.Option("--inodes", &limits.inodes, "As many as there may be; 0 for no limit");
+  line.Flag("--crowded", &limits.crowded, "What the region is on is full now and then");
+  if (const auto status = line.Parse(argc, argv)) return *status;
   Counts counts;
   for (uint64_t i = 0; i < sequences; ++i) {
     const std::string fault = Sequence(seed + i, limits, &counts).Run(operations, points);

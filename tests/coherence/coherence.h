@@ -1,0 +1,97 @@
+// No reader sees bytes that are older than a write that was acknowledged before the read began, nor
+// bytes that nobody wrote, nor a file shorter than it was: with many processes at once, every way
+// to write beside every way to read.
+#ifndef TESTS_COHERENCE_COHERENCE_H_
+#define TESTS_COHERENCE_COHERENCE_H_
+
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace pkramfs {
+
+// What processes of a test share: memory of a type whose members are atomics and arrays.
+template <typename T>
+class Shared {
+ public:
+  Shared() {
+    void* const at = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                          -1, 0);
+    if (at == MAP_FAILED) throw std::runtime_error("mmap");
+    it_ = new (at) T;
+  }
+  ~Shared() { munmap(static_cast<void*>(it_), sizeof(T)); }
+  Shared(const Shared&) = delete;
+  Shared& operator=(const Shared&) = delete;
+  T* operator->() const { return it_; }
+  T& operator*() const { return *it_; }
+
+ private:
+  T* it_;
+};
+
+// The first thing that was wrong; all stop then.
+class Fault {
+ public:
+  void Say(const std::string& what) {
+    if (said_.exchange(1) == 0) std::snprintf(text_, sizeof(text_), "%s", what.c_str());
+    stop_ = 1;
+  }
+  bool stop() const { return stop_ != 0; }
+  std::string text() const { return said_ != 0 ? text_ : ""; }
+
+ private:
+  std::atomic<int> said_{0}, stop_{0};
+  char text_[400] = {};
+};
+
+// Runs each in a process of its own, and waits.  What one throws is a fault.
+inline void RunAll(const std::vector<std::function<void()>>& processes, Fault* fault) {
+  std::vector<pid_t> pids;
+  for (const auto& process : processes) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      try {
+        process();
+      } catch (const std::exception& e) {
+        fault->Say(e.what());
+      }
+      _exit(0);
+    }
+    if (pid < 0) fault->Say("fork");
+    pids.push_back(pid);
+  }
+  for (const pid_t pid : pids) {
+    int status = 0;
+    if (pid > 0 && waitpid(pid, &status, 0) == pid && status != 0) {
+      fault->Say("a process ended with status " + std::to_string(status));
+    }
+  }
+}
+
+using Deadline = std::chrono::steady_clock::time_point;
+
+inline bool IsOver(Deadline deadline) { return std::chrono::steady_clock::now() >= deadline; }
+
+inline Deadline In(double seconds) {
+  return std::chrono::steady_clock::now() +
+         std::chrono::microseconds(static_cast<int64_t>(seconds * 1e6));
+}
+
+// Each returns what was wrong, or nothing.
+std::string CheckContents(const std::string& directory, double seconds);
+std::string CheckLogs(const std::string& directory, double seconds);
+
+}  // namespace pkramfs
+
+#endif  // TESTS_COHERENCE_COHERENCE_H_

@@ -1,0 +1,184 @@
+// `mount -o remount`, and what else mount(8), umount(8), fstab and operators type.
+#include <gmock/gmock.h>
+#include <sys/statvfs.h>
+
+#include "tests/mount_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+using testing::HasSubstr;
+
+class RemountInPlaceTest : public MountTest {
+ protected:
+  // What mount(8) runs, with the options that it passes on.
+  Ran Remount(const std::string& options) {
+    const std::string helper = dir_ + "/mount.fuse.pkramfs";
+    std::ignore = symlink(PKRAMFS_BINARY, helper.c_str());
+    return Shell(helper + " " + region_ + " " + mount_ + " -o rw,remount," + options);
+  }
+  void ExpectRemount(const std::string& options) {
+    const Ran ran = Remount(options);
+    EXPECT_EQ(ran.status, 0) << options << ": " << ran.err;
+  }
+  void ExpectRefused(const std::string& options, const std::string& what) {
+    const auto before = Entry();
+    const uint64_t size = Size();
+    const Ran ran = Remount(options);
+    EXPECT_NE(ran.status, 0) << options;
+    EXPECT_THAT(ran.err, HasSubstr(what));
+    EXPECT_EQ(Entry().flags, before.flags) << options;
+    EXPECT_EQ(Entry().options, before.options) << options;
+    EXPECT_EQ(Size(), size) << options;
+  }
+  MountEntry Entry() {
+    for (const MountEntry& m : PkramfsMounts()) {
+      if (m.mount_point == mount_) return m;
+    }
+    ADD_FAILURE() << "not mounted";
+    return {};
+  }
+  uint64_t Size() {
+    struct statvfs st {};
+    EXPECT_EQ(statvfs(mount_.c_str(), &st), 0);
+    return st.f_blocks * st.f_frsize;
+  }
+};
+
+TEST_F(RemountInPlaceTest, SizesChange) {
+  Mount("size=64m");
+  Spill(mount_ + "/f", "kept");
+  ExpectRemount("size=128m");
+  EXPECT_EQ(Size(), 128u << 20);
+  ExpectRemount("size=32m,nr_inodes=77");
+  EXPECT_EQ(Size(), 32u << 20);
+  struct statvfs st {};
+  ASSERT_EQ(statvfs(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.f_files, 77u);
+  EXPECT_EQ(Slurp(mount_ + "/f"), "kept");
+  // Too small for what is there: nothing changes, flags neither.
+  Spill(mount_ + "/g", std::string(4 << 20, 'g'));
+  ExpectRefused("size=1m,noexec", "too small");
+  ExpectRefused("nr_inodes=1,ro", "nr_inodes=1 is too few");
+}
+
+TEST_F(RemountInPlaceTest, FlagsChange) {
+  Mount("size=64m");
+  ExpectRemount("ro");
+  EXPECT_NE(Shell("touch " + mount_ + "/f").status, 0);
+  ExpectRemount("rw,noexec,nosuid,nodev");
+  EXPECT_EQ(Entry().flags, "rw,nosuid,nodev,noexec,relatime");
+  ASSERT_EQ(Shell("cp /usr/bin/true " + mount_ + "/true").status, 0);
+  EXPECT_NE(Shell(mount_ + "/true").status, 0);
+  // What is not said stays.
+  ExpectRemount("exec");
+  EXPECT_EQ(Entry().flags, "rw,nosuid,nodev,relatime");
+  EXPECT_EQ(Shell(mount_ + "/true").status, 0);
+  ExpectRemount("suid,dev,noatime,nodiratime,sync,lazytime");
+  EXPECT_EQ(Entry().flags, "rw,noatime,nodiratime");
+  EXPECT_THAT(Entry().options, testing::StartsWith("rw,sync,lazytime,"));
+  ExpectRemount("async,nolazytime,strictatime,diratime");
+  EXPECT_EQ(Entry().flags, "rw");
+  EXPECT_THAT(Entry().options, testing::StartsWith("rw,user_id="));
+  // A file that is open for writing keeps it from being read-only.
+  const int fd = open((mount_ + "/true").c_str(), O_WRONLY);
+  ExpectRefused("ro,noexec", "files are open for writing");
+  close(fd);
+}
+
+// mount(8) says again what fstab and the kernel say of a mount.
+TEST_F(RemountInPlaceTest, WhatIsSoAlreadyIsTaken) {
+  Mount("size=64m,writeback,noexport,mode=700,max_read=65536,pkram=db");
+  ExpectRemount(
+      "relatime,user_id=0,group_id=0,default_permissions,allow_other,max_read=65536,blksize=4096,"
+      "writeback,noexport,mode=755,uid=0,gid=0,pkram=db,size=64m,nofail,x-systemd.automount");
+  EXPECT_EQ(Size(), 64u << 20);
+  struct stat st {};
+  ASSERT_EQ(stat(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0700u);
+  ExpectRemount("size=65m");
+}
+
+TEST_F(RemountInPlaceTest, WhatCannotChangeIsRefusedByName) {
+  Mount("size=64m");
+  ExpectRefused("writeback,size=32m", "option writeback: cannot change while it is mounted");
+  ExpectRefused("noexport,ro", "option noexport: cannot change");
+  ExpectRefused("mlock", "option mlock: cannot change");
+  ExpectRefused("pkram=other", "option pkram=other: cannot change");
+  ExpectRefused("max_read=8192", "option max_read=8192: cannot change");
+  ExpectRefused("allow_root", "option allow_root: cannot change");
+  ExpectRefused("nonsense", "unknown option 'nonsense'");
+}
+
+TEST_F(RemountInPlaceTest, WhatIsNotMountedOrDeadIsNotRemounted) {
+  const Ran none = Remount("size=1g");
+  EXPECT_EQ(none.status, 32);
+  EXPECT_THAT(none.err, HasSubstr("no pkramfs is mounted there"));
+  EXPECT_NE(access(region_.c_str(), F_OK), 0);
+  Mount("size=64m");
+  kill(DaemonPid(), SIGKILL);
+  while (access((mount_ + "/x").c_str(), F_OK) == 0 || errno != ENOTCONN) usleep(1000);
+  const Ran dead = Remount("size=1g");
+  EXPECT_EQ(dead.status, 32);
+  EXPECT_THAT(dead.err, HasSubstr("umount -l " + mount_));
+}
+
+// Whoever goes past the helper goes past nothing.
+TEST_F(RemountInPlaceTest, TheKernelsOwnRemountHolds) {
+  Mount("size=64m,ro");
+  EXPECT_NE(Shell("touch " + mount_ + "/f").status, 0);
+  ASSERT_EQ(mount(nullptr, mount_.c_str(), nullptr, MS_REMOUNT, nullptr), 0);
+  Spill(mount_ + "/f", "there");
+  Unmount();
+  Mount("rw");
+  EXPECT_EQ(Slurp(mount_ + "/f"), "there");
+}
+
+// As typed, so that `mount -a`, umount(8) and findmnt(8) know it; all find the same region.
+TEST_F(RemountInPlaceTest, TheSourceIsWhatWasTyped) {
+  const std::string name = region_.substr(9);
+  const std::string link = dir_ + "/a link, with a comma\\";
+  ASSERT_EQ(symlink(region_.c_str(), link.c_str()), 0);
+  for (const std::string& typed : {name, region_, link}) {
+    const Ran ran = Shell(Pkramfs() + " '" + typed + "' " + mount_ + " -o size=16m");
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_EQ(Entry().source, typed);
+    for (const std::string& other : {name, region_, link}) {
+      EXPECT_THAT(Shell(Pkramctl() + " info --json '" + other + "'").out,
+                  HasSubstr("\"mounted_on\": \"" + mount_));
+    }
+    EXPECT_EQ(Shell("findmnt -n -o TARGET --source '" + typed + "'").out, mount_ + "\n");
+    EXPECT_EQ(Shell("umount '" + typed + "'").status, 0);
+    WaitUntilFree();
+  }
+  // Where it would mean something else to others, it is written out.
+  ASSERT_EQ(Shell("cd /dev/shm && " + Pkramfs() + " ./" + name + " " + mount_).status, 0);
+  EXPECT_EQ(Entry().source, region_);
+}
+
+TEST_F(RemountInPlaceTest, TheDaemonIsCalledPkramfs) {
+  const std::string helper = dir_ + "/mount.fuse.pkramfs";
+  ASSERT_EQ(symlink(PKRAMFS_BINARY, helper.c_str()), 0);
+  ASSERT_EQ(Shell(helper + " " + region_ + " " + mount_ + " -o rw,size=16m").status, 0);
+  EXPECT_EQ(Slurp("/proc/" + std::to_string(DaemonPid()) + "/comm"), "pkramfs\n");
+}
+
+TEST_F(RemountInPlaceTest, AutoUnmountKeepsDevicesAndSetIds) {
+  if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
+  Mount("size=16m,auto_unmount");
+  EXPECT_EQ(Entry().flags, "rw,relatime");
+  kill(DaemonPid(), SIGKILL);
+  EXPECT_TRUE(Eventually([&] { return !IsMounted(mount_); }));
+}
+
+TEST_F(RemountInPlaceTest, InodesAreCountedAsTheyAre) {
+  Mount("size=16m");
+  Spill(mount_ + "/large", std::string(14 << 20, 'l'));
+  struct statvfs st {};
+  ASSERT_EQ(statvfs(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.f_files - st.f_ffree, 2u);
+  EXPECT_LT(st.f_ffree, 1000u);
+}
+
+}  // namespace
+}  // namespace pkramfs

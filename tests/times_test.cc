@@ -1,0 +1,251 @@
+// Times of files, beside tmpfs: which call sets which, that they run forward, that one which was
+// given stays, and that a remount finds them as they were.  Both with and without writeback.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <sys/xattr.h>
+
+#include "tests/mount_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+using Time = std::pair<int64_t, int64_t>;
+
+Time Of(const timespec& t) { return {t.tv_sec, t.tv_nsec}; }
+
+struct Times {
+  Time atime, mtime, ctime;
+};
+
+Times TimesOf(const std::string& path) {
+  struct stat st {};
+  EXPECT_EQ(lstat(path.c_str(), &st), 0) << path;
+  return {Of(st.st_atim), Of(st.st_mtim), Of(st.st_ctim)};
+}
+
+// Each kind of mount, and a tmpfs beside it.
+class TimesTest : public MountTest, public testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    MountTest::SetUp();
+    if (IsSkipped()) return;
+    Mount(GetParam());
+    tmpfs_ = dir_ + "/tmpfs";
+    mkdir(tmpfs_.c_str(), 0755);
+    ASSERT_EQ(mount("none", tmpfs_.c_str(), "tmpfs", 0, "size=16m"), 0);
+  }
+  void TearDown() override {
+    umount2(tmpfs_.c_str(), MNT_DETACH);
+    MountTest::TearDown();
+  }
+  std::string tmpfs_;
+};
+
+class OpenFile {
+ public:
+  OpenFile(const std::string& path, int flags) : fd_(open(path.c_str(), flags, 0644)) {
+    EXPECT_GE(fd_, 0) << path << ": " << std::strerror(errno);
+  }
+  ~OpenFile() { close(fd_); }
+  operator int() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+struct Call {
+  const char* name;
+  std::function<void(const std::string& directory)> run;
+};
+
+// Each of files "f" (of 10,000 bytes), "g", "d/" and "l" (a link) that are there.
+std::vector<Call> Calls() {
+  const auto on_f = [](int flags, auto run) {
+    return [flags, run](const std::string& d) {
+      const OpenFile fd(d + "/f", flags);
+      run(static_cast<int>(fd));
+    };
+  };
+  constexpr timespec kGiven[] = {{1000, 5}, {2000, 7}};
+  constexpr timespec kNow[] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
+  return {
+      {"write", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(pwrite(fd, "x", 1, 5), 1); })},
+      {"append", on_f(O_WRONLY | O_APPEND, [](int fd) { EXPECT_EQ(write(fd, "x", 1), 1); })},
+      {"write of nothing", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(write(fd, "", 0), 0); })},
+      {"write, O_SYNC", on_f(O_WRONLY | O_SYNC, [](int fd) { EXPECT_EQ(write(fd, "x", 1), 1); })},
+      {"open, O_TRUNC", on_f(O_WRONLY | O_TRUNC, [](int) {})},
+      {"ftruncate to less", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(ftruncate(fd, 50), 0); })},
+      {"ftruncate to more", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(ftruncate(fd, 50000), 0); })},
+      {"truncate", [](const std::string& d) { EXPECT_EQ(truncate((d + "/f").c_str(), 7), 0); }},
+      {"fallocate", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(fallocate(fd, 0, 0, 99999), 0); })},
+      {"punch", on_f(O_WRONLY,
+                     [](int fd) {
+                       EXPECT_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096),
+                                 0);
+                     })},
+      {"copy_file_range",
+       [](const std::string& d) {
+         const OpenFile from(d + "/f", O_RDONLY), to(d + "/g", O_WRONLY);
+         EXPECT_EQ(copy_file_range(from, nullptr, to, nullptr, 4096, 0), 4096);
+       }},
+      {"utimensat", [=](const std::string& d) { utimensat(-1, (d + "/f").c_str(), kGiven, 0); }},
+      {"utimensat to now", [=](const std::string& d) { utimensat(-1, (d + "/f").c_str(), kNow, 0); }},
+      {"futimens", on_f(O_RDONLY, [=](int fd) { futimens(fd, kGiven); })},
+      {"write, then utimensat",
+       on_f(O_WRONLY,
+            [=](int fd) {
+              EXPECT_EQ(write(fd, "xyz", 3), 3);
+              futimens(fd, kGiven);
+            })},
+      {"utimensat of a link",
+       [=](const std::string& d) {
+         utimensat(-1, (d + "/l").c_str(), kGiven, AT_SYMLINK_NOFOLLOW);
+       }},
+      {"chmod", [](const std::string& d) { chmod((d + "/f").c_str(), 0600); }},
+      {"chmod to the same", [](const std::string& d) { chmod((d + "/f").c_str(), 0644); }},
+      {"chown", [](const std::string& d) { (void)!chown((d + "/f").c_str(), 5, 6); }},
+      {"chown of nothing", [](const std::string& d) { (void)!chown((d + "/f").c_str(), -1, -1); }},
+      {"setxattr",
+       [](const std::string& d) { setxattr((d + "/f").c_str(), "user.a", "1", 1, 0); }},
+      {"removexattr of none",
+       [](const std::string& d) { removexattr((d + "/f").c_str(), "user.none"); }},
+      {"link", [](const std::string& d) { (void)!link((d + "/f").c_str(), (d + "/h").c_str()); }},
+      {"symlink", [](const std::string& d) { (void)!symlink("f", (d + "/s").c_str()); }},
+      {"unlink", [](const std::string& d) { unlink((d + "/g").c_str()); }},
+      {"rename", [](const std::string& d) { rename((d + "/f").c_str(), (d + "/d/f").c_str()); }},
+      {"rename over",
+       [](const std::string& d) { rename((d + "/f").c_str(), (d + "/g").c_str()); }},
+      {"rename to the same",
+       [](const std::string& d) { rename((d + "/f").c_str(), (d + "/f").c_str()); }},
+      {"mkdir", [](const std::string& d) { mkdir((d + "/e").c_str(), 0755); }},
+      {"rmdir", [](const std::string& d) { rmdir((d + "/d").c_str()); }},
+      {"create", [](const std::string& d) { OpenFile(d + "/n", O_CREAT | O_WRONLY); }},
+      {"mknod", [](const std::string& d) { mknod((d + "/p").c_str(), S_IFIFO | 0644, 0); }},
+      {"what fails", [](const std::string& d) { mkdir((d + "/f").c_str(), 0755); }},
+  };
+}
+
+constexpr Time kLongAgo{100, 3};
+
+// What is there, with times of long ago, and then: which of them are others.
+std::string WhatChanges(const std::string& directory, const Call& call) {
+  mkdir(directory.c_str(), 0755);
+  Spill(directory + "/f", std::string(10000, 'f'));
+  Spill(directory + "/g", "g");
+  mkdir((directory + "/d").c_str(), 0755);
+  (void)!symlink("f", (directory + "/l").c_str());
+  const std::string names[] = {"/f", "/g", "/d", "/l", ""};
+  constexpr timespec kThen[] = {{kLongAgo.first, kLongAgo.second},
+                                {kLongAgo.first, kLongAgo.second}};
+  for (const std::string& name : names) {
+    utimensat(-1, (directory + name).c_str(), kThen, AT_SYMLINK_NOFOLLOW);
+  }
+  std::map<std::string, Times> before;
+  for (const std::string& name : names) before[name] = TimesOf(directory + name);
+  usleep(5000);  // the kernel's clock goes on in steps
+  call.run(directory);
+  std::string changes;
+  for (const std::string& name : names) {
+    if (access((directory + name).c_str(), F_OK) != 0) continue;
+    const Times now = TimesOf(directory + name);
+    changes += name + ":";
+    if (now.mtime != before[name].mtime) changes += now.mtime.first < 5000 ? "M" : "m";
+    if (now.ctime != before[name].ctime) changes += "c";
+    // atime is not compared but where it was given (semantics.md), and not of a link, which
+    // access(2) has followed.
+    if (name != "/l" && now.atime != before[name].atime && now.atime.first < 5000) changes += "A";
+    changes += " ";
+  }
+  return changes;
+}
+
+TEST_P(TimesTest, EachCallSetsWhatItSetsOnTmpfs) {
+  int i = 0;
+  for (const Call& call : Calls()) {
+    const std::string name = "/" + std::to_string(i++);
+    EXPECT_EQ(WhatChanges(mount_ + name, call), WhatChanges(tmpfs_ + name, call)) << call.name;
+  }
+}
+
+// With the name of each way to send what was stored to a mapping.
+TEST_P(TimesTest, AGivenMtimeStaysWhenTheMappingIsSent) {
+  constexpr timespec kGiven[] = {{1000, 5}, {2000, 7}};
+  for (const std::string how : {"munmap", "msync", "fsync", "close", "exit", "sync"}) {
+    const std::string path = mount_ + "/" + how;
+    Spill(path, std::string(8192, 'a'));
+    const pid_t child = fork();
+    if (child == 0) {
+      const int fd = open(path.c_str(), O_RDWR);
+      char* const at =
+          static_cast<char*>(mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+      at[0] = at[5000] = 'b';
+      if (futimens(fd, kGiven) != 0) _exit(1);
+      if (how == "munmap") munmap(at, 8192);
+      if (how == "msync" && msync(at, 8192, MS_SYNC) != 0) _exit(2);
+      if (how == "fsync" && fsync(fd) != 0) _exit(3);
+      if (how == "close") close(fd);
+      if (how == "sync") sync();
+      _exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0) << how;
+    const OpenFile fd(path, O_RDWR);
+    ASSERT_EQ(fsync(fd), 0);
+    EXPECT_EQ(TimesOf(path).mtime, (Time{2000, 7})) << how;
+    EXPECT_EQ(Slurp(path).substr(5000, 2), "ba") << how;
+    // A write sets it again.
+    ASSERT_EQ(pwrite(fd, "c", 1, 0), 1);
+    EXPECT_GT(TimesOf(path).mtime.first, 2000) << how;
+  }
+}
+
+// One file after another, here and on tmpfs in turn.
+TEST_P(TimesTest, TheyRunForwardAcrossFilesystems) {
+  Time last{0, 0};
+  const auto later = [&last](const std::string& path, const char* what) {
+    const Times now = TimesOf(path);
+    EXPECT_GE(now.mtime, last) << what << " " << path;
+    EXPECT_GE(now.ctime, now.mtime) << what << " " << path;
+    last = std::max(now.mtime, now.ctime);
+  };
+  for (int i = 0; i < 300 && !HasFailure(); ++i) {
+    for (const std::string& directory : {mount_, tmpfs_}) {
+      const std::string path = directory + "/" + std::to_string(i);
+      const OpenFile fd(path, O_CREAT | O_EXCL | O_WRONLY);
+      later(path, "created");
+      ASSERT_EQ(write(fd, "x", 1), 1);
+      later(path, "written");
+      ASSERT_EQ(ftruncate(fd, 100), 0);
+      later(path, "truncated");
+      const std::string made = path + "d";
+      ASSERT_EQ(mkdir(made.c_str(), 0755), 0);
+      later(made, "made");
+    }
+  }
+}
+
+TEST_P(TimesTest, ARemountFindsThemAsTheyWere) {
+  std::map<std::string, Times> before;
+  int i = 0;
+  for (const Call& call : Calls()) WhatChanges(mount_ + "/" + std::to_string(i++), call);
+  for (int k = 0; k < 20; ++k) Spill(mount_ + "/w" + std::to_string(k), std::string(5000, 'w'));
+  std::istringstream all(Shell("find " + mount_ + " -mindepth 1").out);
+  for (std::string path; std::getline(all, path);) before[path] = TimesOf(path);
+  EXPECT_GT(before.size(), 150u);
+  Unmount();
+  Mount(GetParam());
+  for (const auto& [path, times] : before) {
+    const Times now = TimesOf(path);
+    EXPECT_EQ(now.mtime, times.mtime) << path;
+    EXPECT_EQ(now.ctime, times.ctime) << path;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, TimesTest,
+                         testing::Values("size=64m", "size=64m,writeback",
+                                         "size=64m,writeback,sync"));
+
+}  // namespace
+}  // namespace pkramfs
