@@ -1,12 +1,15 @@
 #include "mount/daemon.h"
 
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -46,6 +49,20 @@ absl::Status CheckFuseDevice() {
   if (access("/dev/fuse", F_OK) == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(
       "no /dev/fuse: load the module (modprobe fuse), or give the container the device");
+}
+
+// What is short later, when there is a mount, would leave it to others to clear away.
+absl::Status CheckDescriptors() {
+  constexpr int kNeeded = 48;
+  std::vector<Descriptor> all;
+  for (int i = 0; i < kNeeded; ++i) {
+    all.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (all.back().get() >= 0) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot open files (", std::strerror(errno), "): a mount needs ", kNeeded,
+                     " descriptors: raise the limit (ulimit -n)"));
+  }
+  return absl::OkStatus();
 }
 
 // What mountinfo shows as the source: what the user typed, so that umount(8), findmnt(8) and
@@ -127,6 +144,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
 
 absl::Status Run(MountOptions options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
+  if (absl::Status s = CheckDescriptors(); !s.ok()) return s;
   // Before anything is changed; it is opened again to be mounted on, when what was handed over
   // (fd=N) is open, so as not to have the number of one that is not.
   {
