@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include <unistd.h>
@@ -63,6 +64,19 @@ absl::Status CheckDescriptors() {
                      " descriptors: raise the limit (ulimit -n)"));
   }
   return absl::OkStatus();
+}
+
+// The same of the first thread: fusermount3, which would unmount, is a process, too.
+absl::Status CheckThreads() {
+  pthread_t thread;
+  const int error = pthread_create(&thread, nullptr, [](void* none) { return none; }, nullptr);
+  if (error == 0) {
+    pthread_join(thread, nullptr);
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot start a thread (", std::strerror(error),
+                   "): end something of this user's, or raise the limit (ulimit -u)"));
 }
 
 // What mountinfo shows as the source: what the user typed, so that umount(8), findmnt(8) and
@@ -145,6 +159,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
 absl::Status Run(MountOptions options, Startup* startup) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
   if (absl::Status s = CheckDescriptors(); !s.ok()) return s;
+  if (absl::Status s = CheckThreads(); !s.ok()) return s;
   // Before anything is changed; it is opened again to be mounted on, when what was handed over
   // (fd=N) is open, so as not to have the number of one that is not.
   {
