@@ -13,6 +13,7 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "mount/memory_limit.h"
 #include "mount/mount_flags.h"
 #include "mount/mount_point.h"
 #include "mount/mounts.h"
@@ -120,17 +122,51 @@ bool IsMemory(const pkram::Region& region) {
 // unless it is told otherwise, which only root may do, and only once the kernel has set
 // the mount up.  It must not touch the mount itself: an umount would find it busy.  (A
 // region on a disk keeps the second limit: this daemon's writes wait for the disk's.)
-void RaiseLimits(const std::string& device, bool writeback, const pkram::Region& region) {
+void SetKernelLimits(const std::string& device, bool writeback, const pkram::Region& region,
+                     const std::optional<MemoryLimit>& tight) {
   if (device.empty()) return;
   const std::string bdi = absl::StrCat("/sys/class/bdi/", device);
   std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
+  if (tight) {
+    // What waits to be written takes room that writing it needs, too.
+    std::ofstream(bdi + "/max_bytes") << tight->bytes / 32;
+    return;
+  }
   if (!writeback || !IsMemory(region)) return;
   std::ofstream(bdi + "/max_ratio") << 100;
   std::ofstream(bdi + "/strict_limit") << 0;
 }
 
-absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, Filesystem* fs,
+// The limit of the cgroup that this process is in, if the region's pages, which are charged to
+// it whoever writes, may not fit.
+std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
+  constexpr uint64_t kOwn = 64 << 20;  // of the daemon and of what waits to be written
+  if (region.backing().device_pages() || !IsMemory(region)) return std::nullopt;
+  std::optional<MemoryLimit> limit = LowestMemoryLimit();
+  if (limit && limit->bytes >= region.space().counts().total * pkram::kPageSize + kOwn) limit.reset();
+  return limit;
+}
+
+void WarnAbout(const MemoryLimit& limit, uint64_t size) {
+  Warn(absl::StrCat(
+      "this process may have ", Human(limit.bytes), " of memory (", limit.file, "), and the files ",
+      Human(size), ": they are charged to it, whoever writes them, and beyond the limit they are ",
+      "swapped out or this process is killed: raise the limit, or choose a smaller size="));
+}
+
+absl::Status ServeUntilUnmounted(MountOptions options, RegionFile* file, Filesystem* fs,
                                  Startup* startup) {
+  const std::optional<MemoryLimit> tight = TightLimit(*file->region());
+  if (tight) {
+    WarnAbout(*tight, file->region()->space().counts().total * pkram::kPageSize);
+    file->region()->mapping().LetGoOfUsed();
+    if (tight->is_version_1) {
+      // Who needs memory waits there for dirty pages to be written: so there are none.  (Without
+      // the kernel's cache of writes it waits for those of mappings without an end.)
+      options.writeback = true;
+      options.fuse.push_back("sync");
+    }
+  }
   Server server;
   server.fs = fs;
   server.region = file->region();
@@ -147,8 +183,8 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, RegionFile* file, 
   Session* const session = mounted->get();
   fs->set_abandoned([session] { return session->ended(); });
   fs->set_privileges_dropped([session](Ino ino) { session->ForgetAttributes(ino); });
-  RaiseLimits(session->device(), options.writeback, *file->region());
-  SettleDown(options.lock_memory);
+  SetKernelLimits(session->device(), options.writeback, *file->region(), tight);
+  SettleDown(options.lock_memory, !tight);
   if (absl::Status s = session->Start(); !s.ok()) return s;
   if (IsToldToEnd() || !startup->Ready()) return absl::CancelledError("the start was interrupted");
   file->Keep();

@@ -61,7 +61,7 @@ std::vector<MountEntry> AllMounts() {
     std::string options;
     fields >> type >> source >> options;
     mounts.push_back(
-        {Unescape(source), Unescape(point), device, id, type, flags, options, UserOf(options)});
+        {Unescape(source), Unescape(root), Unescape(point), device, id, type, flags, options, UserOf(options)});
   }
   return mounts;
 }

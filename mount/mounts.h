@@ -11,6 +11,7 @@ namespace pkramfs {
 
 struct MountEntry {
   std::string source;  // the region, as whoever mounted it called it (see RegionPath)
+  std::string root;    // what of its filesystem it shows: "/"
   std::string mount_point;
   std::string device;  // MAJOR:MINOR
   std::string id;      // of this mount, whatever else is mounted

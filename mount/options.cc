@@ -11,7 +11,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "mount/memory_limit.h"
 
 namespace pkramfs {
 namespace {
@@ -212,7 +214,7 @@ absl::Status ApplyMountOptions(std::string_view list, uint64_t memory, MountOpti
 bool ApplyLists(const std::string& program, const std::vector<std::string>& lists,
                 MountOptions* options) {
   for (const std::string& list : lists) {
-    if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), options); !s.ok()) {
+    if (absl::Status s = ApplyMountOptions(list, MemorySize(), options); !s.ok()) {
       std::fprintf(stderr, "%s: %s\n", program.c_str(), std::string(s.message()).c_str());
       return false;
     }
@@ -228,9 +230,15 @@ std::string RegionPath(std::string_view name) {
                                                   : std::string(name);
 }
 
-uint64_t PhysicalMemory() {
-  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+std::string Human(uint64_t bytes) {
+  const char* const units[] = {"", " KiB", " MiB", " GiB", " TiB"};
+  size_t unit = 0;
+  auto value = static_cast<double>(bytes);
+  while (unit < 4 && value >= 10240) {
+    value /= 1024;
+    ++unit;
+  }
+  return absl::StrFormat("%.6g%s", value, units[unit]);
 }
 
 }  // namespace pkramfs

@@ -16,6 +16,7 @@
 #include "mount/command_line.h"
 #include "mount/control.h"
 #include "mount/live_mount.h"
+#include "mount/memory_limit.h"
 #include "mount/options.h"
 #include "mount/region_file.h"
 #include "mount/salvage.h"
@@ -69,7 +70,7 @@ absl::Status Freeze(const LiveMount& mount) {
 
 absl::Status Resize(const LiveMount& mount, const std::string& list) {
   MountOptions options;
-  if (absl::Status s = ApplyMountOptions(list, PhysicalMemory(), &options); !s.ok()) return s;
+  if (absl::Status s = ApplyMountOptions(list, MemorySize(), &options); !s.ok()) return s;
   if (!options.OnlySizes() || (!options.size && !options.max_inodes)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", list, "': only size= and nr_inodes= can be changed, as size=2G"));

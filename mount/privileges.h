@@ -11,11 +11,12 @@ bool MayMount();
 //   * every capability goes but CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, to unmount when it is
 //     told to end, wherever that is, and, with `locks_memory`, CAP_IPC_LOCK; programs that it
 //     runs get no more.  (Without root there is none to lose.)
-//   * the kernel's memory reclaim may not wait for it to write (PR_SET_IO_FLUSHER),
+//   * with `writes_for_reclaim`, it does not wait for its own writing when it needs memory
+//     (PR_SET_IO_FLUSHER); it cannot have anything swapped out for it then,
 //   * it is the last that the kernel kills when memory is short: what it holds is in the region,
 //     and killing it would give back nothing of that.
 // Best effort: what this process may not do stays as it was.
-void SettleDown(bool locks_memory);
+void SettleDown(bool locks_memory, bool writes_for_reclaim);
 
 }  // namespace pkramfs
 

@@ -16,9 +16,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "fs/check.h"
 #include "mount/file_clock.h"
+#include "mount/memory_limit.h"
 #include "mount/mounts.h"
 #include "pkram/place.h"
 
@@ -28,18 +28,6 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(10);
-
-// With as many digits as tell a size from one that is nearly the same.
-std::string Human(uint64_t bytes) {
-  const char* const units[] = {"", " KiB", " MiB", " GiB", " TiB"};
-  size_t unit = 0;
-  auto value = static_cast<double>(bytes);
-  while (unit < 4 && value >= 10240) {
-    value /= 1024;
-    ++unit;
-  }
-  return absl::StrFormat("%.6g%s", value, units[unit]);
-}
 
 // A daemon seals its region after its mount is gone; one whose mount is there
 // will not let go.
@@ -75,7 +63,7 @@ uint64_t RoomFor(const pkram::Backing& backing) {
 // Half of the memory, or what its filesystem can hold; a device as a whole.
 uint64_t DefaultPages(const pkram::Backing& backing) {
   if (backing.device_pages()) return *backing.device_pages();
-  const uint64_t wanted = RegionPages(PhysicalMemory() / 2);
+  const uint64_t wanted = RegionPages(MemorySize() / 2);
   const uint64_t room = RoomFor(backing) / pkram::kPageSize;
   return room == 0 ? wanted : std::clamp(room, pkram::format::kMinPages, wanted);
 }

@@ -34,6 +34,11 @@ absl::Status Mapping::LockInMemory(uint64_t pages) {
                    ": raise the limit (ulimit -l) or mount without mlock"));
 }
 
+void Mapping::LetGoOfUsed() {
+  // What Linux makes of it (vma_has_recency): it does not look whether pages were used.
+  madvise(mapped_.data(), mapped_.size(), MADV_RANDOM);
+}
+
 absl::Status Mapping::Populate(PageRun run) {
   std::byte* const from = base_ + run.first.offset();
   if (madvise(from, run.count * kPageSize, MADV_POPULATE_READ) == 0) return absl::OkStatus();

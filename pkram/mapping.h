@@ -33,6 +33,10 @@ class Mapping {
   // Touches pages that exist, so that they are locked.
   absl::Status Populate(PageRun run);
 
+  // Pages may be swapped out although this process has just used them: where memory is short,
+  // there may be nothing else.
+  void LetGoOfUsed();
+
   uint64_t pages() const { return pages_; }
   const std::byte* base() const { return base_; }
 

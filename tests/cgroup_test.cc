@@ -1,7 +1,14 @@
 // A cgroup that has less memory than the region: the daemon may be killed, or say that there
-// is no space; what was acknowledged is there afterwards.
+// is no space; what was acknowledged is there afterwards, and nobody waits for ever.
 #include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <sys/swap.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
+
+#include <algorithm>
+#include <vector>
 
 #include "tests/mount_fixture.h"
 
@@ -34,15 +41,24 @@ class CgroupTest : public MountTest {
     if (!group_.empty()) rmdir(group_.c_str());
   }
 
+  // With the daemon in the group.  Skips where no process can be moved to one.
+  void MountInside(const std::string& options) {
+    const Ran ran = Shell("exec sh -c 'echo $$ >" + group_ + "/cgroup.procs || exit 77; exec " +
+                          Pkramfs() + " " + region_ + " " + mount_ + " -o " + options + "'");
+    if (ran.status == 77) GTEST_SKIP() << "no process can be moved to a cgroup here";
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_THAT(ran.err, testing::HasSubstr("may have 160 MiB of memory (" + group_));
+  }
+
   std::string group_;
 };
 
 TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
-  // The daemon is in the group, and who writes is not.
-  const Ran ran = Shell("exec sh -c 'echo $$ >" + group_ + "/cgroup.procs || exit 77; exec " +
-                        Pkramfs() + " " + region_ + " " + mount_ + " -o size=512m'");
-  if (ran.status == 77) GTEST_SKIP() << "no process can be moved to a cgroup here";
-  ASSERT_EQ(ran.status, 0) << ran.err;
+  // Who writes is not in the group, from which nothing is swapped out.
+  std::ofstream(group_ + "/memory.swappiness") << 0;
+  std::ofstream(group_ + "/memory.swap.max") << 0;
+  MountInside("size=512m");
+  if (IsSkipped() || HasFailure()) return;
   Spill(mount_ + "/deleted", "this");
   const std::string bytes(1000000, 'g');
   int acknowledged = 0;
@@ -79,6 +95,143 @@ TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
   }
   ASSERT_EQ(Shell("rm -f " + mount_ + "/[fm]*").status, 0);
 }
+
+TEST_F(CgroupTest, ByDefaultAndInPercentASizeIsOfTheLimit) {
+  for (const char* options : {"", " -o size=50%"}) {
+    const Ran ran = Shell("exec sh -c 'echo $$ >" + group_ + "/cgroup.procs || exit 77; exec " +
+                          Pkramfs() + " " + region_ + " " + mount_ + options + "'");
+    if (ran.status == 77) GTEST_SKIP() << "no process can be moved to a cgroup here";
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_EQ(ran.err, "");
+    struct statvfs st;
+    ASSERT_EQ(statvfs(mount_.c_str(), &st), 0);
+    EXPECT_NEAR(static_cast<double>(st.f_blocks * st.f_frsize), kLimit / 2.0, 2 << 20);
+    Unmount();
+    unlink(region_.c_str());
+  }
+}
+
+// More than the group may have, part of which is swapped out.
+class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::string> {
+ protected:
+  static constexpr uint64_t kBytes = 240 << 20;
+  static constexpr uint64_t kPage = 4096;
+
+  static void SetUpTestSuite() {
+    // One at a time: swapoff brings back whatever is there, into groups that have no room for it.
+    lock_ = open("/tmp/pkramfs-test-swap.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    flock(lock_, LOCK_EX);
+    struct sysinfo info;
+    if (PKRAMFS_IS_SANITIZED || geteuid() != 0 || sysinfo(&info) != 0 || info.freeswap * info.mem_unit > 3 * kBytes) return;
+    char file[] = "/var/tmp/pkramfs-swap-XXXXXX";
+    close(mkstemp(file));
+    swap_ = file;
+    Shell("fallocate -l 768m " + swap_ + " && mkswap " + swap_);
+    has_swap_ = swapon(file, 0) == 0;
+    if (!has_swap_) unlink(file);
+  }
+  static void TearDownTestSuite() {
+    if (has_swap_) {
+      EXPECT_EQ(swapoff(swap_.c_str()), 0) << std::strerror(errno);
+      unlink(swap_.c_str());
+    }
+    close(lock_);
+  }
+  void SetUp() override {
+    CgroupTest::SetUp();
+    if (IsSkipped()) return;
+    if (PKRAMFS_IS_SANITIZED) GTEST_SKIP() << "a sanitizer's own memory is swapped all the time";
+    struct sysinfo info;
+    sysinfo(&info);
+    if (info.freeswap * info.mem_unit < 2 * kBytes) GTEST_SKIP() << "no swap can be had here";
+    MountInside("size=400m" + GetParam());
+  }
+
+  static uint64_t Word(uint64_t page) { return page * 0x9e3779b97f4a7c15 + 1; }
+
+  // Whether a process, in the group or not, comes to its end, and to a good one.
+  template <typename Work>
+  void ExpectDone(bool inside, Work work) {
+    const pid_t child = fork();
+    if (child == 0) {
+      if (inside) std::ofstream(group_ + "/cgroup.procs") << getpid() << std::flush;
+      _exit(work() ? 0 : 1);
+    }
+    int status = 0;
+    if (!Eventually([&] { return waitpid(child, &status, WNOHANG) == child; })) {
+      // The way out that semantics.md names.
+      const std::string device = MountsOf(region_).at(0).device;
+      mount("none", "/sys/fs/fuse/connections", "fusectl", 0, nullptr);
+      std::ofstream("/sys/fs/fuse/connections/" + device.substr(2) + "/abort") << 1;
+      kill(child, SIGKILL);
+      waitpid(child, &status, 0);
+      FAIL() << "hangs";
+    }
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  }
+
+  bool WriteAll() const {
+    const int fd = open(file().c_str(), O_RDWR | O_CREAT, 0644);
+    std::vector<uint64_t> block(1 << 17);
+    for (uint64_t at = 0; at < kBytes; at += 1 << 20) {
+      std::fill(block.begin(), block.end(), 0);
+      for (uint64_t in = 0; in < 1 << 20; in += kPage) block[in / 8] = Word((at + in) / kPage);
+      if (write(fd, block.data(), 1 << 20) != 1 << 20) return false;
+    }
+    return fsync(fd) == 0 && close(fd) == 0;
+  }
+  bool StoreAll() const {
+    const int fd = open(file().c_str(), O_RDWR | O_CREAT, 0644);
+    if (ftruncate(fd, kBytes) != 0) return false;
+    void* const mapped = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (mapped == MAP_FAILED) return false;
+    auto* const words = static_cast<uint64_t*>(mapped);
+    for (uint64_t page = 0; page < kBytes / kPage; ++page) words[page * kPage / 8] = Word(page);
+    return msync(mapped, kBytes, MS_SYNC) == 0;
+  }
+  bool ReadAll() const {
+    // What the kernel has cached would be read without the daemon.
+    const int fd = open(file().c_str(), O_RDONLY);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    for (uint64_t page = 0; page < kBytes / kPage; ++page) {
+      uint64_t word = 0;
+      if (pread(fd, &word, 8, static_cast<off_t>(page * kPage)) != 8 || word != Word(page)) {
+        return false;
+      }
+    }
+    return close(fd) == 0;
+  }
+  std::string file() const { return mount_ + "/f"; }
+
+  static std::string swap_;
+  static bool has_swap_;
+  static int lock_;
+};
+
+std::string SwappingTest::swap_;
+bool SwappingTest::has_swap_ = false;
+int SwappingTest::lock_ = -1;
+
+TEST_P(SwappingTest, AWriterOutside) {
+  ExpectDone(false, [this] { return WriteAll(); });
+  for (int i = 0; i < 2; ++i) ExpectDone(false, [this] { return ReadAll(); });
+}
+
+TEST_P(SwappingTest, AWriterInside) {
+  ExpectDone(true, [this] { return WriteAll(); });
+  ExpectDone(true, [this] { return ReadAll(); });
+}
+
+TEST_P(SwappingTest, AMappingInside) {
+  ExpectDone(true, [this] { return StoreAll(); });
+  ExpectDone(false, [this] { return ReadAll(); });
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SwappingTest, testing::Values("", ",writeback"),
+                         [](const auto& of) {
+                           return of.param.empty() ? std::string("default")
+                                                     : of.param.substr(1);
+                         });
 
 }  // namespace
 }  // namespace pkramfs
