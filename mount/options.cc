@@ -20,11 +20,9 @@ namespace {
 
 // For the kernel and libfuse, as they stand; flags of the mount among them, which libfuse gives it.
 constexpr std::string_view kFuseOptions[] = {
-    "allow_other", "allow_root", "auto_unmount", "default_permissions",
-    "async",       "atime",      "dev",          "dirsync",
-    "exec",        "noatime",    "nodev",        "nodiratime",
-    "noexec",      "nosuid",     "rw",           "ro",
-    "suid",        "sync",       "debug"};
+    "allow_other", "allow_root", "auto_unmount", "default_permissions", "async", "atime", "dev",
+    "dirsync",     "exec",       "noatime",      "nodev",               "noexec", "nosuid", "rw",
+    "ro",          "suid",       "sync",         "debug"};
 
 // With a value, for the kernel and libfuse; the last four are security modules'.
 constexpr std::string_view kFuseValues[] = {"fsname",     "subtype",     "context",
