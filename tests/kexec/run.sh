@@ -6,53 +6,16 @@ build=$1
 here=$(cd "$(dirname "$0")" && pwd)
 work=$build/kexec root=$build/kexec/root
 skip() { echo "skipped: the kexec test: $*"; exit 77; }
-say() { echo "== $(date +%T) $*"; }
+# shellcheck source=tests/kexec/root.sh
+. "$here/root.sh"
 
-command -v qemu-system-x86_64 >/dev/null || skip "no package qemu-system-x86"
-command -v cpio >/dev/null || skip "no package cpio"
-command -v apt-get >/dev/null && [ "$(dpkg --print-architecture)" = amd64 ] || skip "not Debian on amd64"
+check_host
 rm -rf "$work"
-mkdir -p "$work"/{debian,backports,lists,backports-lists}/partial "$root"
+mkdir -p "$work"/{backports,backports-lists}/partial
 
 say "Debian's packages, unpacked into the guest's root"
-# Nothing is installed here: to apt, this is a machine that has no package yet.  Its lists are new,
-# so that what they name is still to be had.
-: >"$work/status"
-apt=(apt-get -q -y -o "Dir::State::status=$work/status" -o "Dir::State::Lists=$work/lists"
-     -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Debug::NoLocking=1
-     -o APT::Sandbox::User=root)
-"${apt[@]}" update >"$work/apt.log" 2>&1 || skip "no lists of packages: $(tail -n 1 "$work/apt.log")"
-"${apt[@]}" --no-install-recommends --download-only -o "Dir::Cache::archives=$work/debian" install \
-  linux-image-cloud-amd64 systemd udev kmod bash coreutils findutils grep sed diffutils cpio util-linux \
-  mount busybox-static ndctl kexec-tools >>"$work/apt.log" 2>&1 || skip "no packages: $(tail -n 1 "$work/apt.log")"
-for dir in bin sbin lib lib64; do mkdir -p "$root/usr/$dir"; ln -s "usr/$dir" "$root/$dir"; done
-for package in "$work"/debian/*.deb; do
-  case ${package##*/} in
-  linux-image-*) continue ;;
-  perl* | libperl* | dpkg_* | debconf_* | passwd_* | tar_*) continue ;;  # not to run anything
-  esac
-  dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$root"
-done
-rm -rf "$root"/usr/share/* "$root"/usr/lib/*/gconv "$root"/usr/lib/{klibc,udev/hwdb.d}
-for applet in $("$root/bin/busybox" --list); do
-  [ -e "$root/bin/$applet" ] || [ -e "$root/sbin/$applet" ] || ln -s busybox "$root/bin/$applet"
-done
-
-# Kernels, with the modules that the test takes.  NAME DIRECTORY
-add_kernel() {
-  local package version name
-  package=$(find "$2" -name 'linux-image-[0-9]*.deb')
-  [ -n "$package" ] || return 1
-  dpkg-deb -x "$package" "$work/$1"
-  version=$(ls "$work/$1/lib/modules")
-  mkdir -p "$root/boot" "$root/lib/modules/$version/kernel"
-  cp "$work/$1/boot/vmlinuz-$version" "$root/boot/"
-  cp "$work/$1/lib/modules/$version"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version/"
-  for name in libnvdimm nd_btt nd_pmem nd_e820 dax_pmem device_dax fuse; do  # those that are not built in
-    find "$work/$1/lib/modules" -name "$name.ko*" -exec cp {} "$root/lib/modules/$version/kernel/" \;
-  done
-  echo "$version" >"$root/boot/$1"
-}
+make_root linux-image-cloud-amd64 systemd udev kmod bash coreutils findutils grep sed diffutils cpio \
+  util-linux mount busybox-static ndctl kexec-tools
 add_kernel old "$work/debian"
 # The other version is from backports, of the same archive as the rest.
 # shellcheck disable=SC1091
@@ -72,14 +35,6 @@ if ! { apt-get "${backports[@]}" update &&
 fi
 
 say "What is tested"
-add() {  # FILE NAME: with the libraries that the root has not
-  local library
-  install -m 755 "$1" "$root/$2"
-  strip "$root/$2"
-  for library in $(ldd "$1" | grep -o '/[^ ]*'); do
-    [ -e "$root$library" ] || install -D "$library" "$root$library"
-  done
-}
 for program in pkramfs pkramctl mkfs.pkramfs fsck.pkramfs; do add "$build/mount/$program" "sbin/$program"; done
 add "$build/tests/guest" bin/guest
 ln -s pkramfs "$root/sbin/mount.fuse.pkramfs"
