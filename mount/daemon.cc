@@ -98,7 +98,9 @@ std::string FuseOptions(const MountOptions& options, const std::string& region) 
                                    "default_permissions"};
   if (geteuid() == 0) list.insert(list.end(), {"allow_other", "dev", "suid"});
   if (options.max_read) list.push_back(absl::StrCat("max_read=", *options.max_read));
-  list.insert(list.end(), options.fuse.begin(), options.fuse.end());
+  for (const auto& more : {options.flags.FuseWords(), options.fuse}) {
+    list.insert(list.end(), more.begin(), more.end());
+  }
   return absl::StrJoin(list, ",");
 }
 
@@ -164,7 +166,7 @@ absl::Status ServeUntilUnmounted(MountOptions options, RegionFile* file, Filesys
       // Who needs memory waits there for dirty pages to be written: so there are none.  (Without
       // the kernel's cache of writes it waits for those of mappings without an end.)
       options.writeback = true;
-      options.fuse.push_back("sync");
+      options.flags.Apply("sync");
     }
   }
   Server server;

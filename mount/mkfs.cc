@@ -42,8 +42,8 @@ int Main(int argc, char** argv) {
   line.Flag("-v", &ignored, "(taken for mkfs's sake)");
   if (const auto status = line.Parse(argc, argv, 1)) return *status;
   if (!ApplyLists("mkfs.pkramfs", lists, &options)) return 1;
-  if (!options.fuse.empty() || options.max_inodes || options.lock_memory ||
-      !options.export_handles) {
+  if (!options.fuse.empty() || options.flags.set != 0 || options.flags.clear != 0 ||
+      options.max_inodes || options.lock_memory || !options.export_handles) {
     std::fprintf(stderr,
                  "mkfs.pkramfs: -o takes size=, pkram=, mode=, uid= and gid=: give the others to "
                  "the mount\n");

@@ -2,7 +2,9 @@
 #ifndef MOUNT_MOUNT_FLAGS_H_
 #define MOUNT_MOUNT_FLAGS_H_
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "mount/mount_point.h"
@@ -16,6 +18,10 @@ struct FlagChange {
 
   // A word as "noexec", over what earlier ones said.  False when it is no flag.
   bool Apply(std::string_view word);
+
+  // The words of those to set that every libfuse and fusermount3 take.  (atime and nodiratime are
+  // words that some read, and then do not know.)
+  std::vector<std::string> FuseWords() const;
 };
 
 // All flags of a mount and its filesystem, those that it does not have as clear ones.

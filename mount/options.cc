@@ -18,11 +18,9 @@
 namespace pkramfs {
 namespace {
 
-// For the kernel and libfuse, as they stand; flags of the mount among them, which libfuse gives it.
-constexpr std::string_view kFuseOptions[] = {
-    "allow_other", "allow_root", "auto_unmount", "default_permissions", "async", "atime", "dev",
-    "dirsync",     "exec",       "noatime",      "nodev",               "noexec", "nosuid", "rw",
-    "ro",          "suid",       "sync",         "debug"};
+// For the kernel and libfuse, as they stand.
+constexpr std::string_view kFuseOptions[] = {"allow_other", "allow_root", "auto_unmount",
+                                             "default_permissions", "debug"};
 
 // With a value, for the kernel and libfuse; the last four are security modules'.
 constexpr std::string_view kFuseValues[] = {"fsname",     "subtype",     "context",
@@ -157,12 +155,12 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
     options->remount = true;
     return absl::OkStatus();
   }
-  const bool is_flag = !has_value && options->flags.Apply(name);
   if (!has_value && Contains(kFuseOptions, name)) {
     options->fuse.emplace_back(option);
     return absl::OkStatus();
   }
-  if (is_flag || (!has_value && Contains(kIgnoredOptions, name)) ||
+  if ((!has_value && options->flags.Apply(name)) ||
+      (!has_value && Contains(kIgnoredOptions, name)) ||
       (has_value && Contains(kIgnoredValues, name)) || option == "huge=never" ||
       option == "mpol=default") {
     return absl::OkStatus();

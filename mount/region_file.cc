@@ -72,8 +72,12 @@ void WarnAboutSpace(const std::string& path, uint64_t size, const pkram::Backing
                     const std::function<void(const std::string&)>& warn) {
   const uint64_t room = RoomFor(backing);
   if (room == 0 || room >= size) return;
-  warn(absl::StrCat("the filesystem of ", path, " has room for ", Human(room),
-                    " of size=", Human(size),
+  const bool is_close = Human(room) == Human(size);
+  const auto text = [is_close](uint64_t n) {
+    return is_close ? absl::StrCat(n, " bytes") : Human(n);
+  };
+  warn(absl::StrCat("the filesystem of ", path, " has room for ", text(room), " of size=",
+                    text(size),
                     ": writing will fail before df says full; enlarge it (for "
                     "/dev/shm: mount -o remount,size=...) or choose a smaller size="));
 }

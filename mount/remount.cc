@@ -34,8 +34,7 @@ absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount)
   }
   const std::vector<std::string> has = absl::StrSplit(mount.entry().options, ',');
   for (const std::string& option : options.fuse) {
-    FlagChange flag;
-    if (flag.Apply(option) || option == "debug") continue;
+    if (option == "debug") continue;
     const bool is_name = option.rfind("fsname=", 0) == 0 || option.rfind("subtype=", 0) == 0;
     if (!is_name && std::ranges::count(has, option) == 0) return CannotChange(option);
   }

@@ -39,7 +39,8 @@ TEST(MountOptionsTest, OursAreTakenAndTheOthersPassedOn) {
   EXPECT_TRUE(options.writeback);
   EXPECT_EQ(options.node, "db");
   EXPECT_TRUE(options.lock_memory);
-  EXPECT_EQ(options.fuse, (std::vector<std::string>{"ro", "noexec", "allow_other"}));
+  EXPECT_EQ(options.fuse, (std::vector<std::string>{"allow_other"}));
+  EXPECT_EQ(options.flags.FuseWords(), (std::vector<std::string>{"ro", "noexec"}));
 }
 
 TEST(MountOptionsTest, TheErrorNamesTheOption) {

@@ -97,7 +97,8 @@ TEST_F(RequestsTest, AWriteTakesPrivilegesAwayBeforeTheFileIsRun) {
        {"printf x >>", "printf x | dd conv=notrunc bs=1 seek=99999 status=none of=",
         "truncate -s 99999 ", "fallocate -o 99000 -l 9000 "}) {
     ASSERT_EQ(Shell("cp /usr/bin/id " + path + " && chmod 4777 " + path).status, 0);
-    ASSERT_EQ(Shell(user + path + " -u").out, "0\n");
+    const Ran before = Shell(user + path + " -u");
+    ASSERT_EQ(before.out, "0\n") << before.err;
     ASSERT_EQ(Shell(user + "sh -c '" + write + path + "'").status, 0);
     EXPECT_EQ(Shell(user + path + " -u").out, "65534\n") << write;
   }
