@@ -24,7 +24,7 @@ constexpr const char* kOptions[] = {
     "fscontext=system_u:object_r:tmp_t:s0", "defcontext=system_u:object_r:tmp_t:s0",
     "rootcontext=system_u:object_r:tmp_t:s0",
     // Of tmpfs(5), and what is wrong with them.
-    "size=10m", "size=10M", "size=10%", "size=10485760", "size=10m,size=20m", "size=x", "size=",
+    "size=10m", "size=10M", "size=1%", "size=10485760", "size=10m,size=20m", "size=x", "size=",
     "size=0", "nr_blocks=2000", "nr_blocks=x", "nr_inodes=100", "nr_inodes=1k", "nr_inodes=0",
     "nr_inodes=x", "mode=700", "mode=1777", "mode=0755", "mode=9", "mode=", "uid=1", "uid=root",
     "uid=-1", "uid=nobody-of-that-name", "uid=", "gid=1", "gid=root", "gid=-1", "noswap", "swap",
