@@ -366,6 +366,43 @@ TEST_F(ShortOfTest, Processes) {
   EXPECT_LT(mounted, 7);
 }
 
+// An ordinary user's mount, which fusermount3 refuses.
+TEST_F(BadInputTest, WhatFusermountRefuses) {
+  if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_ +
+                  " && chmod 666 /dev/fuse && mkdir " + dir_ + "/roots && cp /usr/bin/fusermount3 " +
+                  dir_ + "/copy && chmod 755 " + dir_ + "/copy")
+                .status,
+            0);
+  chmod(dir_.c_str(), 0777);
+  region_ = dir_ + "/region";  // logind has no say there
+  const auto refused = [this](const std::string& prepare, const std::string& options,
+                              const std::vector<std::string>& what, std::string where = "") {
+    if (where.empty()) where = mount_;
+    // Nothing is mounted in there, either.
+    const Ran ran = Shell("unshare -m sh -c '" + prepare + "; setpriv --reuid=65534 --regid=65534 " +
+                          "--clear-groups " + dir_ + "/pkramfs " + region_ + " " + where +
+                          " -o size=16m" + options + "; status=$?; grep \" " + where +
+                          " fuse.pkramfs\" /proc/mounts; exit $status'");
+    EXPECT_NE(ran.status, 0);
+    EXPECT_EQ(ran.out, "");
+    // What fusermount3 says, and what we do.
+    EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 2) << ran.err;
+    EXPECT_THAT(ran.err, HasSubstr("\npkramfs: cannot mount on " + where));
+    for (const std::string& words : what) EXPECT_THAT(ran.err, HasSubstr(words));
+    EXPECT_NE(access(region_.c_str(), F_OK), 0);
+  };
+  const std::string binary = "$(readlink -f /usr/bin/fusermount3)";
+  refused("mount --bind /dev/null " + binary, "", {"failed to exec fusermount3"});
+  // One without the set-uid bit.
+  refused("mount --bind " + dir_ + "/copy " + binary, "", {"Operation not permitted"});
+  refused("mount --bind /dev/null /etc/fuse.conf", ",allow_other", {"allow_other"});
+  refused("echo mount_max=0 >" + dir_ + "/conf; mount --bind " + dir_ + "/conf /etc/fuse.conf", "",
+          {"mount_max"});
+  refused("true", "", {"no write access to mountpoint"}, dir_ + "/roots");
+  refused("true", ",fscontext=nonsense", {"fscontext"});
+}
+
 TEST_F(BadInputTest, MaxReadIsHonoured) {
   Mount("size=16m,max_read=8192");
   Spill(mount_ + "/f", std::string(1 << 20, 'f'));

@@ -29,6 +29,13 @@ class PrivilegesTest : public MountTest {
     }
     return false;
   }
+  // What the kernel calls the mount there; "" for none.
+  static std::string NumberOf(const std::string& mount_point) {
+    for (const MountEntry& m : AllMounts()) {
+      if (m.mount_point == mount_point) return m.id;
+    }
+    return "";
+  }
   void ExpectRefused(const std::string& why) {
     const Ran ran = TryMount();
     EXPECT_NE(ran.status, 0);
@@ -216,6 +223,30 @@ TEST_F(PrivilegesTest, WhatIsMountedInItsPlaceStaysWhenItEnds) {
   EXPECT_EQ(Slurp(mount_ + "/next"), "there");
   close(fd);
   umount2(mount_.c_str(), MNT_DETACH);
+}
+
+// Numbers of mounts are given again.  Here a stranger has ours, and a bind mount keeps our
+// filesystem alive.
+TEST_F(PrivilegesTest, WhoHasItsNumberNowStaysMountedWhenItEnds) {
+  const std::string bound = dir_ + "/bound", stranger = dir_ + "/stranger";
+  mkdir(bound.c_str(), 0755);
+  mkdir(stranger.c_str(), 0755);
+  bool met = false;
+  for (int i = 0; i < 50 && !met; ++i) {  // somebody else may be given it
+    Mount("size=16m");
+    const pid_t pid = DaemonPid();
+    const std::string number = NumberOf(mount_);
+    ASSERT_EQ(mount(mount_.c_str(), bound.c_str(), nullptr, MS_BIND, nullptr), 0);
+    ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+    ASSERT_EQ(mount("none", stranger.c_str(), "tmpfs", 0, ""), 0);
+    met = NumberOf(stranger) == number;
+    kill(pid, SIGTERM);
+    WaitUntilFree();
+    EXPECT_NE(NumberOf(stranger), "");
+    umount2(stranger.c_str(), MNT_DETACH);
+    umount2(bound.c_str(), MNT_DETACH);
+  }
+  EXPECT_TRUE(met);
 }
 
 // Names that change all the time between somebody else's link, their file and ours.

@@ -2,6 +2,8 @@
 // given stays, and that a remount finds them as they were.  Both with and without writeback.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <sys/mman.h>
 #include <sys/xattr.h>
 
@@ -53,6 +55,19 @@ class OpenFile {
  private:
   const int fd_;
 };
+
+// rw- for the owner, r-- for others, and `group` for the group.
+void SetAcl(const std::string& path, uint16_t group,
+            const char* name = "system.posix_acl_access") {
+  constexpr uint32_t kNobody = ACL_UNDEFINED_ID;
+  const struct {
+    uint32_t version = POSIX_ACL_XATTR_VERSION;
+    posix_acl_xattr_entry entries[3];
+  } acl{.entries = {{ACL_USER_OBJ, 6, kNobody},
+                    {ACL_GROUP_OBJ, group, kNobody},
+                    {ACL_OTHER, 4, kNobody}}};
+  EXPECT_EQ(setxattr(path.c_str(), name, &acl, sizeof acl, 0), 0) << std::strerror(errno);
+}
 
 struct Call {
   const char* name;
@@ -110,12 +125,24 @@ std::vector<Call> Calls() {
        [](const std::string& d) { setxattr((d + "/f").c_str(), "user.a", "1", 1, 0); }},
       {"removexattr of none",
        [](const std::string& d) { removexattr((d + "/f").c_str(), "user.none"); }},
+      {"setfacl", [](const std::string& d) { SetAcl(d + "/f", 6); }},
+      {"setfacl of what the mode says", [](const std::string& d) { SetAcl(d + "/f", 4); }},
+      {"setfacl of a directory's files",
+       [](const std::string& d) { SetAcl(d + "/d", 7, "system.posix_acl_default"); }},
+      {"setfacl -b of none",
+       [](const std::string& d) {
+         removexattr((d + "/f").c_str(), "system.posix_acl_access");
+       }},
       {"link", [](const std::string& d) { (void)!link((d + "/f").c_str(), (d + "/h").c_str()); }},
       {"symlink", [](const std::string& d) { (void)!symlink("f", (d + "/s").c_str()); }},
       {"unlink", [](const std::string& d) { unlink((d + "/g").c_str()); }},
       {"rename", [](const std::string& d) { rename((d + "/f").c_str(), (d + "/d/f").c_str()); }},
       {"rename over",
        [](const std::string& d) { rename((d + "/f").c_str(), (d + "/g").c_str()); }},
+      {"rename, both ways",
+       [](const std::string& d) {
+         EXPECT_EQ(renameat2(-1, (d + "/f").c_str(), -1, (d + "/g").c_str(), RENAME_EXCHANGE), 0);
+       }},
       {"rename to the same",
        [](const std::string& d) { rename((d + "/f").c_str(), (d + "/f").c_str()); }},
       {"mkdir", [](const std::string& d) { mkdir((d + "/e").c_str(), 0755); }},
@@ -166,6 +193,18 @@ TEST_P(TimesTest, EachCallSetsWhatItSetsOnTmpfs) {
     const std::string name = "/" + std::to_string(i++);
     EXPECT_EQ(WhatChanges(mount_ + name, call), WhatChanges(tmpfs_ + name, call)) << call.name;
   }
+}
+
+// tmpfs has no zero range: it sets what punching a hole sets there.
+TEST_P(TimesTest, ZeroRangeSetsWhatPunchingSetsOnTmpfs) {
+  const auto allocate = [](int mode) {
+    return Call{"", [mode](const std::string& d) {
+                  const OpenFile fd(d + "/f", O_WRONLY);
+                  EXPECT_EQ(fallocate(fd, mode, 100, 5000), 0) << std::strerror(errno);
+                }};
+  };
+  EXPECT_EQ(WhatChanges(mount_ + "/z", allocate(FALLOC_FL_ZERO_RANGE)),
+            WhatChanges(tmpfs_ + "/z", allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)));
 }
 
 // With the name of each way to send what was stored to a mapping.
