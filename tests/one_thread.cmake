@@ -1,0 +1,61 @@
+# Tests of the library and the filesystem in one process, by one thread (see CMakeLists.txt).
+pkramfs_test(checksum_test pkram)
+pkramfs_test(golden_test fs)
+target_compile_definitions(golden_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+pkramfs_test(journal_test pkram)
+pkramfs_test(link_map_test pkram)
+pkramfs_test(options_test mount_lib)
+pkramfs_test(page_map_test pkram)
+pkramfs_test(place_test pkram)
+pkramfs_test(reference_map_test pkram)
+pkramfs_test(region_test pkram)
+pkramfs_test(file_data_test fs)
+pkramfs_test(scribble_test fs)
+pkramfs_test(names_test fs)
+pkramfs_test(backing_test pkram)
+pkramfs_test(check_test fs)
+
+# The crash enumerator.
+add_executable(crash_test crash/pairs_test.cc crash/regions_test.cc crash/registry_test.cc
+  crash/steps.cc crash/steps_test.cc)
+target_include_directories(crash_test PRIVATE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(crash_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_link_libraries(crash_test PRIVATE fs GTest::gmock GTest::gtest_main)
+target_precompile_headers(crash_test REUSE_FROM precompiled)
+gtest_discover_tests(crash_test DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
+
+# Random sequences that die; more: build/gcc/tests/crash_sequences --seed 1000 --sequences 1000
+add_executable(crash_sequences crash/model.cc crash/operations.cc crash/sequences.cc)
+target_include_directories(crash_sequences PRIVATE ${PROJECT_SOURCE_DIR})
+target_link_libraries(crash_sequences PRIVATE fs GTest::gtest command_line)
+target_precompile_headers(crash_sequences REUSE_FROM precompiled)
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  set(sequence --operations 1000 --points 300)
+endif()
+add_test(NAME crash_sequences COMMAND crash_sequences ${sequence})
+add_test(NAME crash_sequences_when_full COMMAND crash_sequences --seed 100 --sequences 2
+  --operations 2000 --points 200 --pages 120)
+add_test(NAME crash_sequences_when_others_fill_up COMMAND crash_sequences --seed 300 --sequences 2
+  --operations 2000 --points 200 --crowded)
+add_test(NAME crash_sequences_at_the_inode_limit COMMAND crash_sequences --seed 200
+  --operations 2000 --points 200 --inodes 20)
+
+# Hostile regions: what was found is replayed here, .ci/fuzz looks for more.
+add_executable(fuzz_replay_test fuzz/replay_test.cc fuzz/requests.cc fuzz/targets.cc)
+target_include_directories(fuzz_replay_test PRIVATE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(fuzz_replay_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_link_libraries(fuzz_replay_test PRIVATE mount_lib GTest::gtest_main)
+target_precompile_headers(fuzz_replay_test REUSE_FROM precompiled)
+gtest_discover_tests(fuzz_replay_test DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
+if(PKRAMFS_SANITIZE MATCHES fuzzer)
+  foreach(target Open Streams Mount Survivors Requests)
+    string(TOLOWER fuzz_${target} name)
+    add_executable(${name} fuzz/main.cc fuzz/requests.cc fuzz/targets.cc)
+    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_compile_definitions(${name} PRIVATE FUZZ_TARGET=Fuzz${target})
+    target_link_libraries(${name} PRIVATE mount_lib GTest::gtest)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    # What is looked for is ways through the project, not through its tests.
+    target_compile_options(${name} PRIVATE -fno-sanitize=fuzzer-no-link)
+  endforeach()
+endif()
