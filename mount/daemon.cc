@@ -177,7 +177,8 @@ absl::Status ServeUntilUnmounted(MountOptions options, RegionFile* file, Filesys
   server.writeback = options.writeback;
   server.lock_memory = options.lock_memory;
   server.max_read = options.max_read.value_or(0);
-  const bool by_itself = MayMount() && std::ranges::count(options.fuse, "auto_unmount") == 0;
+  server.auto_unmount = std::ranges::count(options.fuse, "auto_unmount") != 0;
+  const bool by_itself = MayMount() && !server.auto_unmount;
   TakeEndSignals();
   absl::StatusOr<std::unique_ptr<Session>> mounted = Session::Mount(
       FuseOptions(options, file->path()), Flags(options), options.mount_point, by_itself, &server);

@@ -342,9 +342,15 @@ void Open(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
   Begin(req, Request::kOpen);
   fuse_reply_err(req, ENOSYS);
 }
-void OpenDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
+void OpenDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   Begin(req, Request::kOpenDirectory);
-  fuse_reply_err(req, ENOSYS);
+  if (!ServerOf(req)->auto_unmount) {
+    fuse_reply_err(req, ENOSYS);
+    return;
+  }
+  // fusermount3 unmounts only where opening the root fails when the daemon is gone.
+  fi->cache_readdir = fi->keep_cache = 1;  // as after ENOSYS
+  fuse_reply_open(req, fi);
 }
 // What has been written is in the region, and there is nothing to do.  But Linux drops pages
 // that a daemon is not there any more to take, in silence, and only the request that follows

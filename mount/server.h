@@ -22,6 +22,7 @@ struct Server {
   bool export_handles = true;
   bool writeback = false;
   bool lock_memory = false;
+  bool auto_unmount = false;
   uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes
   Statistics statistics;
 };
