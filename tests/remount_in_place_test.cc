@@ -169,6 +169,18 @@ TEST_F(RemountInPlaceTest, AutoUnmountKeepsDevicesAndSetIds) {
   EXPECT_EQ(Entry().flags, "rw,relatime");
 }
 
+// fusermount3 looks whether opening the root fails.
+TEST_F(RemountInPlaceTest, AutoUnmountUnmountsWhenTheDaemonIsKilled) {
+  if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
+  Mount("size=16m,auto_unmount");
+  Spill(mount_ + "/f", "kept");
+  EXPECT_EQ(Shell("ls " + mount_).out, "f\n");
+  kill(DaemonPid(), SIGKILL);
+  EXPECT_TRUE(Eventually([this] { return !IsMounted(mount_); }));
+  Mount();
+  EXPECT_EQ(Slurp(mount_ + "/f"), "kept");
+}
+
 TEST_F(RemountInPlaceTest, InodesAreCountedAsTheyAre) {
   Mount("size=16m");
   Spill(mount_ + "/large", std::string(14 << 20, 'l'));
