@@ -1,0 +1,326 @@
+#!/bin/bash
+# What systemd does with mounts, in a machine of .ci/systemd.  Each boot of it runs the checks of one
+# function boot_N, and powers the machine off.
+#   passed  NAME        in /results/checks.N
+#   failed  NAME        and what was printed
+set -o pipefail
+state=/var/lib/pkramfs-check
+mkdir -p $state
+boot=$(($(cat $state/boot 2>/dev/null || echo 0) + 1))
+echo $boot >$state/boot
+results=/results/checks.$boot
+
+# Runs a function, of which each command must succeed: FUNCTION NAME.
+check() {
+  local status
+  # (Within an `if` or before a `||`, set -e would do nothing.)
+  (set -eux; "$1") >$state/log 2>&1 </dev/null
+  status=$?
+  if [ $status = 0 ]; then
+    echo "passed  boot $boot: $2" >>$results
+  else
+    {
+      echo "failed  boot $boot: $2"
+      sed 's/^/  /' $state/log
+      journalctl -b -n 15 --no-pager | sed 's/^/  /'
+    } >>$results
+  fi
+}
+# Until a command succeeds, half a minute at most.
+eventually() {
+  local -
+  set +x
+  for _ in $(seq 300); do
+    "$@" >/dev/null 2>&1 && return
+    sleep 0.1
+  done
+  echo "never: $*"
+  return 1
+}
+fails() { if "$@"; then return 1; fi; }
+is() { [ "$(systemctl show -P ActiveState "$1")" = "$2" ]; }
+# Inactive, or failed.
+ended_unit() { ! is "$1" active; }
+mounted() { [ "$(findmnt -n -t fuse.pkramfs -o TARGET "$1" | wc -l)" = 1 ]; }
+size() { [ "$(df --output=size -k "$1" | tail -n 1)" -eq $(($2 * 1024)) ]; }
+daemon() { pkramctl info "$1" | sed -n 's/^pid: //p'; }
+ended() { ! kill -0 "$1"; }
+kill_daemon() {
+  local pid
+  pid=$(daemon "$1")
+  kill -9 "$pid"
+  eventually ended "$pid"
+}
+sealed() {
+  pkramctl info "$1" | grep -x 'sealed: true'
+  pkramctl check "$1" | grep ': 0 problems'
+}
+fstab() { printf '%s\n' "$@" >/etc/fstab; systemctl daemon-reload; }
+said() { journalctl -b -o cat --no-pager -u "$1" | grep -F -- "$2"; }
+
+# --- The first boot: a line of fstab (.ci/systemd wrote it) ---------------------------------------
+
+line='cache.pkram /srv/cache fuse.pkramfs size=64m,nofail 0 0'
+
+has_booted() { [ "$(systemctl is-system-running --wait)" = running ]; }
+at_boot() {
+  is srv-cache.mount active
+  mounted /srv/cache
+  size /srv/cache 64
+  echo kept >/srv/cache/file
+}
+restart() {
+  systemctl restart srv-cache.mount
+  is srv-cache.mount active
+  grep -x kept /srv/cache/file
+}
+# So much metadata that to seal it takes a moment, which the next mount waits for.
+restart_large() {
+  fstab "${line/64m/512m}"
+  systemctl reload srv-cache.mount
+  mkdir /srv/cache/many
+  (cd /srv/cache/many && seq 20000 | xargs touch)
+  systemctl restart srv-cache.mount
+  [ "$(find /srv/cache/many -type f | wc -l)" = 20000 ]
+  rm -r /srv/cache/many
+}
+reload() {
+  fstab "$line"
+  systemctl reload srv-cache.mount
+  size /srv/cache 64
+  fstab "${line/64m/96m}"
+  size /srv/cache 64
+  local pid
+  pid=$(daemon cache.pkram)
+  systemctl reload srv-cache.mount
+  size /srv/cache 96
+  [ "$(daemon cache.pkram)" = "$pid" ]
+  fstab "${line/64m/96m,ro}"
+  systemctl reload srv-cache.mount
+  fails touch /srv/cache/file
+  fstab "${line/64m/96m}"
+  systemctl reload srv-cache.mount
+  touch /srv/cache/file
+  grep -x kept /srv/cache/file
+}
+reload_refused() {
+  head -c 40m /dev/urandom >/srv/cache/large
+  fstab "${line/64m/16m}"
+  fails systemctl reload srv-cache.mount
+  eventually said srv-cache.mount 'is too small'
+  fstab "${line/64m/96m,writeback}"
+  fails systemctl reload srv-cache.mount
+  eventually said srv-cache.mount 'option writeback: cannot change while it is mounted'
+  is srv-cache.mount active
+  size /srv/cache 96
+  fstab "$line"
+  systemctl reload srv-cache.mount
+  rm /srv/cache/large
+}
+twice() {
+  systemctl daemon-reload
+  mount -a
+  mount -a
+  systemctl daemon-reload
+  systemctl daemon-reexec
+  is srv-cache.mount active
+  mounted /srv/cache
+  [ "$(pgrep -c pkramfs)" = 1 ]
+}
+killed() {
+  kill_daemon cache.pkram
+  # The mount is still there, and all that systemd looks at.
+  is srv-cache.mount active
+  fails ls /srv/cache
+  systemctl restart srv-cache.mount
+  grep -x kept /srv/cache/file
+}
+killed_in_use() {
+  exec 9</srv/cache/file
+  kill_daemon cache.pkram
+  fails systemctl restart srv-cache.mount
+  umount -l /srv/cache
+  eventually ended_unit srv-cache.mount
+  systemctl start srv-cache.mount
+  grep -x kept /srv/cache/file
+}
+boot_1() {
+  check has_booted "nothing failed"
+  check at_boot "fstab: mounted at boot"
+  check restart "fstab: restart keeps the files"
+  check restart_large "fstab: restart waits for the seal of many files"
+  check reload "fstab: reload changes size and flags in place"
+  check reload_refused "fstab: what reload cannot change is said, and nothing changes"
+  check twice "daemon-reload, daemon-reexec and mount -a, twice: one mount"
+  check killed "kill -9, restart: the files are there"
+  check killed_in_use "kill -9 with a file open: umount -l, start: the files are there"
+  fstab "${line/nofail/nofail,x-systemd.automount,x-systemd.idle-timeout=1s}" \
+    'heals.pkram /srv/heals fuse.pkramfs size=64m,nofail,auto_unmount,x-systemd.automount 0 0'
+}
+
+# --- The second: automount ------------------------------------------------------------------------
+
+was_sealed() { sealed cache.pkram; }
+# What the journal has of the last shutdown.
+was_quiet() {
+  journalctl -b -1 --after-cursor="$(cat $state/cursor)" -o cat --no-pager |
+    grep -E 'srv-|pkramfs|front|behind' >$state/shutdown
+  cat $state/shutdown
+  fails grep -iE 'fail|time|busy|error|kill' $state/shutdown
+}
+automount() {
+  is srv-cache.automount active
+  is srv-cache.mount inactive
+  grep -x kept /srv/cache/file
+  is srv-cache.mount active
+  mounted /srv/cache
+}
+idle() {
+  eventually is srv-cache.mount inactive
+  grep -x kept /srv/cache/file
+  is srv-cache.mount active
+}
+# The dead mount is idle, too, once nobody asks for it any more.
+killed_idle() {
+  kill_daemon cache.pkram
+  eventually is srv-cache.mount inactive
+  grep -x kept /srv/cache/file
+}
+heals() {
+  echo kept >/srv/heals/file
+  ls /srv/heals
+  exec 9</srv/heals/file
+  kill_daemon heals.pkram
+  eventually grep -x kept /srv/heals/file
+  mounted /srv/heals
+}
+boot_2() {
+  check has_booted "nothing failed"
+  check was_sealed "fstab: poweroff sealed the region"
+  check was_quiet "fstab: the journal of the poweroff has no failure"
+  check automount "automount: the first access mounts"
+  check idle "automount: unmounted when idle, and mounted again"
+  check killed_idle "automount: kill -9: back after the idle timeout"
+  check heals "automount, auto_unmount: kill -9 with a file open: the next access mounts again"
+  fstab 'joe.pkram /srv/joe fuse.pkramfs size=64m,user,noauto 0 0'
+  cp /tests/units/srv-unit.mount /tests/units/{front,behind,holder}.service /etc/systemd/system/
+  systemctl daemon-reload
+  systemctl enable srv-unit.mount
+  mkdir -p /srv/{front,behind,transient,joe}
+}
+
+# --- The third: a unit written by hand, services, systemd-mount, an ordinary user's mount ---------
+
+were_sealed() {
+  sealed cache.pkram
+  sealed heals.pkram
+}
+unit() {
+  is srv-unit.mount active
+  size /srv/unit 64
+  echo kept >/srv/unit/file
+  systemctl restart srv-unit.mount
+  grep -x kept /srv/unit/file
+  sed -i s/size=64m/size=80m/ /etc/systemd/system/srv-unit.mount
+  systemctl daemon-reload
+  systemctl reload srv-unit.mount
+  size /srv/unit 80
+}
+front() {
+  systemctl start front.service
+  eventually mounted /srv/front
+  echo kept >/srv/front/file
+  systemctl restart front.service
+  eventually grep -x kept /srv/front/file
+}
+front_stops() {
+  exec 9</srv/front/file
+  systemctl stop front.service
+  is front.service inactive
+  fails mounted /srv/front
+  sealed front.pkram
+}
+front_unmounted() {
+  systemctl start front.service
+  eventually mounted /srv/front
+  umount /srv/front
+  eventually is front.service inactive
+  sealed front.pkram
+}
+front_killed() {
+  systemctl start front.service
+  eventually mounted /srv/front
+  exec 9</srv/front/file
+  kill_daemon front.pkram
+  eventually grep -x kept /srv/front/file
+  is front.service active
+}
+behind() {
+  systemctl start behind.service
+  echo kept >/srv/behind/file
+  systemctl restart behind.service
+  grep -x kept /srv/behind/file
+  kill_daemon behind.pkram
+  eventually grep -x kept /srv/behind/file
+  is behind.service active
+  mounted /srv/behind
+}
+transient() {
+  # systemd-mount takes only paths, and of files that are there; not in /dev.
+  fails systemd-mount -t fuse.pkramfs transient.pkram /srv/transient
+  mkfs.pkramfs /run/transient.pkram -o size=64m
+  systemd-mount -t fuse.pkramfs /run/transient.pkram /srv/transient
+  echo kept >/srv/transient/file
+  systemd-umount /srv/transient
+  fails mounted /srv/transient
+  systemd-mount -t fuse.pkramfs /run/transient.pkram /srv/transient
+  grep -x kept /srv/transient/file
+  systemd-umount /srv/transient
+}
+user() {
+  useradd --create-home joe
+  chown joe /srv/joe
+  su joe -c 'mount /srv/joe && echo kept >/srv/joe/file && umount /srv/joe'
+  su joe -c 'mount /srv/joe && grep -x kept /srv/joe/file'
+  eventually is srv-joe.mount active
+}
+hold() {
+  systemctl start holder.service
+  eventually test -e /srv/unit/held
+  systemctl disable srv-unit.mount
+}
+boot_3() {
+  check has_booted "nothing failed"
+  check were_sealed "automount: poweroff sealed the regions"
+  check was_quiet "automount: the journal of the poweroff has no failure"
+  check unit "a mount unit written by hand: boot, restart, reload"
+  check front "a service in the foreground: start, restart"
+  check front_stops "a service in the foreground: stop with a file open seals the region"
+  check front_unmounted "a service in the foreground: umount ends it"
+  check front_killed "a service in the foreground: kill -9 with a file open: it restarts"
+  check behind "a service in the background: start, restart, kill -9"
+  check transient "systemd-mount of a region that is there"
+  check user "an ordinary user's mount by a line with user"
+  check hold "a file is open at poweroff"
+}
+
+# --- The fourth: what the third has left ----------------------------------------------------------
+
+all_sealed() {
+  [ -n "$(find /dev/shm -name joe.pkram)" ]
+  chown root /dev/shm/joe.pkram  # whose region it is does not matter any more
+  sealed joe.pkram
+  sealed front.pkram
+  sealed behind.pkram
+}
+held_sealed() { sealed unit.pkram; }
+boot_4() {
+  check has_booted "nothing failed"
+  check all_sealed "services and a user's mount: poweroff sealed the regions"
+  check held_sealed "a unit with a file open: poweroff sealed the region"
+}
+
+"boot_$boot"
+journalctl -n 0 --show-cursor --no-pager | sed -n 's/^-- cursor: //p' >$state/cursor
+date +%s >"/results/off.$boot"
+systemctl poweroff
