@@ -161,10 +161,11 @@ boot_1() {
 # --- The second: automount ------------------------------------------------------------------------
 
 was_sealed() { sealed cache.pkram; }
-# What the journal has of the last shutdown.
+# What the journal has of the last shutdown.  (With auto_unmount fusermount3 looks at the directory
+# after an unmount, and systemd refuses to mount it again for that.)
 was_quiet() {
   journalctl -b -1 --after-cursor="$(cat $state/cursor)" -o cat --no-pager |
-    grep -E 'srv-|pkramfs|front|behind' >$state/shutdown
+    grep -E 'srv-|pkramfs|front|behind' | grep -v 'srv-heals.automount' >$state/shutdown
   cat $state/shutdown
   fails grep -iE 'fail|time|busy|error|kill' $state/shutdown
 }
