@@ -207,7 +207,7 @@ boot_2() {
   cp /tests/units/srv-unit.mount /tests/units/{front,behind,holder}.service /etc/systemd/system/
   systemctl daemon-reload
   systemctl enable srv-unit.mount
-  mkdir -p /srv/{front,behind,transient,joe}
+  mkdir -p /srv/{front,behind,transient,hand,joe}
 }
 
 # --- The third: a unit written by hand, services, systemd-mount, an ordinary user's mount ---------
@@ -278,6 +278,14 @@ transient() {
   grep -x kept /srv/transient/file
   systemd-umount /srv/transient
 }
+# A mount by hand belongs to the session that it was made in, and ends with that.
+session() {
+  systemd-run --scope --unit=login mount -t fuse.pkramfs hand.pkram /srv/hand -o size=64m
+  mounted /srv/hand
+  systemctl stop login.scope
+  fails mounted /srv/hand
+  sealed hand.pkram
+}
 user() {
   useradd --create-home joe
   chown joe /srv/joe
@@ -301,6 +309,7 @@ boot_3() {
   check front_killed "a service in the foreground: kill -9 with a file open: it restarts"
   check behind "a service in the background: start, restart, kill -9"
   check transient "systemd-mount of a region that is there"
+  check session "a mount by hand: ends with its session, and is sealed"
   check user "an ordinary user's mount by a line with user"
   check hold "a file is open at poweroff"
 }
