@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "pkram/checksum.h"
 #include "pkram/link_list.h"
 #include "pkram/page_view.h"
@@ -231,9 +232,11 @@ std::string LimitProblem(const SuperBlock& super, const PageMap& map) {
 }
 
 absl::Status TooSmall(const std::string& name, uint64_t pages, uint64_t needed) {
-  return absl::OutOfRangeError(absl::StrCat(name, ": a size of ", pages,
-                                            " pages is too small: ", needed,
-                                            " are needed for what is there: choose a larger size"));
+  constexpr double kPagesPerMib = 256;
+  return absl::OutOfRangeError(absl::StrFormat(
+      "%s: a size of %.1f MiB, with what the region itself takes, is too small: %.1f are needed for "
+      "what is there: choose a larger size",
+      name, static_cast<double>(pages) / kPagesPerMib, static_cast<double>(needed) / kPagesPerMib));
 }
 
 absl::Status ProblemStatus(const std::string& name, const Problem& problem) {
