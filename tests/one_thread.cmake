@@ -21,14 +21,14 @@ add_executable(crash_test crash/pairs_test.cc crash/regions_test.cc crash/regist
 target_include_directories(crash_test PRIVATE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(crash_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 target_link_libraries(crash_test PRIVATE fs GTest::gmock GTest::gtest_main)
-target_precompile_headers(crash_test REUSE_FROM precompiled)
+pkramfs_optimized(crash_test)
 gtest_discover_tests(crash_test DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 600)
 
 # Random sequences that die; more: build/gcc/tests/crash_sequences --seed 1000 --sequences 1000
 add_executable(crash_sequences crash/model.cc crash/operations.cc crash/sequences.cc)
 target_include_directories(crash_sequences PRIVATE ${PROJECT_SOURCE_DIR})
 target_link_libraries(crash_sequences PRIVATE fs GTest::gtest command_line)
-target_precompile_headers(crash_sequences REUSE_FROM precompiled)
+pkramfs_optimized(crash_sequences)
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   set(sequence --operations 1000 --points 300)
 endif()
