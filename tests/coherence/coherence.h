@@ -88,9 +88,9 @@ inline Deadline In(double seconds) {
          std::chrono::microseconds(static_cast<int64_t>(seconds * 1e6));
 }
 
-// Each returns what was wrong, or nothing.
-std::string CheckContents(const std::string& directory, double seconds);
-std::string CheckLogs(const std::string& directory, double seconds);
+// Each says at once what is wrong, and returns whether nothing was.
+bool CheckContents(const std::string& directory, double seconds);
+bool CheckLogs(const std::string& directory, double seconds);
 
 }  // namespace pkramfs
 

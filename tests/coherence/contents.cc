@@ -94,21 +94,22 @@ std::string CheckOne(const std::string& path, const Way<Writer>& way, double sec
   std::printf("  %-40s %8llu writes %9llu reads\n", way.name.c_str(),
               static_cast<unsigned long long>(oracle->writes),
               static_cast<unsigned long long>(oracle->reads));
-  const std::string fault = oracle->fault.text();
-  return fault.empty() ? "" : way.name + ": " + fault;
+  return oracle->fault.text();
 }
 
 }  // namespace
 
-std::string CheckContents(const std::string& directory, double seconds) {
+bool CheckContents(const std::string& directory, double seconds) {
   const std::vector<Way<Writer>> ways = WaysToWrite();
-  std::string faults;
+  bool is_right = true;
   for (const Way<Writer>& way : ways) {
     const std::string fault =
         CheckOne(directory + "/contents", way, seconds / static_cast<double>(ways.size()));
-    if (!fault.empty()) faults += fault + "\n";
+    if (fault.empty()) continue;
+    std::printf("%s: %s\n", way.name.c_str(), fault.c_str());
+    is_right = false;
   }
-  return faults;
+  return is_right;
 }
 
 }  // namespace pkramfs

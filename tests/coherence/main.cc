@@ -13,10 +13,9 @@ namespace pkramfs {
 namespace {
 
 int Check(const std::string& directory, double seconds) {
-  const std::string faults =
-      CheckContents(directory, seconds * 0.7) + CheckLogs(directory, seconds * 0.3);
-  std::fputs(faults.c_str(), stdout);
-  return faults.empty() ? 0 : 1;
+  const bool contents_are_right = CheckContents(directory, seconds * 0.7);
+  const bool logs_are_right = CheckLogs(directory, seconds * 0.3);
+  return contents_are_right && logs_are_right ? 0 : 1;
 }
 
 int OnTmpfs(double seconds) {
