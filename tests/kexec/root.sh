@@ -47,7 +47,9 @@ add_kernel() {
   cp "$work/$1/boot/vmlinuz-$version" "$root/boot/"
   cp "$modules"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version/"
   # Those that are not built in.
-  for name in libnvdimm nd_btt nd_pmem nd_e820 dax_pmem device_dax fuse overlay zram zsmalloc; do
+  for name in libnvdimm nd_btt nd_pmem nd_e820 dax_pmem device_dax fuse overlay \
+    zram zsmalloc lz4 lz4hc lz4_compress lz4hc_compress lzo lzo-rle lzo_compress lzo_decompress \
+    842 842_compress 842_decompress zstd zstd_compress; do
     find "$modules" -name "$name.ko*" -exec cp {} "$root/lib/modules/$version/kernel/" \;
   done
   echo "$version" >"$root/boot/$1"
