@@ -90,7 +90,9 @@ inline Deadline In(double seconds) {
 
 // Each says at once what is wrong, and returns whether nothing was.
 bool CheckContents(const std::string& directory, double seconds);
-bool CheckLogs(const std::string& directory, double seconds);
+// The size of a file that grows may be ahead of what can be read where a FUSE daemon is asked for it:
+// it has the bytes before the kernel has moved its own size, which the next who asks may get.
+bool CheckLogs(const std::string& directory, double seconds, bool size_may_be_ahead);
 
 }  // namespace pkramfs
 
