@@ -188,8 +188,11 @@ std::string WhatChanges(const std::string& directory, const Call& call) {
 }
 
 TEST_P(TimesTest, EachCallSetsWhatItSetsOnTmpfs) {
+  // Since Linux 6.6 a tmpfs has user attributes.
+  const bool has_attributes = setxattr(tmpfs_.c_str(), "user.a", "1", 1, 0) == 0;
   int i = 0;
   for (const Call& call : Calls()) {
+    if (!has_attributes && std::string(call.name) == "setxattr") continue;
     const std::string name = "/" + std::to_string(i++);
     EXPECT_EQ(WhatChanges(mount_ + name, call), WhatChanges(tmpfs_ + name, call)) << call.name;
   }

@@ -28,7 +28,8 @@ backports=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts
            -o "Dir::State::Lists=$work/backports-lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
 if ! { apt-get "${backports[@]}" update &&
        package=$(apt-cache "${backports[@]}" depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p') &&
-       cd "$work/backports" && apt-get "${backports[@]}" download "$package" && cd "$here" &&
+       mapfile -t packages < <(kernel_packages "$package" "${backports[@]}") &&
+       cd "$work/backports" && apt-get "${backports[@]}" download "${packages[@]}" && cd "$here" &&
        add_kernel new "$work/backports"; } >>"$work/apt.log" 2>&1; then
   say "no kernel from backports ($(tail -n 1 "$work/apt.log")): the same version on both sides"
   cp "$root/boot/old" "$root/boot/new"
