@@ -23,7 +23,7 @@ make_root() {
   for dir in bin sbin lib lib64; do mkdir -p "$root/usr/$dir"; ln -s "usr/$dir" "$root/$dir"; done
   for package in "$work"/debian/*.deb; do
     case ${package##*/} in
-    linux-image-* | linux-binary-* | linux-modules-*) continue ;;
+    linux-image-* | linux-base-[0-9]* | linux-binary-* | linux-modules-*) continue ;;
     perl* | libperl* | dpkg_* | debconf_* | passwd_* | tar_*) continue ;;  # not to run anything
     esac
     dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$root"
@@ -35,12 +35,12 @@ make_root() {
 }
 
 # PACKAGE OPTION...: of a kernel, and what it consists of, as apt with these options knows it.  (From
-# 7.2 on Debian has a package for the kernel itself, and one for its modules.)
+# 7.2 on Debian has packages for the kernel itself, its modules, and what is known of it.)
 kernel_packages() {
   local package=$1 part
   shift
   echo "$package"
-  for part in binary modules; do
+  for part in base binary modules; do
     apt-cache "$@" pkgnames "${package/image/$part}" | grep -x -- "${package/image/$part}" || true
   done
 }
@@ -48,8 +48,8 @@ kernel_packages() {
 # Kernels, with the modules that the tests take, of a directory that has the packages: NAME DIRECTORY.
 add_kernel() {
   local package version name
-  package=$(find "$2" -name 'linux-image-[0-9]*.deb' -o -name 'linux-binary-[0-9]*.deb' -o \
-    -name 'linux-modules-[0-9]*.deb')
+  package=$(find "$2" -name 'linux-image-[0-9]*.deb' -o -name 'linux-base-[0-9]*.deb' -o \
+    -name 'linux-binary-[0-9]*.deb' -o -name 'linux-modules-[0-9]*.deb')
   [ -n "$package" ] || return 1
   for name in $package; do dpkg-deb -x "$name" "$work/$1"; done
   version=$(ls "$work/$1/lib/modules" 2>/dev/null || ls "$work/$1/usr/lib/modules")
@@ -58,7 +58,7 @@ add_kernel() {
   mkdir -p "$root/boot" "$root/lib/modules/$version/kernel"
   cp "$work/$1/boot/vmlinuz-$version" "$root/boot/" 2>/dev/null ||
     cp "$modules/vmlinuz" "$root/boot/vmlinuz-$version"
-  cp "$modules"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version/"
+  find "$modules" -maxdepth 1 -name 'modules.*' -exec cp {} "$root/lib/modules/$version/" \;
   # Those that are not built in.
   for name in libnvdimm nd_btt nd_pmem nd_e820 dax_pmem device_dax fuse overlay \
     zram zsmalloc lz4 lz4hc lz4_compress lz4hc_compress lzo lzo-rle lzo_compress lzo_decompress \
