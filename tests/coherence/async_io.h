@@ -67,6 +67,7 @@ class IoUring {
     sq_mask_ = *reinterpret_cast<uint32_t*>(sq + params.sq_off.ring_mask);
     sq_array_ = reinterpret_cast<uint32_t*>(sq + params.sq_off.array);
     cq_head_ = reinterpret_cast<uint32_t*>(cq + params.cq_off.head);
+    cq_tail_ = reinterpret_cast<uint32_t*>(cq + params.cq_off.tail);
     cq_mask_ = *reinterpret_cast<uint32_t*>(cq + params.cq_off.ring_mask);
     done_ = reinterpret_cast<io_uring_cqe*>(cq + params.cq_off.cqes);
   }
@@ -87,9 +88,14 @@ class IoUring {
     entry.off = offset;
     sq_array_[at] = at;
     std::atomic_ref<uint32_t>(*sq_tail_).fetch_add(1, std::memory_order_release);
-    while (syscall(SYS_io_uring_enter, fd_, 1, 1, IORING_ENTER_GETEVENTS, nullptr, 0) < 0) {
-      if (errno != EINTR) return -errno;
-    }
+    // A call that has submitted says so, and not that it was interrupted before it had waited: the
+    // bytes would come later.
+    uint32_t submit = 1;
+    do {
+      const auto n = syscall(SYS_io_uring_enter, fd_, submit, 1, IORING_ENTER_GETEVENTS, nullptr, 0);
+      if (n < 0 && errno != EINTR) return -errno;
+      if (n > 0) submit = 0;
+    } while (std::atomic_ref<uint32_t>(*cq_tail_).load(std::memory_order_acquire) == *cq_head_);
     const int64_t result = done_[*cq_head_ & cq_mask_].res;
     std::atomic_ref<uint32_t>(*cq_head_).fetch_add(1, std::memory_order_release);
     return result;
@@ -99,7 +105,8 @@ class IoUring {
   int fd_ = -1;
   io_uring_sqe* entries_ = nullptr;
   io_uring_cqe* done_ = nullptr;
-  uint32_t *sq_tail_ = nullptr, *sq_array_ = nullptr, *cq_head_ = nullptr;
+  uint32_t *sq_tail_ = nullptr, *sq_array_ = nullptr, *cq_head_ = nullptr,
+           *cq_tail_ = nullptr;
   uint32_t sq_mask_ = 0, cq_mask_ = 0;
 };
 
