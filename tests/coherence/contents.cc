@@ -43,15 +43,6 @@ void WriteUntil(Deadline deadline, Writer* writer, size_t parity, Oracle* oracle
   }
 }
 
-// A kernel that copies byte by byte may stop between two bytes of a number (an emulated processor was
-// seen to): the upper bytes are then of another number than the lower ones.
-bool MayBeOf(uint64_t number, uint64_t least, uint64_t most) {
-  if (number >= least && number <= most) return true;
-  int shift = 8;
-  while (shift < 64 && least >> shift != most >> shift) shift += 8;
-  return shift > 8 && (shift == 64 || number >> shift == least >> shift);
-}
-
 void ReadUntil(Deadline deadline, const std::string& how, Reader* reader, Oracle* oracle) {
   Block block;
   std::minstd_rand random(static_cast<unsigned>(getpid()));
@@ -64,7 +55,7 @@ void ReadUntil(Deadline deadline, const std::string& how, Reader* reader, Oracle
     for (size_t i = 0; i < kBlock; i += sizeof(uint64_t)) {
       uint64_t number;
       std::memcpy(&number, block.bytes + i, sizeof(number));
-      if (MayBeOf(number, least, most)) continue;
+      if (number >= least && number <= most) continue;
       std::ostringstream text;
       text << how << " shows " << number << " at byte " << i << " of block " << at << "; " << least
            << " was acknowledged, " << most << " begun";
