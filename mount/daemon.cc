@@ -185,7 +185,8 @@ absl::Status ServeUntilUnmounted(MountOptions options, RegionFile* file, Filesys
   if (!mounted.ok()) return mounted.status();
   Session* const session = mounted->get();
   fs->set_abandoned([session] { return session->ended(); });
-  fs->set_privileges_dropped([session](Ino ino) { session->ForgetAttributes(ino); });
+  server.forget_attributes = [session](Ino ino) { session->ForgetAttributes(ino); };
+  fs->set_privileges_dropped(server.forget_attributes);
   SetKernelLimits(session->device(), options.writeback, *file->region(), tight);
   SettleDown(options.lock_memory, !tight);
   if (absl::Status s = session->Start(); !s.ok()) return s;

@@ -204,6 +204,14 @@ void GetAttr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   ReplyAttr(req, Begin(req, Request::kGetAttr)->GetAttr(ino));
 }
 
+// Before a size changes.  Whoever asks us until the call returns may be told the new size, while the
+// kernel has the old one: it must not tell the next who asks that one, from its cache.
+void ForgetSize(fuse_req_t req, fuse_ino_t ino) {
+  const Server& server = *ServerOf(req);
+  // With writeback sizes are the kernel's.
+  if (!server.writeback && server.forget_attributes) server.forget_attributes(ino);
+}
+
 void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* st, int what, fuse_file_info*) {
   Filesystem* const fs = Begin(req, Request::kSetAttr);
   const Context context = ContextOf(req);
@@ -217,6 +225,7 @@ void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* st, int what, fuse_fil
   if (take(FUSE_SET_ATTR_GID, AttrChange::kSetGid)) change.gid = st->st_gid;
   if (take(FUSE_SET_ATTR_SIZE, AttrChange::kSetSize)) {
     change.size = static_cast<uint64_t>(st->st_size);
+    ForgetSize(req, ino);
   }
   if (take(FUSE_SET_ATTR_ATIME, AttrChange::kSetAtime)) change.atime = FromTimespec(st->st_atim);
   if (take(FUSE_SET_ATTR_MTIME, AttrChange::kSetMtime)) change.mtime = FromTimespec(st->st_mtim);
@@ -410,7 +419,9 @@ bool Grows(Filesystem* fs, Ino ino, uint64_t end) {
 void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t offset,
            fuse_file_info* fi) {
   Filesystem* const fs = Begin(req, Request::kWrite);
-  if (IsDirect(*fi) && Grows(fs, ino, static_cast<uint64_t>(offset) + size)) {
+  const bool grows = Grows(fs, ino, static_cast<uint64_t>(offset) + size);
+  if (grows) ForgetSize(req, ino);
+  if (grows && IsDirect(*fi)) {
     // Where the file ends may have been read into the cache meanwhile, as zeros.  Linux takes
     // "0 bytes" for "not possible so", and sends the same bytes through its cache.
     fuse_reply_write(req, 0);
@@ -432,6 +443,7 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
 void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                fuse_file_info*) {
   Filesystem* const fs = Begin(req, Request::kFallocate);
+  if ((mode & FALLOC_FL_KEEP_SIZE) == 0) ForgetSize(req, ino);
   ReplyStatus(req, fs->Fallocate(WriterOf(req), ino, static_cast<uint64_t>(offset),
                                  static_cast<uint64_t>(length), mode));
 }
@@ -454,6 +466,7 @@ void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_in
 void CopyRange(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*, fuse_ino_t to,
                off_t to_offset, fuse_file_info*, size_t size, int) {
   Filesystem* const fs = Begin(req, Request::kCopyRange);
+  ForgetSize(req, to);
   // A reply has 32 bits to say how much it was.
   constexpr size_t kMost = 0xfffff000;
   const Result<size_t> copied =

@@ -6,6 +6,7 @@
 #include <fuse_lowlevel.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "fs/filesystem.h"
@@ -24,6 +25,8 @@ struct Server {
   bool lock_memory = false;
   bool auto_unmount = false;
   uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes
+  // Has the kernel ask for an inode's attributes again; nothing where there is no kernel.
+  std::function<void(Ino)> forget_attributes;
   Statistics statistics;
 };
 

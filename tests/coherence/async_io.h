@@ -57,10 +57,10 @@ class IoUring {
       return static_cast<char*>(mmap(nullptr, size, PROT_READ | PROT_WRITE,
                                      MAP_SHARED | MAP_POPULATE, fd_, static_cast<off_t>(offset)));
     };
-    char* const sq = map(params.sq_off.array + params.sq_entries * sizeof(uint32_t),
-                         IORING_OFF_SQ_RING);
-    char* const cq = map(params.cq_off.cqes + params.cq_entries * sizeof(io_uring_cqe),
-                         IORING_OFF_CQ_RING);
+    char* const sq =
+        map(params.sq_off.array + params.sq_entries * sizeof(uint32_t), IORING_OFF_SQ_RING);
+    char* const cq =
+        map(params.cq_off.cqes + params.cq_entries * sizeof(io_uring_cqe), IORING_OFF_CQ_RING);
     entries_ = reinterpret_cast<io_uring_sqe*>(
         map(params.sq_entries * sizeof(io_uring_sqe), IORING_OFF_SQES));
     sq_tail_ = reinterpret_cast<uint32_t*>(sq + params.sq_off.tail);
@@ -92,7 +92,8 @@ class IoUring {
     // bytes would come later.
     uint32_t submit = 1;
     do {
-      const auto n = syscall(SYS_io_uring_enter, fd_, submit, 1, IORING_ENTER_GETEVENTS, nullptr, 0);
+      const auto n =
+          syscall(SYS_io_uring_enter, fd_, submit, 1, IORING_ENTER_GETEVENTS, nullptr, 0);
       if (n < 0 && errno != EINTR) return -errno;
       if (n > 0) submit = 0;
     } while (std::atomic_ref<uint32_t>(*cq_tail_).load(std::memory_order_acquire) == *cq_head_);
@@ -105,8 +106,7 @@ class IoUring {
   int fd_ = -1;
   io_uring_sqe* entries_ = nullptr;
   io_uring_cqe* done_ = nullptr;
-  uint32_t *sq_tail_ = nullptr, *sq_array_ = nullptr, *cq_head_ = nullptr,
-           *cq_tail_ = nullptr;
+  uint32_t *sq_tail_ = nullptr, *sq_array_ = nullptr, *cq_head_ = nullptr, *cq_tail_ = nullptr;
   uint32_t sq_mask_ = 0, cq_mask_ = 0;
 };
 

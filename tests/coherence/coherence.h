@@ -25,8 +25,8 @@ template <typename T>
 class Shared {
  public:
   Shared() {
-    void* const at = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                          -1, 0);
+    void* const at =
+        mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) throw std::runtime_error("mmap");
     it_ = new (at) T;
   }
@@ -90,9 +90,7 @@ inline Deadline In(double seconds) {
 
 // Each says at once what is wrong, and returns whether nothing was.
 bool CheckContents(const std::string& directory, double seconds);
-// The size of a file that grows may be ahead of what can be read where a FUSE daemon is asked for it:
-// it has the bytes before the kernel has moved its own size, which the next who asks may get.
-bool CheckLogs(const std::string& directory, double seconds, bool size_may_be_ahead);
+bool CheckLogs(const std::string& directory, double seconds);
 
 }  // namespace pkramfs
 

@@ -124,12 +124,13 @@ void Look(const std::string& path, Log* log) {
     const size_t size = log->acknowledged;
     if (size == 0) continue;
     const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    const size_t from = size / kBlock * kBlock > (64 << 10) ? size / kBlock * kBlock - (64 << 10) : 0;
+    const size_t from =
+        size / kBlock * kBlock > (64 << 10) ? size / kBlock * kBlock - (64 << 10) : 0;
     const ssize_t n = pread(fd.get(), buffer.data(), size - from, static_cast<off_t>(from));
     if (n != static_cast<ssize_t>(size - from)) throw std::runtime_error("a short read");
     MustBeText(buffer.data(), from, size - from, "a read");
-    void* const at = mmap(nullptr, size - from, PROT_READ, MAP_SHARED, fd.get(),
-                          static_cast<off_t>(from));
+    void* const at =
+        mmap(nullptr, size - from, PROT_READ, MAP_SHARED, fd.get(), static_cast<off_t>(from));
     if (at == MAP_FAILED) throw std::runtime_error("mmap");
     MustBeText(static_cast<const char*>(at), from, size - from, "a mapping");
     munmap(at, size - from);
@@ -137,8 +138,8 @@ void Look(const std::string& path, Log* log) {
   }
 }
 
-// Its size never goes back: not to less than was acknowledged, nor, where it is never ahead, at all.
-void Measure(const std::string& path, bool may_be_ahead, Log* log) {
+// Its size never goes back.
+void Measure(const std::string& path, Log* log) {
   off_t before = 0;
   while (!log->fault.stop() && log->over == 0) {
     const auto least = static_cast<off_t>(log->acknowledged.load());
@@ -146,8 +147,7 @@ void Measure(const std::string& path, bool may_be_ahead, Log* log) {
     if (stat(path.c_str(), &st) != 0) continue;
     const auto most = static_cast<off_t>(log->begun.load());
     ++log->reads;
-    const bool went_back = st.st_size < before && !may_be_ahead;
-    if (went_back || st.st_size < least || st.st_size > most) {
+    if (st.st_size < before || st.st_size < least || st.st_size > most) {
       throw std::runtime_error("its size is " + std::to_string(st.st_size) + ", was " +
                                std::to_string(before) + ", and " + std::to_string(least) + " to " +
                                std::to_string(most) + " were written");
@@ -158,7 +158,7 @@ void Measure(const std::string& path, bool may_be_ahead, Log* log) {
 
 }  // namespace
 
-bool CheckLogs(const std::string& directory, double seconds, bool size_may_be_ahead) {
+bool CheckLogs(const std::string& directory, double seconds) {
   Text();
   bool is_right = true;
   const std::string path = directory + "/log";
@@ -178,9 +178,7 @@ bool CheckLogs(const std::string& directory, double seconds, bool size_may_be_ah
         };
       };
       RunAll({[&] { Append(deadline, path, kind, &*log); }, when_there(Follow), when_there(Follow),
-              when_there(Look), when_there([&](const std::string& log_path, Log* its) {
-                Measure(log_path, size_may_be_ahead, its);
-              })},
+              when_there(Look), when_there(Measure)},
              &log->fault);
       appends += log->appends;
       reads += log->reads;

@@ -15,10 +15,10 @@ namespace {
 
 bool only_logs = false;
 
-int Check(const std::string& directory, double seconds, bool size_may_be_ahead) {
-  if (only_logs) return CheckLogs(directory, seconds, size_may_be_ahead) ? 0 : 1;
+int Check(const std::string& directory, double seconds) {
+  if (only_logs) return CheckLogs(directory, seconds) ? 0 : 1;
   const bool contents_are_right = CheckContents(directory, seconds * 0.7);
-  const bool logs_are_right = CheckLogs(directory, seconds * 0.3, size_may_be_ahead);
+  const bool logs_are_right = CheckLogs(directory, seconds * 0.3);
   return contents_are_right && logs_are_right ? 0 : 1;
 }
 
@@ -27,16 +27,16 @@ int OnTmpfs(double seconds) {
   if (mkdtemp(directory) == nullptr || mount("none", directory, "tmpfs", 0, "size=64m") != 0) {
     throw std::runtime_error("cannot mount a tmpfs");
   }
-  const int status = Check(directory, seconds, false);
+  const int status = Check(directory, seconds);
   umount2(directory, MNT_DETACH);
   rmdir(directory);
   return status;
 }
 
-int OnAMount(const std::string& options, double seconds, bool size_may_be_ahead) {
+int OnAMount(const std::string& options, double seconds) {
   MountProcess mount;
   mount.Mount(options);
-  return Check(mount.mount_point(), seconds, size_may_be_ahead);
+  return Check(mount.mount_point(), seconds);
 }
 
 int Main(int argc, char** argv) {
@@ -49,15 +49,15 @@ int Main(int argc, char** argv) {
   if (const auto status = line.Parse(argc, argv)) return *status;
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const auto time = static_cast<double>(seconds);
-  if (where.rfind('/', 0) == 0) return Check(where, time, true);
+  if (where.rfind('/', 0) == 0) return Check(where, time);
   if (geteuid() != 0 || access("/dev/fuse", F_OK) != 0) {
     std::puts("skipped: needs root and /dev/fuse");
     return 77;
   }
   if (where == "tmpfs") return OnTmpfs(time);
-  if (where == "mount") return OnAMount("size=64m", time, true);
-  if (where == "writeback") return OnAMount("size=64m,writeback", time, false);
-  if (where == "exact") return OnAMount("size=64m,writeback,sync", time, false);
+  if (where == "mount") return OnAMount("size=64m", time);
+  if (where == "writeback") return OnAMount("size=64m,writeback", time);
+  if (where == "exact") return OnAMount("size=64m,writeback,sync", time);
   std::fprintf(stderr, "coherence: %s: not tmpfs, mount, writeback, exact or a directory\n",
                where.c_str());
   return 2;

@@ -27,6 +27,9 @@
 
 namespace pkramfs {
 
+// Of a system call: 0, or why it failed.
+inline int ErrnoOf(ssize_t result) { return result < 0 ? errno : 0; }
+
 // What main() was asked for.
 struct ConformanceRun {
   Subject* subject = nullptr;
@@ -149,7 +152,7 @@ class Conformance : public testing::Test {
 
   // tmpfs tells the time by ticks of the kernel.
   void Tick() {
-    if (!fs().is_core()) usleep(12000);
+    if (!fs().is_core()) WaitForTheFileClock();
   }
 
  private:
@@ -160,6 +163,8 @@ class Conformance : public testing::Test {
 // For tests of what only a kernel does.
 #define NEEDS_KERNEL() \
   if (fs().is_core()) GTEST_SKIP() << "decided by the kernel"
+#define ON_A_KERNEL() \
+  if (IsSkipped()) return
 // For rules that a mount cannot keep; docs/semantics.md lists them.
 #define DIFFERS_ON_A_MOUNT(reason) \
   if (!fs().is_tmpfs() && !fs().is_core()) GTEST_SKIP() << "differs: " << (reason)

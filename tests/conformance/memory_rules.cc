@@ -7,7 +7,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "tests/conformance/conformance.h"
@@ -24,8 +26,6 @@ class MemoryRules : public Conformance {
     NEEDS_KERNEL();
   }
 
-  static int ErrnoOf(ssize_t result) { return result < 0 ? errno : 0; }
-
   // What is written from there can be read; in each way that a file is opened.
   void ExpectWritten(const char* from, size_t size) {
     int i = 0;
@@ -39,9 +39,6 @@ class MemoryRules : public Conformance {
     }
   }
 };
-
-#define ON_A_KERNEL() \
-  if (IsSkipped()) return
 
 // The kernel's own page in each program; what is there changes all the time.
 TEST_F(MemoryRules, FromThePageOfTheClock) {
@@ -91,7 +88,8 @@ class LateMemory {
     uffdio_register last{};
     last.range = Last();
     last.mode = UFFDIO_REGISTER_MODE_MISSING;
-    works_ = fd_ >= 0 && ioctl(fd_, UFFDIO_API, &api) == 0 && ioctl(fd_, UFFDIO_REGISTER, &last) == 0;
+    works_ =
+        fd_ >= 0 && ioctl(fd_, UFFDIO_API, &api) == 0 && ioctl(fd_, UFFDIO_REGISTER, &last) == 0;
   }
   ~LateMemory() {
     close(fd_);
@@ -125,6 +123,69 @@ class LateMemory {
   int fd_ = -1;
   bool works_ = false;
 };
+
+// Somebody asks for the size while a write is under way: it may be the new one already, but then it
+// does not become the old one again.
+TEST_F(MemoryRules, ASizeThatWasSeenNeverGoesBack) {
+  ON_A_KERNEL();
+  constexpr size_t kAdded = 3 << 20;  // several requests
+  const LateMemory memory(kAdded);
+  if (!memory.works()) GTEST_SKIP() << "no userfaultfd for the kernel's own faults here";
+  MakeFile("log", "begin");
+  const int writer = Open("log", O_WRONLY | O_APPEND);
+  EXPECT_EQ(Of("log").st_size, 5);
+  std::thread adds([&] {
+    EXPECT_EQ(write(writer, memory.at(), kAdded), static_cast<ssize_t>(kAdded))
+        << std::strerror(errno);
+  });
+  EXPECT_TRUE(memory.Wait());
+  struct statx now {};
+  EXPECT_TRUE(Eventually([&] {
+    return statx(AT_FDCWD, Path("log").c_str(), AT_STATX_FORCE_SYNC, STATX_SIZE, &now) == 0 &&
+           now.stx_size > 5;
+  }));
+  EXPECT_GE(Of("log").st_size, static_cast<off_t>(now.stx_size));
+  memory.Let();
+  adds.join();
+  EXPECT_EQ(Of("log").st_size, static_cast<off_t>(5 + kAdded));
+  fs().Close(writer);
+}
+
+// The same of every call that makes a file longer.
+TEST_F(MemoryRules, NoCallMakesASizeGoBack) {
+  ON_A_KERNEL();
+  constexpr off_t kTimes = 3000;
+  MakeFile("from", std::string(kPage, 'f'));
+  const int from = Open("from", O_RDONLY);
+  const std::pair<const char*, std::function<bool(int fd, off_t size)>> calls[] = {
+      {"write", [](int fd, off_t size) { return pwrite(fd, "x", 1, size) == 1; }},
+      {"ftruncate", [](int fd, off_t size) { return ftruncate(fd, size + 1) == 0; }},
+      {"fallocate", [](int fd, off_t size) { return fallocate(fd, 0, size, 1) == 0; }},
+      {"copy_file_range", [from](int fd, off_t size) {
+         off_t at = 0;
+         return copy_file_range(from, &at, fd, &size, 1, 0) == 1;
+       }}};
+  for (const auto& [name, grow] : calls) {
+    const int fd = Open(name, O_CREAT | O_RDWR);
+    std::atomic<bool> over = false;
+    std::thread grows([&, &grow_it = grow] {
+      for (off_t size = 0; size < kTimes; ++size) EXPECT_TRUE(grow_it(fd, size));
+      over = true;
+    });
+    int went_back = 0;
+    while (!over) {
+      struct statx now {};
+      EXPECT_EQ(statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &now), 0);
+      struct stat next {};
+      EXPECT_EQ(fstat(fd, &next), 0);
+      went_back += next.st_size < static_cast<off_t>(now.stx_size);
+    }
+    grows.join();
+    EXPECT_EQ(went_back, 0) << name;
+    fs().Close(fd);
+  }
+  fs().Close(from);
+}
 
 // Somebody has read to the end, and reads on while a write is under way.
 TEST_F(MemoryRules, APageThatComesLateIsNeverReadAsZeros) {

@@ -32,11 +32,7 @@ class SystemRules : public Conformance {
     waitpid(pid, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
-  static int ErrnoOf(int result) { return result < 0 ? errno : 0; }
 };
-
-#define ON_A_KERNEL() \
-  if (IsSkipped()) return
 
 // --- Locks ---------------------------------------------------------------------------
 
