@@ -5,6 +5,8 @@
 #include <chrono>
 #include <thread>
 
+#include "mount/file_clock.h"
+
 namespace pkramfs {
 
 // Whether it comes to be true, within minutes: others may have the processor meanwhile.
@@ -15,6 +17,12 @@ bool Eventually(Condition is_true) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   return is_true();
+}
+
+// Until what is changed from now on has a later time than what was changed before.
+inline void WaitForTheFileClock() {
+  const Timestamp before = FileTime();
+  Eventually([&] { return FileTime() > before; });
 }
 
 }  // namespace pkramfs

@@ -57,15 +57,13 @@ class OpenFile {
 };
 
 // rw- for the owner, r-- for others, and `group` for the group.
-void SetAcl(const std::string& path, uint16_t group,
-            const char* name = "system.posix_acl_access") {
+void SetAcl(const std::string& path, uint16_t group, const char* name = "system.posix_acl_access") {
   constexpr uint32_t kNobody = ACL_UNDEFINED_ID;
   const struct {
     uint32_t version = POSIX_ACL_XATTR_VERSION;
     posix_acl_xattr_entry entries[3];
-  } acl{.entries = {{ACL_USER_OBJ, 6, kNobody},
-                    {ACL_GROUP_OBJ, group, kNobody},
-                    {ACL_OTHER, 4, kNobody}}};
+  } acl{.entries = {
+            {ACL_USER_OBJ, 6, kNobody}, {ACL_GROUP_OBJ, group, kNobody}, {ACL_OTHER, 4, kNobody}}};
   EXPECT_EQ(setxattr(path.c_str(), name, &acl, sizeof acl, 0), 0) << std::strerror(errno);
 }
 
@@ -105,14 +103,14 @@ std::vector<Call> Calls() {
          EXPECT_EQ(copy_file_range(from, nullptr, to, nullptr, 4096, 0), 4096);
        }},
       {"utimensat", [=](const std::string& d) { utimensat(-1, (d + "/f").c_str(), kGiven, 0); }},
-      {"utimensat to now", [=](const std::string& d) { utimensat(-1, (d + "/f").c_str(), kNow, 0); }},
+      {"utimensat to now",
+       [=](const std::string& d) { utimensat(-1, (d + "/f").c_str(), kNow, 0); }},
       {"futimens", on_f(O_RDONLY, [=](int fd) { futimens(fd, kGiven); })},
-      {"write, then utimensat",
-       on_f(O_WRONLY,
-            [=](int fd) {
-              EXPECT_EQ(write(fd, "xyz", 3), 3);
-              futimens(fd, kGiven);
-            })},
+      {"write, then utimensat", on_f(O_WRONLY,
+                                     [=](int fd) {
+                                       EXPECT_EQ(write(fd, "xyz", 3), 3);
+                                       futimens(fd, kGiven);
+                                     })},
       {"utimensat of a link",
        [=](const std::string& d) {
          utimensat(-1, (d + "/l").c_str(), kGiven, AT_SYMLINK_NOFOLLOW);
@@ -121,8 +119,7 @@ std::vector<Call> Calls() {
       {"chmod to the same", [](const std::string& d) { chmod((d + "/f").c_str(), 0644); }},
       {"chown", [](const std::string& d) { (void)!chown((d + "/f").c_str(), 5, 6); }},
       {"chown of nothing", [](const std::string& d) { (void)!chown((d + "/f").c_str(), -1, -1); }},
-      {"setxattr",
-       [](const std::string& d) { setxattr((d + "/f").c_str(), "user.a", "1", 1, 0); }},
+      {"setxattr", [](const std::string& d) { setxattr((d + "/f").c_str(), "user.a", "1", 1, 0); }},
       {"removexattr of none",
        [](const std::string& d) { removexattr((d + "/f").c_str(), "user.none"); }},
       {"setfacl", [](const std::string& d) { SetAcl(d + "/f", 6); }},
@@ -130,15 +127,12 @@ std::vector<Call> Calls() {
       {"setfacl of a directory's files",
        [](const std::string& d) { SetAcl(d + "/d", 7, "system.posix_acl_default"); }},
       {"setfacl -b of none",
-       [](const std::string& d) {
-         removexattr((d + "/f").c_str(), "system.posix_acl_access");
-       }},
+       [](const std::string& d) { removexattr((d + "/f").c_str(), "system.posix_acl_access"); }},
       {"link", [](const std::string& d) { (void)!link((d + "/f").c_str(), (d + "/h").c_str()); }},
       {"symlink", [](const std::string& d) { (void)!symlink("f", (d + "/s").c_str()); }},
       {"unlink", [](const std::string& d) { unlink((d + "/g").c_str()); }},
       {"rename", [](const std::string& d) { rename((d + "/f").c_str(), (d + "/d/f").c_str()); }},
-      {"rename over",
-       [](const std::string& d) { rename((d + "/f").c_str(), (d + "/g").c_str()); }},
+      {"rename over", [](const std::string& d) { rename((d + "/f").c_str(), (d + "/g").c_str()); }},
       {"rename, both ways",
        [](const std::string& d) {
          EXPECT_EQ(renameat2(-1, (d + "/f").c_str(), -1, (d + "/g").c_str(), RENAME_EXCHANGE), 0);
@@ -170,7 +164,7 @@ std::string WhatChanges(const std::string& directory, const Call& call) {
   }
   std::map<std::string, Times> before;
   for (const std::string& name : names) before[name] = TimesOf(directory + name);
-  usleep(5000);  // the kernel's clock goes on in steps
+  WaitForTheFileClock();
   call.run(directory);
   std::string changes;
   for (const std::string& name : names) {
