@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "pkram/checksum.h"
 #include "pkram/link_list.h"
 #include "pkram/page_view.h"
@@ -232,11 +231,10 @@ std::string LimitProblem(const SuperBlock& super, const PageMap& map) {
 }
 
 absl::Status TooSmall(const std::string& name, uint64_t pages, uint64_t needed) {
-  constexpr double kPagesPerMib = 256;
-  return absl::OutOfRangeError(absl::StrFormat(
-      "%s: a size of %.1f MiB, with what the region itself takes, is too small: %.1f are needed for "
-      "what is there: choose a larger size",
-      name, static_cast<double>(pages) / kPagesPerMib, static_cast<double>(needed) / kPagesPerMib));
+  constexpr uint64_t kKib = kPageSize / 1024;
+  return absl::OutOfRangeError(absl::StrCat(
+      name, ": a size of ", pages * kKib, " KiB, with what the region itself takes, is too small: ",
+      needed * kKib, " KiB are needed for what is there: choose a larger size"));
 }
 
 absl::Status ProblemStatus(const std::string& name, const Problem& problem) {

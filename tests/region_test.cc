@@ -523,7 +523,8 @@ TEST_F(RegionTest, ChangesItsSizeWhenAsked) {
   OpenRegion(file_, kPages).value().reset();
   EXPECT_EQ(OpenRegion(file_).value()->space().counts().total, kPages);
   const std::string before = file_.Contents();
-  EXPECT_THAT(OpenError(64), HasSubstr("too small"));
+  EXPECT_THAT(OpenError(64),
+              HasSubstr("a size of 256 KiB, with what the region itself takes, is too small"));
   EXPECT_TRUE(file_.Contents() == before);
 }
 
