@@ -23,16 +23,16 @@ constexpr std::string_view kFuseOptions[] = {"allow_other", "allow_root", "auto_
                                              "default_permissions", "debug"};
 
 // With a value, for the kernel and libfuse; the last four are security modules'.
-constexpr std::string_view kFuseValues[] = {"fsname",     "subtype",     "context",
-                                            "fscontext",  "defcontext",  "rootcontext"};
+constexpr std::string_view kFuseValues[] = {"fsname",    "subtype",    "context",
+                                            "fscontext", "defcontext", "rootcontext"};
 
 // For mount(8), fstab and systemd, or without a meaning here, as on tmpfs.
 constexpr std::string_view kIgnoredOptions[] = {
-    "defaults", "auto",    "noauto",   "user",      "nouser",     "users",  "nousers", "owner",
-    "noowner",  "group",   "nogroup",  "nofail",    "_netdev",    "mand",   "nomand",  "iversion",
-    "noiversion", "silent", "loud",    "inode32",   "inode64",    "noquota"};
+    "defaults",   "auto",   "noauto",  "user",    "nouser",  "users",  "nousers", "owner",
+    "noowner",    "group",  "nogroup", "nofail",  "_netdev", "mand",   "nomand",  "iversion",
+    "noiversion", "silent", "loud",    "inode32", "inode64", "noquota"};
 // user_id= and so on are what the kernel says of a FUSE mount, and mount(8) says again.
-constexpr std::string_view kIgnoredValues[] = {"user",    "comment",  "uhelper",  "helper",
+constexpr std::string_view kIgnoredValues[] = {"user",    "comment",  "uhelper", "helper",
                                                "user_id", "group_id", "blksize"};
 
 // tmpfs's, of which we have nothing like it.
@@ -40,8 +40,9 @@ constexpr struct {
   std::string_view name, reason;
 } kRefusedOptions[] = {
     {"huge", "pages of a FUSE filesystem are small ones: leave it out"},
-    {"mpol", "whose memory is taken is the region's matter: leave it out, or start pkramfs with "
-             "numactl"},
+    {"mpol",
+     "whose memory is taken is the region's matter: leave it out, or start pkramfs with "
+     "numactl"},
     {"quota", "there are no quotas: leave it out"},
     {"usrquota", "there are no quotas: leave it out"},
     {"grpquota", "there are no quotas: leave it out"},

@@ -353,9 +353,10 @@ TEST_F(ShortOfTest, Processes) {
   // for each.
   int mounted = 0;
   for (int n = 1; n < 8; ++n) {
-    const Ran ran = Shell("prlimit --nproc=$(($(ps -o pid= -u games | wc -l) + " + std::to_string(n) +
-                          ")) setpriv --reuid=games --regid=games --clear-groups " + dir_ +
-                          "/pkramfs " + region_ + " " + mount_ + " -o size=16m");
+    const Ran ran =
+        Shell("prlimit --nproc=$(($(ps -o pid= -u games | wc -l) + " + std::to_string(n) +
+              ")) setpriv --reuid=games --regid=games --clear-groups " + dir_ + "/pkramfs " +
+              region_ + " " + mount_ + " -o size=16m");
     EXPECT_EQ(ran.status == 0, IsMounted(mount_)) << n << ": " << ran.err;
     mounted += ran.status == 0;
     if (ran.status == 0) umount2(mount_.c_str(), 0);
@@ -369,21 +370,22 @@ TEST_F(ShortOfTest, Processes) {
 // An ordinary user's mount, which fusermount3 refuses.
 TEST_F(BadInputTest, WhatFusermountRefuses) {
   if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
-  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_ +
-                  " && chmod 666 /dev/fuse && mkdir " + dir_ + "/roots && cp /usr/bin/fusermount3 " +
-                  dir_ + "/copy && chmod 755 " + dir_ + "/copy")
-                .status,
-            0);
+  ASSERT_EQ(
+      Shell("install -m 755 " + Pkramfs() + " " + dir_ + "/pkramfs && chown nobody " + mount_ +
+            " && chmod 666 /dev/fuse && mkdir " + dir_ + "/roots && cp /usr/bin/fusermount3 " +
+            dir_ + "/copy && chmod 755 " + dir_ + "/copy")
+          .status,
+      0);
   chmod(dir_.c_str(), 0777);
   region_ = dir_ + "/region";  // logind has no say there
   const auto refused = [this](const std::string& prepare, const std::string& options,
                               const std::vector<std::string>& what, std::string where = "") {
     if (where.empty()) where = mount_;
     // Nothing is mounted in there, either.
-    const Ran ran = Shell("unshare -m sh -c '" + prepare + "; setpriv --reuid=65534 --regid=65534 " +
-                          "--clear-groups " + dir_ + "/pkramfs " + region_ + " " + where +
-                          " -o size=16m" + options + "; status=$?; grep \" " + where +
-                          " fuse.pkramfs\" /proc/mounts; exit $status'");
+    const Ran ran = Shell(
+        "unshare -m sh -c '" + prepare + "; setpriv --reuid=65534 --regid=65534 " +
+        "--clear-groups " + dir_ + "/pkramfs " + region_ + " " + where + " -o size=16m" + options +
+        "; status=$?; grep \" " + where + " fuse.pkramfs\" /proc/mounts; exit $status'");
     EXPECT_NE(ran.status, 0);
     EXPECT_EQ(ran.out, "");
     // What fusermount3 says, and what we do.

@@ -1,5 +1,5 @@
 // What docs/semantics.md calls the kernel's doing: libfuse's own example of a filesystem that only
-// passes requests on (passthrough_ll) answers as we do, and tmpfs does not.
+// passes requests on (passthrough_ll) answers as we do.  What tmpfs answers is printed beside it.
 #include <gmock/gmock.h>
 #include <linux/fs.h>
 #include <linux/io_uring.h>
@@ -10,8 +10,9 @@
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 
+#include <array>
+#include <functional>
 
 #include "pkram/descriptor.h"
 #include "tests/mount_fixture.h"
@@ -32,7 +33,7 @@ constexpr size_t kPage = 4096;
 // 0, or the errno.
 int ErrnoOf(long result) { return result < 0 ? errno : 0; }
 
-// A file and a directory that are there, and what a call says of them.
+// What a call says of a directory with a file "f".
 struct Probe {
   const char* name;
   std::function<std::string(const std::string& directory)> ask;
@@ -104,8 +105,7 @@ std::vector<Probe> Probes() {
          return std::string(
              strerrorname_np(ErrnoOf(epoll_ctl(poll.get(), EPOLL_CTL_ADD, fd, &event))));
        })},
-      {"F_GET_SEALS",
-       OfAFile([](int fd) {
+      {"F_GET_SEALS", OfAFile([](int fd) {
          return std::string(strerrorname_np(ErrnoOf(fcntl(fd, F_GET_SEALS))));
        })},
       {"FIBMAP", AnIoctl<int>(FIBMAP)},
@@ -158,8 +158,8 @@ TEST_F(KernelListTest, APassthroughFilesystemDoesTheSame) {
   for (const Probe& probe : Probes()) {
     const std::string plain = probe.ask(passthrough());
     EXPECT_EQ(probe.ask(mount_), plain) << probe.name;
-    std::printf("%-30s tmpfs %-12s a FUSE filesystem %s\n", probe.name,
-                probe.ask(tmpfs()).c_str(), plain.c_str());
+    std::printf("%-30s tmpfs %-12s a FUSE filesystem %s\n", probe.name, probe.ask(tmpfs()).c_str(),
+                plain.c_str());
   }
 }
 

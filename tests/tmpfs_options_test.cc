@@ -24,24 +24,37 @@ constexpr const char* kOptions[] = {
     "fscontext=system_u:object_r:tmp_t:s0", "defcontext=system_u:object_r:tmp_t:s0",
     "rootcontext=system_u:object_r:tmp_t:s0",
     // Of tmpfs(5), and what is wrong with them.
-    "size=10m", "size=10M", "size=1%", "size=10485760", "size=10m,size=20m", "size=x", "size=",
-    "size=0", "nr_blocks=2000", "nr_blocks=x", "nr_inodes=100", "nr_inodes=1k", "nr_inodes=0",
-    "nr_inodes=x", "mode=700", "mode=1777", "mode=0755", "mode=9", "mode=", "uid=1", "uid=root",
-    "uid=-1", "uid=nobody-of-that-name", "uid=", "gid=1", "gid=root", "gid=-1", "noswap", "swap",
-    "inode32", "inode64", "huge=never", "huge=always", "huge=within_size", "huge=advise",
-    "mpol=default", "mpol=local", "mpol=prefer:0", "mpol=bind:0", "mpol=interleave:0", "quota",
-    "usrquota", "grpquota", "noquota", "usrquota_block_hardlimit=1m",
+    "size=10m", "size=10M", "size=1%", "size=10485760", "size=10m,size=20m", "size=x",
+    "size=", "size=0", "nr_blocks=2000", "nr_blocks=x", "nr_inodes=100", "nr_inodes=1k",
+    "nr_inodes=0", "nr_inodes=x", "mode=700", "mode=1777", "mode=0755", "mode=9", "mode=", "uid=1",
+    "uid=root", "uid=-1", "uid=nobody-of-that-name", "uid=", "gid=1", "gid=root", "gid=-1",
+    "noswap", "swap", "inode32", "inode64", "huge=never", "huge=always", "huge=within_size",
+    "huge=advise", "mpol=default", "mpol=local", "mpol=prefer:0", "mpol=bind:0",
+    "mpol=interleave:0", "quota", "usrquota", "grpquota", "noquota", "usrquota_block_hardlimit=1m",
     "usrquota_inode_hardlimit=100", "grpquota_block_hardlimit=1m", "grpquota_inode_hardlimit=100",
     "casefold", "strict_encoding", "nonsense", "nonsense=1"};
 
 // Refused by us, or by the tmpfs of some kernels.
-const std::set<std::string> kDiffers = {
-    "dirsync",       "size=0",     "huge=always",  "huge=within_size",
-    "huge=advise",   "mpol=local", "mpol=prefer:0", "mpol=bind:0",
-    "mpol=interleave:0", "quota",  "usrquota",     "grpquota",
-    "usrquota_block_hardlimit=1m", "usrquota_inode_hardlimit=100",
-    "grpquota_block_hardlimit=1m", "grpquota_inode_hardlimit=100",
-    "casefold",      "strict_encoding", "noquota", "noswap"};
+const std::set<std::string> kDiffers = {"dirsync",
+                                        "size=0",
+                                        "huge=always",
+                                        "huge=within_size",
+                                        "huge=advise",
+                                        "mpol=local",
+                                        "mpol=prefer:0",
+                                        "mpol=bind:0",
+                                        "mpol=interleave:0",
+                                        "quota",
+                                        "usrquota",
+                                        "grpquota",
+                                        "usrquota_block_hardlimit=1m",
+                                        "usrquota_inode_hardlimit=100",
+                                        "grpquota_block_hardlimit=1m",
+                                        "grpquota_inode_hardlimit=100",
+                                        "casefold",
+                                        "strict_encoding",
+                                        "noquota",
+                                        "noswap"};
 
 class TmpfsOptionsTest : public MountTest {
  protected:
@@ -131,8 +144,7 @@ TEST_F(TmpfsOptionsTest, EachIsRemountedAsByTmpfs) {
 TEST(TmpfsDifferencesTest, AreListed) {
   const std::string text = Slurp(SOURCE_DIR "/docs/semantics.md");
   for (const std::string& options : kDiffers) {
-    const std::string name =
-        options == "size=0" ? options : options.substr(0, options.find('='));
+    const std::string name = options == "size=0" ? options : options.substr(0, options.find('='));
     EXPECT_NE(text.find('`' + name), std::string::npos) << name;
   }
 }
