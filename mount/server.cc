@@ -204,8 +204,9 @@ void GetAttr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   ReplyAttr(req, Begin(req, Request::kGetAttr)->GetAttr(ino));
 }
 
-// Before a size changes.  Whoever asks us until the call returns may be told the new size, while the
-// kernel has the old one: it must not tell the next who asks that one, from its cache.
+// Before a size changes.  While such a call is under way the kernel passes on the sizes that we
+// answer, but keeps the one that it has; and it would tell that to the next who asks.  So it forgets
+// it first: then it asks us each time, until the call returns.
 void ForgetSize(fuse_req_t req, fuse_ino_t ino) {
   const Server& server = *ServerOf(req);
   // With writeback sizes are the kernel's.
