@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <optional>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "mount/handshake.h"
@@ -38,6 +41,43 @@ absl::Status WithFuseMessage(const absl::Status& status) {
                       absl::StrCat(std::string(status.message()), ": ", FuseMessage()));
 }
 
+// With auto_unmount, fusermount3 stays, and looks once, when this process's end of a socket closes,
+// whether the mount has a daemon.  Linux closes what a process had that died from the highest
+// descriptor to the lowest, so the socket must be below the connection; libfuse has it above.
+class FusermountSocket {
+ public:
+  // Before the mount: keeps a low number free.
+  FusermountSocket() : low_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)), before_(Sockets()) {}
+  ~FusermountSocket() {
+    if (low_ >= 0) close(low_);
+  }
+  FusermountSocket(const FusermountSocket&) = delete;
+  FusermountSocket& operator=(const FusermountSocket&) = delete;
+
+  // After it: the socket that libfuse has left open, if it has, gets that number.
+  void MoveBelow() {
+    for (const int fd : Sockets()) {
+      if (low_ < 0 || before_.count(fd) != 0 || dup3(fd, low_, O_CLOEXEC) < 0) continue;
+      close(fd);
+      low_ = -1;
+    }
+  }
+
+ private:
+  static std::set<int> Sockets() {
+    constexpr int kMost = 1024;  // descriptors of a process that has just begun
+    std::set<int> sockets;
+    struct stat st;
+    for (int fd = 0; fd < kMost; ++fd) {
+      if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode)) sockets.insert(fd);
+    }
+    return sockets;
+  }
+
+  int low_;
+  const std::set<int> before_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Mount(const std::string& fuse_options,
@@ -65,11 +105,14 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Mount(const std::string& fuse_
     session->broken_pipe_ = Descriptor(pipe[1]);
   }
   const std::string path = by_itself ? PathOf(*directory) : mount_point;
+  std::optional<FusermountSocket> socket;
+  if (server->auto_unmount) socket.emplace();
   if (fuse_session_mount(session->session_, path.c_str()) != 0) {
     return absl::InternalError(
         absl::StrCat("cannot mount on ", mount_point, ": ",
                      FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
   }
+  if (socket) socket->MoveBelow();
   session->mounted_ = true;
   session->mount_ = MountOn(*directory);
   if (const absl::Status s = BeginSession(session->session_); !s.ok()) return WithFuseMessage(s);
