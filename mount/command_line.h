@@ -15,9 +15,9 @@ class Option;
 
 namespace pkramfs {
 
-// Describe what may be given, then Parse.  Names are CLI11's: "region" is the next word, "-f,--force"
-// an option.  A variable that is not given keeps its value, which the help shows; it must live until
-// Parse has returned.
+// Describe what may be given, then Parse.  Names are CLI11's: "region" is the next word,
+// "-f,--force" an option.  A variable that is not given keeps its value, which the help shows; it
+// must live until Parse has returned.
 class CommandLine {
  public:
   CommandLine(const std::string& program, const std::string& what, const std::string& footer = "");

@@ -411,18 +411,19 @@ bool IsDirect(const fuse_file_info& fi) {
   return (fi.flags & O_DIRECT) != 0 && fi.lock_owner != 0;
 }
 
-// Whether a write would make the file longer.
-bool Grows(Filesystem* fs, Ino ino, uint64_t end) {
-  const Result<Attr> attr = fs->GetAttr(ino);
-  return attr.ok() && end > (*attr).size;
+// Whether a request that fills a file up to `end` makes it longer; then its size is forgotten.
+bool MakesLonger(fuse_req_t req, fuse_ino_t ino, uint64_t end) {
+  const Result<Attr> attr = ServerOf(req)->fs->GetAttr(ino);
+  if (!attr.ok() || end <= (*attr).size) return false;
+  ForgetSize(req, ino);
+  return true;
 }
 
 void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t offset,
            fuse_file_info* fi) {
   Filesystem* const fs = Begin(req, Request::kWrite);
-  const bool grows = Grows(fs, ino, static_cast<uint64_t>(offset) + size);
-  if (grows) ForgetSize(req, ino);
-  if (grows && IsDirect(*fi)) {
+  const bool longer = MakesLonger(req, ino, static_cast<uint64_t>(offset) + size);
+  if (longer && IsDirect(*fi)) {
     // Where the file ends may have been read into the cache meanwhile, as zeros.  Linux takes
     // "0 bytes" for "not possible so", and sends the same bytes through its cache.
     fuse_reply_write(req, 0);
@@ -444,9 +445,9 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
 void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                fuse_file_info*) {
   Filesystem* const fs = Begin(req, Request::kFallocate);
-  if ((mode & FALLOC_FL_KEEP_SIZE) == 0) ForgetSize(req, ino);
-  ReplyStatus(req, fs->Fallocate(WriterOf(req), ino, static_cast<uint64_t>(offset),
-                                 static_cast<uint64_t>(length), mode));
+  const auto from = static_cast<uint64_t>(offset), bytes = static_cast<uint64_t>(length);
+  if ((mode & FALLOC_FL_KEEP_SIZE) == 0) MakesLonger(req, ino, from + bytes);
+  ReplyStatus(req, fs->Fallocate(WriterOf(req), ino, from, bytes, mode));
 }
 
 void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
@@ -467,7 +468,7 @@ void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_in
 void CopyRange(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*, fuse_ino_t to,
                off_t to_offset, fuse_file_info*, size_t size, int) {
   Filesystem* const fs = Begin(req, Request::kCopyRange);
-  ForgetSize(req, to);
+  MakesLonger(req, to, static_cast<uint64_t>(to_offset) + size);
   // A reply has 32 bits to say how much it was.
   constexpr size_t kMost = 0xfffff000;
   const Result<size_t> copied =

@@ -122,7 +122,9 @@ class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::
     lock_ = open("/tmp/pkramfs-test-swap.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     flock(lock_, LOCK_EX);
     struct sysinfo info;
-    if (PKRAMFS_IS_SANITIZED || geteuid() != 0 || sysinfo(&info) != 0 || info.freeswap * info.mem_unit > 3 * kBytes) return;
+    if (PKRAMFS_IS_SANITIZED || geteuid() != 0 || sysinfo(&info) != 0 ||
+        info.freeswap * info.mem_unit > 3 * kBytes)
+      return;
     char file[] = "/var/tmp/pkramfs-swap-XXXXXX";
     close(mkstemp(file));
     swap_ = file;
@@ -227,11 +229,9 @@ TEST_P(SwappingTest, AMappingInside) {
   ExpectDone(false, [this] { return ReadAll(); });
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SwappingTest, testing::Values("", ",writeback"),
-                         [](const auto& of) {
-                           return of.param.empty() ? std::string("default")
-                                                     : of.param.substr(1);
-                         });
+INSTANTIATE_TEST_SUITE_P(All, SwappingTest, testing::Values("", ",writeback"), [](const auto& of) {
+  return of.param.empty() ? std::string("default") : of.param.substr(1);
+});
 
 }  // namespace
 }  // namespace pkramfs

@@ -87,19 +87,23 @@ TEST_F(ContainersTest, AnIdmappedMountIsAsOneOfTmpfs) {
   ASSERT_EQ(error, 0) << std::strerror(error);
   ASSERT_EQ(MountIdmapped(tmpfs_, tmpfs_ + "-mapped"), 0);
   const auto run = [](const std::string& plain) {
-    const std::string mapped = plain + "-mapped", user = "--reuid=10001 --regid=10001 --clear-groups";
+    const std::string mapped = plain + "-mapped",
+                      user = "--reuid=10001 --regid=10001 --clear-groups";
     std::string all;
     const auto add = [&](const Ran& ran) { all += ran.out + std::to_string(ran.status) + "\n"; };
-    add(As(user, mapped,
-           "umask 022; echo hello >f && mkdir d && ln -s f l && ln f h && cat f; stat -c \"%n %u %g "
-           "%a\" f d l; chmod 4755 f; stat -c %a f; echo x >>f; stat -c %a f; truncate -s 3 f; mv f "
-           "g; rm h; setfattr -n user.a -v 1 g; getfattr --only-values -n user.a g"));
+    add(As(
+        user, mapped,
+        "umask 022; echo hello >f && mkdir d && ln -s f l && ln f h && cat f; stat -c \"%n %u %g "
+        "%a\" f d l; chmod 4755 f; stat -c %a f; echo x >>f; stat -c %a f; truncate -s 3 f; mv f "
+        "g; rm h; setfattr -n user.a -v 1 g; getfattr --only-values -n user.a g"));
     add(Shell("cd " + plain + " && stat -c '%n %u %g %a' g d l"));
     // Root, who has no id there.
-    add(Shell("cd " + mapped + " && echo more >>g; cat g; stat -c '%u %a' g; touch made 2>&1 | "
+    add(Shell("cd " + mapped +
+              " && echo more >>g; cat g; stat -c '%u %a' g; touch made 2>&1 | "
               "sed s/.*made//"));
     // Root's own way: nothing that is root's goes.
-    add(Shell("cd " + plain + " && chmod 6755 g && echo y >>g && stat -c %a g && fallocate -l 9999 "
+    add(Shell("cd " + plain +
+              " && chmod 6755 g && echo y >>g && stat -c %a g && fallocate -l 9999 "
               "g && stat -c %a g && truncate -s 5 g && stat -c %a g && chown 7:8 g && stat -c '%a "
               "%u %g' g && setfattr -n trusted.t -v 1 g && getfattr -m - g"));
     // Others in the file's group, with and without its right to execute.

@@ -172,8 +172,8 @@ TEST_F(RemountInPlaceTest, AutoUnmountKeepsDevicesAndSetIds) {
 // fusermount3 looks whether opening the root fails.
 TEST_F(RemountInPlaceTest, AutoUnmountUnmountsWhenTheDaemonIsKilled) {
   if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
-  // It looks once, when a socket of the daemon closes: the connection must be closed by then, even if
-  // others have the processor before the daemon is through with its end.
+  // It looks once, when a socket of the daemon closes: the connection must be closed by then, even
+  // if others have the processor before the daemon is through with its end.
   for (int i = 0; i < 10; ++i) {
     Mount("size=16m,auto_unmount");
     Spill(mount_ + "/f", "kept");
