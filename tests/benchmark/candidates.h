@@ -139,8 +139,10 @@ class Fuse : public Candidate {
 
 class Pkramfs final : public Fuse {
  public:
-  Pkramfs(const std::string& name, const std::string& work, std::string options)
+  Pkramfs(const std::string& name, const std::string& work, std::string options,
+          std::string program = PKRAMFS_BINARY)
       : Fuse(name, work),
+        program_(std::move(program)),
         region_("/dev/shm/" + work.substr(work.rfind('/') + 1) + ".pkram"),
         options_(std::move(options)) {}
   void Mount() override {
@@ -165,9 +167,9 @@ class Pkramfs final : public Fuse {
  private:
   void Remount(bool mounted) {
     if (mounted) End();
-    Start({PKRAMFS_BINARY, region_, mount_point_, "-f", "-o", options_});
+    Start({program_, region_, mount_point_, "-f", "-o", options_});
   }
-  const std::string region_, options_;
+  const std::string program_, region_, options_;
 };
 
 // A FUSE filesystem that shows another one, which is a tmpfs.

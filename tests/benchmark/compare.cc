@@ -1,6 +1,7 @@
 // pkramfs, tmpfs and other FUSE filesystems side by side: the same work on each in turn, round
 // by round, medians, and their ratio to tmpfs.
 //   compare --rounds 5 --json results.json --repository DIR
+//   compare --repository DIR --only pkramfs --only other --other PROGRAM     before and after a change
 // Peers that are not installed are left out, and that is said.
 #include <dirent.h>
 #include <fcntl.h>
@@ -289,11 +290,13 @@ bool Installed(const std::string& program) {
   return std::system(("command -v " + program + " >/dev/null").c_str()) == 0;
 }
 
-std::vector<std::unique_ptr<Candidate>> Candidates(const std::string& work) {
+std::vector<std::unique_ptr<Candidate>> Candidates(const std::string& work,
+                                                   const std::string& other) {
   std::vector<std::unique_ptr<Candidate>> all;
   all.push_back(std::make_unique<Tmpfs>("tmpfs", work));
   all.push_back(std::make_unique<Pkramfs>("pkramfs", work, "size=4g"));
   all.push_back(std::make_unique<Pkramfs>("writeback", work, "size=4g,writeback"));
+  if (!other.empty()) all.push_back(std::make_unique<Pkramfs>("other", work, "size=4g", other));
   const auto peer = [&](const std::string& name, const std::vector<std::string>& command) {
     if (Installed(command[0])) {
       all.push_back(std::make_unique<Peer>(name, work, command));
@@ -318,13 +321,14 @@ std::vector<std::unique_ptr<Candidate>> Candidates(const std::string& work) {
 
 int Main(int argc, char** argv) {
   int rounds = 5;
-  std::string json_path, repository;
+  std::string json_path, repository, other;
   std::vector<std::string> only;
   CommandLine line("compare", "Compares pkramfs with tmpfs and other FUSE filesystems.");
   line.Option("--rounds", &rounds, "How often each is measured");
   line.Option("--json", &json_path, "Where to write all samples");
   line.Required("--repository", &repository, "A git repository to clone");
   line.Option("--only", &only, "Leave out candidates but these (and tmpfs)");
+  line.Option("--other", &other, "Another build of pkramfs, to be measured beside this one");
   if (const auto status = line.Parse(argc, argv)) return *status;
 
   const Workplace workplace;
@@ -334,7 +338,7 @@ int Main(int argc, char** argv) {
   Must(mount("none", source.c_str(), "tmpfs", 0, "size=1g") == 0, "mount tmpfs");
   Shell("head -c 256M /dev/urandom >" + source + "/large && git clone -q " + repository + " " +
         source + "/repository");
-  std::vector<std::unique_ptr<Candidate>> candidates = Candidates(work);
+  std::vector<std::unique_ptr<Candidate>> candidates = Candidates(work, other);
   std::erase_if(candidates, [&](const auto& c) {
     return !only.empty() && c->name() != "tmpfs" &&
            std::find(only.begin(), only.end(), c->name()) == only.end();
