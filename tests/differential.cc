@@ -15,7 +15,7 @@
 #include <random>
 #include <sstream>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/conformance/subject.h"
 #include "tests/manifest.h"
 

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <thread>
 
-#include "mount/file_clock.h"
+#include "mount/region/file_clock.h"
 
 namespace pkramfs {
 

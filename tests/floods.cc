@@ -21,7 +21,7 @@
 #include <new>
 #include <sstream>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/mount_process.h"
 
 namespace pkramfs {

@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <random>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/mount_process.h"
 #include "tests/noted_writers.h"
 

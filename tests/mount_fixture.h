@@ -17,7 +17,7 @@
 #include <sstream>
 #include <string>
 
-#include "mount/mounts.h"
+#include "mount/region/mounts.h"
 #include "pkram/backing.h"
 #include "tests/mount_process.h"
 

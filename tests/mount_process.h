@@ -17,8 +17,8 @@
 #include <string>
 #include <tuple>
 
-#include "mount/control.h"
-#include "mount/mounts.h"
+#include "mount/serve/control.h"
+#include "mount/region/mounts.h"
 #include "tests/eventually.h"
 
 namespace pkramfs {

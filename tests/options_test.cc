@@ -1,4 +1,4 @@
-#include "mount/options.h"
+#include "mount/region/options.h"
 
 #include <gtest/gtest.h>
 

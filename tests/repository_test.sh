@@ -18,7 +18,7 @@ if grep -rnw -E 'fuse_[a-z_]+' fs pkram --include='*.h' --include='*.cc'; then
 fi
 
 # Header guards are the path.
-for header in pkram/*.h fs/*.h mount/*.h tests/*.h tests/coherence/*.h tests/conformance/*.h tests/crash/*.h tests/fuzz/*.h; do
+for header in pkram/*.h fs/*.h mount/*/*.h tests/*.h tests/coherence/*.h tests/conformance/*.h tests/crash/*.h tests/fuzz/*.h; do
   guard=$(echo "$header" | tr 'a-z/.' 'A-Z__')_
   grep -q "^#ifndef $guard\$" "$header" && grep -q "^#define $guard\$" "$header" &&
     tail -n 1 "$header" | grep -q "^#endif  // $guard\$" || fail "$header: its guard is not $guard"
@@ -29,10 +29,16 @@ for test in tests/*_test.cc; do
   name=$(basename "$test" .cc)
   grep -qE "^pkramfs_(mount_)?test\\($name\\b" tests/CMakeLists.txt tests/one_thread.cmake || fail "$test is not registered"
 done
-for dir in pkram fs mount; do
-  for source in "$dir"/*.cc; do
-    grep -qw "$(basename "$source")" "$dir/CMakeLists.txt" || fail "$source is not built"
-  done
+for source in pkram/*.cc fs/*.cc mount/*/*.cc; do
+  dir=${source%%/*}
+  grep -qwF "${source#"$dir"/}" "$dir/CMakeLists.txt" || fail "$source is not built"
+done
+
+# mount/'s rooms, from the ground.
+for rule in 'region:(serve|tools|daemon)' 'serve:(tools|daemon)' 'tools:daemon'; do
+  if grep -rnE "^#include \"mount/${rule#*:}/" "mount/${rule%%:*}"; then
+    fail "mount/${rule%%:*} includes upward"
+  fi
 done
 for source in tests/coherence/*.cc tests/conformance/*.cc tests/crash/*.cc tests/fuzz/*.cc tests/programs/[!l]*.sh tests/kexec/guest.cc tests/kexec/run.sh; do
   grep -qw "$(basename "${source%.sh}")" tests/CMakeLists.txt tests/one_thread.cmake .ci/programs || fail "$source is not run"

@@ -12,7 +12,7 @@
 #include <cstdio>
 #include <fstream>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/mount_process.h"
 #include "tests/noted_writers.h"
 

@@ -30,7 +30,7 @@
 #include <thread>
 #include <vector>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/benchmark/candidates.h"
 
 namespace pkramfs {

@@ -10,7 +10,7 @@
 #include <functional>
 #include <memory>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/benchmark/candidates.h"
 
 namespace pkramfs {

@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 
 namespace pkramfs {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/coherence/coherence.h"
 #include "tests/mount_process.h"
 

@@ -11,7 +11,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "mount/command_line.h"
+#include "mount/tools/command_line.h"
 #include "tests/crash/operations.h"
 #include "tests/crash/points.h"
 

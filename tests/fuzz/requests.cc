@@ -8,8 +8,8 @@
 #include <array>
 #include <cstring>
 
-#include "mount/control.h"
-#include "mount/server.h"
+#include "mount/serve/control.h"
+#include "mount/serve/server.h"
 #include "tests/fs_fixture.h"
 #include "tests/fuzz/targets.h"
 

@@ -1,0 +1,84 @@
+// pkramfs REGION MOUNTPOINT [-o options]; as mount.fuse.pkramfs, mount(8)'s helper.
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "mount/tools/command_line.h"
+#include "mount/daemon/daemon.h"
+#include "mount/region/options.h"
+
+namespace {
+
+constexpr char kOptionsHelp[] = R"(Mount options (-o a,b=c):
+  size=N         bytes that the files may take, or with k, m, g, t, or % of memory
+                 (default: as the region is; a new one: half of the memory)
+  nr_inodes=N    how many files there may be (default: as many as fit)
+  mode= uid= gid=  of the root directory of a new filesystem (default: 1777, yours)
+  pkram=NAME     which filesystem of the region (default: pkramfs)
+  mlock          keep the region's memory from being swapped out
+  writeback      what is written counts at fsync, msync and close, not before
+  noexport       no file handles that outlive the kernel's caches (for NFS); overlayfs needs
+                 that when its layers are on one mount, on Linux 6.16 and later
+  ro, nosuid, nodev, noexec, allow_other, default_permissions, ...  as for any FUSE mount
+
+Example:
+  pkramfs cache.pkram /mnt -o size=2G      the region is /dev/shm/cache.pkram)";
+
+std::string Name(const char* path) {
+  const std::string text = path;
+  return text.substr(text.rfind('/') + 1);
+}
+
+// systemd takes a path in /dev of fstab for a device, and waits for that before it mounts.
+void WarnAboutFstab(bool helper, const std::string& region) {
+  const std::string directory = "/dev/shm/";
+  if (!helper || region.rfind(directory, 0) != 0 || access("/run/systemd/system", F_OK) != 0) {
+    return;
+  }
+  std::fprintf(stderr,
+               "pkramfs: warning: in /etc/fstab, write %s without %s: systemd would wait for a "
+               "device of that name\n",
+               region.c_str() + directory.size(), directory.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  pkramfs::MountOptions options;
+  std::vector<std::string> lists;
+  bool flag_f = false;
+  pkramfs::CommandLine line(
+      "pkramfs", "A tmpfs-like filesystem whose files outlive its daemon and the kernel.",
+      kOptionsHelp);
+  line.Required("region", &options.region, "File of the region; without a slash: in /dev/shm");
+  line.Required("mountpoint", &options.mount_point, "Directory to mount on");
+  line.Option("-o", &lists, "Mount options, separated by commas");
+  line.Flag("-f", &flag_f, "Stay in the foreground (as a helper of mount: do everything but mount)");
+  // What mount(8) passes to a helper.
+  bool ignored = false;
+  std::string type, mount_namespace;
+  const bool helper = Name(argv[0]).rfind("mount.", 0) == 0;
+  if (helper) {
+    line.Flag("-s", &options.sloppy, "Leave out options that are not known");
+    line.Flag("-n,-v", &ignored, "(taken for mount's sake)");
+    line.Option("-t", &type, "(taken for mount's sake)");
+    line.Option("-N", &mount_namespace, "(refused: enter the namespace with nsenter)");
+  }
+  if (const auto status = line.Parse(argc, argv, 1)) return *status;
+  if (!mount_namespace.empty()) {
+    std::fprintf(stderr,
+                 "pkramfs: cannot mount in another namespace (%s): enter it (nsenter --mount=%s)\n",
+                 mount_namespace.c_str(), mount_namespace.c_str());
+    return 1;
+  }
+  if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
+  if (helper && flag_f) return 0;
+  // Not what mount(8) calls its helper.
+  prctl(PR_SET_NAME, "pkramfs");
+  WarnAboutFstab(helper, options.region);
+  options.foreground = flag_f;
+  return pkramfs::Serve(options);
+}

@@ -1,0 +1,59 @@
+#include "mount/daemon/remount.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "mount/tools/live_mount.h"
+#include "mount/region/mount_flags.h"
+
+namespace pkramfs {
+namespace {
+
+absl::Status CannotChange(const std::string& option) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "option ", option, ": cannot change while it is mounted: unmount it, and mount it with it"));
+}
+
+// Whether each option that is not a matter of remounting is what it was.
+absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount) {
+  const auto json = nlohmann::json::parse(mount.Statistics(), nullptr, false);
+  const auto is = json.is_object() ? json.value("options", nlohmann::json::object())
+                                   : nlohmann::json::object();
+  if (options.writeback && !is.value("writeback", false)) return CannotChange("writeback");
+  if (!options.export_handles && is.value("export", true)) return CannotChange("noexport");
+  if (options.lock_memory && !is.value("mlock", false)) return CannotChange("mlock");
+  if (options.node != "pkramfs" && options.node != json.value("node", "")) {
+    return CannotChange(absl::StrCat("pkram=", options.node));
+  }
+  if (options.max_read && *options.max_read != is.value("max_read", uint32_t{0})) {
+    return CannotChange(absl::StrCat("max_read=", *options.max_read));
+  }
+  const std::vector<std::string> has = absl::StrSplit(mount.entry().options, ',');
+  for (const std::string& option : options.fuse) {
+    if (option == "debug") continue;
+    const bool is_name = option.rfind("fsname=", 0) == 0 || option.rfind("subtype=", 0) == 0;
+    if (!is_name && std::ranges::count(has, option) == 0) return CannotChange(option);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Remount(const MountOptions& options) {
+  const absl::StatusOr<LiveMount> mount = LiveMount::On(options.mount_point);
+  if (!mount.ok()) return mount.status();
+  if (absl::Status s = CheckTheOthers(options, *mount); !s.ok()) return s;
+  const MountIdentity identity{mount->entry().id, mount->entry().device};
+  const FlagChange before = FlagsOf(mount->entry());
+  if (absl::Status s = ChangeFlags(identity, options.flags); !s.ok()) return s;
+  if (!options.size && !options.max_inodes) return absl::OkStatus();
+  const absl::Status resized = mount->Resize(options);
+  if (!resized.ok()) ChangeFlags(identity, before).IgnoreError();
+  return resized;
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,149 @@
+#include "mount/daemon/session.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "mount/serve/handshake.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+// What libfuse has to say about a failure is part of our one sentence.
+std::string& FuseMessage() {
+  static std::string message;
+  return message;
+}
+
+void TakeFuseMessage(fuse_log_level level, const char* format, va_list arguments) {
+  char text[512];
+  std::vsnprintf(text, sizeof(text), format, arguments);
+  if (level > FUSE_LOG_ERR) return;
+  std::string& message = FuseMessage();
+  if (message.empty()) message = text;
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+}
+
+absl::Status WithFuseMessage(const absl::Status& status) {
+  if (status.ok() || FuseMessage().empty()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(std::string(status.message()), ": ", FuseMessage()));
+}
+
+// With auto_unmount, fusermount3 stays, and looks once, when this process's end of a socket closes,
+// whether the mount has a daemon.  Linux closes what a process had that died from the highest
+// descriptor to the lowest, so the socket must be below the connection; libfuse has it above.
+class FusermountSocket {
+ public:
+  // Before the mount: keeps a low number free.
+  FusermountSocket() : low_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)), before_(Sockets()) {}
+  ~FusermountSocket() {
+    if (low_ >= 0) close(low_);
+  }
+  FusermountSocket(const FusermountSocket&) = delete;
+  FusermountSocket& operator=(const FusermountSocket&) = delete;
+
+  // After it: the socket that libfuse has left open, if it has, gets that number.
+  void MoveBelow() {
+    for (const int fd : Sockets()) {
+      if (low_ < 0 || before_.count(fd) != 0 || dup3(fd, low_, O_CLOEXEC) < 0) continue;
+      close(fd);
+      low_ = -1;
+    }
+  }
+
+ private:
+  static std::set<int> Sockets() {
+    constexpr int kMost = 1024;  // descriptors of a process that has just begun
+    std::set<int> sockets;
+    struct stat st;
+    for (int fd = 0; fd < kMost; ++fd) {
+      if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode)) sockets.insert(fd);
+    }
+    return sockets;
+  }
+
+  int low_;
+  const std::set<int> before_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Session>> Session::Mount(const std::string& fuse_options,
+                                                        const FlagChange& flags,
+                                                        const std::string& mount_point,
+                                                        bool by_itself, Server* server) {
+  const absl::StatusOr<Descriptor> directory = OpenMountPoint(mount_point);
+  if (!directory.ok()) return directory.status();
+  fuse_set_log_func(TakeFuseMessage);
+  const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
+  fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
+  std::unique_ptr<Session> session(new Session);
+  session->session_ = fuse_session_new(&args, &Operations(), sizeof(Operations()), server);
+  fuse_opt_free_args(&args);
+  if (session->session_ == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("mount options: ", FuseMessage()));
+  }
+  session->by_itself_ = by_itself;
+  if (by_itself) {
+    int pipe[2];
+    if (pipe2(pipe, O_CLOEXEC) != 0) {
+      return absl::InternalError(absl::StrCat("cannot make a pipe: ", std::strerror(errno)));
+    }
+    close(pipe[0]);
+    session->broken_pipe_ = Descriptor(pipe[1]);
+  }
+  const std::string path = by_itself ? PathOf(*directory) : mount_point;
+  std::optional<FusermountSocket> socket;
+  if (server->auto_unmount) socket.emplace();
+  if (fuse_session_mount(session->session_, path.c_str()) != 0) {
+    return absl::InternalError(
+        absl::StrCat("cannot mount on ", mount_point, ": ",
+                     FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
+  }
+  if (socket) socket->MoveBelow();
+  session->mounted_ = true;
+  session->mount_ = MountOn(*directory);
+  if (const absl::Status s = BeginSession(session->session_); !s.ok()) return WithFuseMessage(s);
+  if (const absl::Status s = ChangeFlags(session->mount_, flags); !s.ok()) return s;
+  session->threads_ = std::make_unique<Threads>(session->session_);
+  return session;
+}
+
+void Session::WaitToEnd() {
+  threads_->WaitToEnd();
+  threads_.reset();
+}
+
+Session::~Session() {
+  if (session_ == nullptr) return;
+  fuse_session_exit(session_);
+  threads_.reset();
+  if (by_itself_ && mounted_ && !mount_.id.empty()) Unmount();
+  if (mounted_) fuse_session_unmount(session_);
+  fuse_session_destroy(session_);
+}
+
+// libfuse would go by the path, or have umount(8) do it.  As it does, the connection ends
+// first, so that nothing is asked of a daemon that does not answer; in its place libfuse
+// finds a broken pipe, which says, as a connection after an umount, that all is done.
+void Session::Unmount() {
+  const int connection = fuse_session_fd(session_);
+  pollfd state{connection, 0, 0};
+  if (poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) return;
+  dup2(broken_pipe_.get(), connection);
+  Detach(mount_);
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,25 @@
+// How much memory the cgroups of this process let it have.
+#ifndef MOUNT_REGION_MEMORY_LIMIT_H_
+#define MOUNT_REGION_MEMORY_LIMIT_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace pkramfs {
+
+struct MemoryLimit {
+  std::string file;  // that says so: "/sys/fs/cgroup/system.slice/x.service/memory.max"
+  uint64_t bytes;
+  bool is_version_1;
+};
+
+// The lowest of its cgroup and those above, as far as this process sees them; nothing without any.
+std::optional<MemoryLimit> LowestMemoryLimit();
+
+// Bytes that this process may have: the machine's memory, or the lowest limit.
+uint64_t MemorySize();
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_REGION_MEMORY_LIMIT_H_

@@ -1,0 +1,61 @@
+// What the command line of pkramfs says.
+#ifndef MOUNT_REGION_OPTIONS_H_
+#define MOUNT_REGION_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mount/region/mount_flags.h"
+
+namespace pkramfs {
+
+struct MountOptions {
+  std::string region;       // as it was given
+  std::string mount_point;  // absolute, once resolved
+  bool foreground = false;
+  bool sloppy = false;   // options that nobody knows are left out
+  bool remount = false;  // what is mounted there is to be changed
+
+  std::optional<uint64_t> size;  // bytes of contents
+  std::optional<uint64_t> max_inodes;
+  std::optional<uint32_t> mode, uid, gid;  // of the root of a new filesystem
+  std::string node = "pkramfs";
+  bool lock_memory = false;
+  bool export_handles = true;  // file handles find what the kernel does not know any more
+  bool writeback = false;      // the kernel keeps written pages until it is made to send them
+  std::optional<uint32_t> max_read;  // bytes that the kernel asks for at once, at most
+  FlagChange flags;
+  std::vector<std::string> fuse;  // options that the kernel and libfuse take
+
+  // Says of options that none but size= and nr_inodes= are given.
+  bool OnlySizes() const {
+    return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && export_handles &&
+           !writeback && !remount && fuse.empty() && flags.set == 0 && flags.clear == 0;
+  }
+};
+
+// Applies one comma-separated list, as -o takes it.  INVALID_ARGUMENT naming the
+// option.  A % of size= is of `memory` bytes.
+absl::Status ApplyMountOptions(std::string_view list, uint64_t memory, MountOptions* options);
+
+// Applies the lists that -o was given.  False when one is wrong, which is said in `program`'s name.
+bool ApplyLists(const std::string& program, const std::vector<std::string>& lists,
+                MountOptions* options);
+
+// "16k", "2G", "50%": bytes, k, m, g, t as tmpfs takes them.
+absl::StatusOr<uint64_t> ParseSize(std::string_view text, uint64_t memory);
+
+// "1.5 GiB", with as many digits as tell a size from one that is nearly the same.
+std::string Human(uint64_t bytes);
+
+// A name without a slash is one of /dev/shm; fd=N is an open descriptor.
+std::string RegionPath(std::string_view name);
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_REGION_OPTIONS_H_

@@ -1,0 +1,45 @@
+#include "mount/region/privileges.h"
+
+#include <cap-ng.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <fstream>
+
+namespace pkramfs {
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+bool MayMount() {
+  capng_get_caps_process();
+  // Without /proc it would not know what it mounted.
+  return geteuid() == 0 && capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN) != 0 &&
+         access("/proc/self/mountinfo", R_OK) == 0;
+}
+
+void SettleDown(bool locks_memory, bool writes_for_reclaim) {
+  // These two take capabilities that go.  Killed last, but not never:
+  // -1000 would let a cgroup that has no memory left wait for some for ever.
+  std::ofstream("/proc/self/oom_score_adj") << -999;
+  if (writes_for_reclaim) prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+  capng_get_caps_process();
+  const bool unmounts = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_ADMIN) != 0;
+  const bool locks = capng_have_capability(CAPNG_PERMITTED, CAP_IPC_LOCK) != 0 && locks_memory;
+  const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
+  capng_clear(CAPNG_SELECT_ALL);
+  if (unmounts) {
+    capng_update(CAPNG_ADD, kept, CAP_SYS_ADMIN);
+    // The mount point may be in a directory of somebody else.
+    capng_update(CAPNG_ADD, kept, CAP_DAC_READ_SEARCH);
+  }
+  if (locks) capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK);
+  // Apart, as not everybody who has some may say what programs get.
+  capng_apply(CAPNG_SELECT_BOUNDS);
+  capng_apply(CAPNG_SELECT_CAPS);
+  // An ordinary user's daemon ends its mount with fusermount3, which is set-user-id.
+  if (unmounts) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,290 @@
+#include "mount/region/region_file.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <string_view>
+#include <thread>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "fs/check.h"
+#include "mount/region/file_clock.h"
+#include "mount/region/memory_limit.h"
+#include "mount/region/mounts.h"
+#include "pkram/place.h"
+
+namespace pkramfs {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr auto kPatience = std::chrono::seconds(10);
+
+// A daemon seals its region after its mount is gone; one whose mount is there
+// will not let go.
+absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path) {
+  const auto deadline = steady_clock::now() + kPatience;
+  for (;;) {
+    absl::Status locked = backing->Lock(true);
+    if (!absl::IsUnavailable(locked)) return locked;
+    const std::vector<MountEntry> mounts = MountsOf(path);
+    if (!mounts.empty()) {
+      return absl::UnavailableError(absl::StrCat(std::string(locked.message()), ", mounted on ",
+                                                 mounts.front().mount_point,
+                                                 ": unmount it first, or use another region"));
+    }
+    if (steady_clock::now() >= deadline) {
+      return absl::UnavailableError(
+          absl::StrCat(std::string(locked.message()), ": end it first, or use another region"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+// Bytes that the region's filesystem has or can have for it; no limit is 0.
+uint64_t RoomFor(const pkram::Backing& backing) {
+  if (backing.device_pages()) return *backing.device_pages() * pkram::kPageSize;
+  struct statvfs st;
+  struct stat file;
+  if (fstatvfs(backing.fd(), &st) != 0 || fstat(backing.fd(), &file) != 0) return 0;
+  if (st.f_blocks == 0) return 0;  // a memfd
+  return st.f_bavail * st.f_frsize + static_cast<uint64_t>(file.st_blocks) * 512;
+}
+
+// Half of the memory, or what its filesystem can hold; a device as a whole.
+uint64_t DefaultPages(const pkram::Backing& backing) {
+  if (backing.device_pages()) return *backing.device_pages();
+  const uint64_t wanted = RegionPages(MemorySize() / 2);
+  const uint64_t room = RoomFor(backing) / pkram::kPageSize;
+  return room == 0 ? wanted : std::clamp(room, pkram::format::kMinPages, wanted);
+}
+
+void WarnAboutSpace(const std::string& path, uint64_t size, const pkram::Backing& backing,
+                    const std::function<void(const std::string&)>& warn) {
+  const uint64_t room = RoomFor(backing);
+  if (room == 0 || room >= size) return;
+  const bool is_close = Human(room) == Human(size);
+  const auto text = [is_close](uint64_t n) {
+    return is_close ? absl::StrCat(n, " bytes") : Human(n);
+  };
+  warn(absl::StrCat("the filesystem of ", path, " has room for ", text(room), " of size=",
+                    text(size),
+                    ": writing will fail before df says full; enlarge it (for "
+                    "/dev/shm: mount -o remount,size=...) or choose a smaller size="));
+}
+
+void WarnAboutLogout(const std::string& path, const std::function<void(const std::string&)>& warn) {
+  if (getuid() == 0 || path.rfind("/dev/shm/", 0) != 0) return;
+  if (access("/run/systemd/seats", F_OK) != 0) return;
+  warn(absl::StrCat(path,
+                    " will be deleted when you log out (logind's RemoveIPC): set RemoveIPC=no "
+                    "in /etc/systemd/logind.conf, or keep the region elsewhere"));
+}
+
+constexpr std::string_view kDescriptors = "/proc/self/fd/";
+
+bool IsDescriptor(const std::string& path) { return path.rfind(kDescriptors, 0) == 0; }
+
+// A device that is not there must not become a file beside the others, in memory that
+// nobody preserves.
+absl::Status CheckDevice(const std::string& path) {
+  struct stat st, dev, above;
+  const std::string directory = path.substr(0, path.rfind('/') + 1);
+  if (stat(path.c_str(), &st) == 0 || path.rfind("/dev/shm/", 0) == 0 ||
+      stat(directory.c_str(), &above) != 0 || stat("/dev", &dev) != 0 ||
+      dev.st_dev != above.st_dev || path.rfind("/dev/", 0) != 0) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(absl::StrCat(
+      path, ": no such device: see which there are (ndctl list), and that their driver is loaded ",
+      "(modprobe device_dax)"));
+}
+
+absl::Status CheckFilesystem(const std::string& path) {
+  struct statfs st;
+  const std::string directory = path.substr(0, path.rfind('/') + 1);
+  if (statfs(directory.c_str(), &st) != 0 || st.f_type != HUGETLBFS_MAGIC) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      path, ": on hugetlbfs, whose files cannot be written to: choose a path on tmpfs"));
+}
+
+// With the region's name, which fs/ does not know.
+absl::Status Of(const std::string& name, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(name, ": ", std::string(status.message())));
+}
+
+std::string Unsuited(const std::string& path, const char* what, const char* do_this) {
+  return absl::StrCat(path, ": ", what, " (left as it is): ", do_this);
+}
+
+}  // namespace
+
+std::string RegionName(const std::string& given) {
+  const std::string path = RegionPath(given);
+  // What a descriptor's name leads to may be another file by now.
+  return IsDescriptor(path) ? path : Canonical(path);
+}
+
+absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
+                                                                  pkram::OpenFor mode) {
+  if (IsDescriptor(path)) {
+    const std::string number = path.substr(kDescriptors.size());
+    int fd;
+    if (absl::SimpleAtoi(number, &fd)) return pkram::OpenFdBacking(fd, mode);
+    return absl::InvalidArgumentError(
+        absl::StrCat("fd=", number, ": not the number of an open descriptor, as fd=3"));
+  }
+  if (absl::Status s = CheckFilesystem(path); !s.ok()) return s;
+  if (absl::Status s = CheckDevice(path); !s.ok()) return s;
+  return pkram::OpenBacking(path, mode);
+}
+
+absl::StatusOr<pkram::Region::Report> InspectRegion(const std::string& path) {
+  const auto backing = OpenRegionBacking(path, pkram::OpenFor::kReading);
+  if (!backing.ok()) return backing.status();
+  FsCheck check;
+  return pkram::Region::Check(backing->get(), &check);
+}
+
+uint64_t RegionPages(uint64_t size) {
+  const uint64_t contents = pkram::PagesFor(size);
+  return contents + pkram::Region::Overhead(contents);
+}
+
+absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(const std::string& region) {
+  const std::string given = RegionPath(region);
+  for (;;) {
+    struct stat named, locked;
+    const bool existed = stat(given.c_str(), &named) == 0;
+    absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
+        OpenRegionBacking(given, pkram::OpenFor::kCreating);
+    if (!backing.ok()) return backing.status();
+    const std::string opened = Canonical(absl::StrCat("/proc/self/fd/", (*backing)->fd()));
+    path_ = IsDescriptor(given) || IsDescriptor(opened) ? RegionName(region) : opened;
+    if (absl::Status s = LockWithPatience(backing->get(), path_); !s.ok()) return s;
+    // Whoever held the lock may have deleted the file that we waited for.
+    const bool is_there = stat(given.c_str(), &named) == 0;
+    if (!is_there && errno != ENOENT) return pkram::OpenStatus(given, errno);
+    if (!is_there || fstat((*backing)->fd(), &locked) != 0 || named.st_ino != locked.st_ino ||
+        named.st_dev != locked.st_dev) {
+      continue;
+    }
+    created_ = !existed;
+    // Our lock goes with this descriptor, too: it is held until what was made is unmade.
+    lock_ = fcntl((*backing)->fd(), F_DUPFD_CLOEXEC, 3);
+    if (IsDescriptor(path_)) path_ = absl::StrCat("/proc/", getpid(), "/fd/", lock_);
+    return backing;
+  }
+}
+
+absl::Status RegionFile::Format(const MountOptions& options, Existing existing,
+                                pkram::Backing* backing) {
+  const absl::StatusOr<pkram::Region::Holds> holds = pkram::Region::Look(backing);
+  const bool empty = holds.ok() && *holds == pkram::Region::Holds::kNothing;
+  // Somebody may have made it and filled it before we had the lock.
+  created_ = created_ && empty;
+  if (!holds.ok()) return holds.status();
+  if (existing == Existing::kUse && !empty) return absl::OkStatus();
+  if (existing == Existing::kKeep && *holds == pkram::Region::Holds::kRegion) {
+    return absl::AlreadyExistsError(Unsuited(backing->name(), "a pkramfs region is there already",
+                                             "mount it, or give -f to delete all that it holds"));
+  }
+  // Memory that nobody has used yet holds anything.
+  if (existing == Existing::kKeep && !empty && !backing->device_pages()) {
+    return absl::FailedPreconditionError(
+        Unsuited(backing->name(), "not empty",
+                 "choose another path, or give -f to delete all that it holds"));
+  }
+  const absl::Status made = pkram::Region::Format(
+      backing, options.size ? RegionPages(*options.size) : DefaultPages(*backing),
+      empty ? pkram::Region::Contents::kKeep : pkram::Region::Contents::kGiveUp);
+  const absl::StatusOr<pkram::Region::Holds> now = pkram::Region::Look(backing);
+  lost_ = !empty && (made.ok() || !now.ok() || *now != *holds);
+  made_ = !backing->device_pages() && (empty || lost_);
+  return made;
+}
+
+absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
+                                 const std::function<void(const std::string&)>& warn) {
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = OpenAndLock(options.region);
+  if (!backing.ok()) return backing.status();
+  if (absl::Status s = Format(options, existing, backing->get()); !s.ok()) return s;
+  pkram::Region::OpenOptions open;
+  open.lock_memory = options.lock_memory;
+  open.resizable = true;
+  if (options.size) open.pages = RegionPages(*options.size);
+  FsCheck check;
+  open.client = &check;
+  const pkram::Backing& kept = **backing;
+  open.inspect = [&](const pkram::PageView& pages, const pkram::Walk& walk) {
+    return Of(kept.name(), Filesystem::CheckNode(pages, walk, options.node));
+  };
+  absl::StatusOr<std::unique_ptr<pkram::Region>> region =
+      pkram::Region::Open(*std::move(backing), open);
+  if (!region.ok()) return region.status();
+  region_ = *std::move(region);
+  if (options.size) WarnAboutSpace(kept.name(), *options.size, kept, warn);
+  WarnAboutLogout(path_, warn);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
+    const MountOptions& options, Existing existing,
+    const std::function<void(const std::string&)>& warn) {
+  std::unique_ptr<RegionFile> file(new RegionFile);
+  const absl::Status prepared = file->Prepare(options, existing, warn);
+  if (!prepared.ok()) return file->WithLoss(prepared);
+  return file;
+}
+
+absl::Status RegionFile::WithLoss(const absl::Status& status) const {
+  if (!lost_) return status;
+  return absl::Status(status.code(), absl::StrCat(std::string(status.message()),
+                                                  "; what was there before is lost"));
+}
+
+absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
+    const MountOptions& options) {
+  Filesystem::Options fs_options;
+  fs_options.node = options.node;
+  fs_options.max_inodes = options.max_inodes.value_or(0);
+  fs_options.root_mode = options.mode.value_or(01777);
+  fs_options.root_uid = options.uid.value_or(geteuid());
+  fs_options.root_gid = options.gid.value_or(getegid());
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs =
+      Filesystem::Open(region_.get(), fs_options, FileTime());
+  if (fs.ok()) return fs;
+  return WithLoss(Of(path_, fs.status()));
+}
+
+absl::Status RegionFile::Close() {
+  FsCheck check;
+  return region_->Close(&check);
+}
+
+RegionFile::~RegionFile() {
+  region_.reset();
+  // Another file may have the name by now.
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path_);
+  struct stat named, ours;
+  if (created_ && place.ok() && fstat(lock_, &ours) == 0 &&
+      fstatat(place->directory.get(), place->name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+      named.st_ino == ours.st_ino && named.st_dev == ours.st_dev) {
+    unlinkat(place->directory.get(), place->name.c_str(), 0);
+  } else if (made_ && ftruncate(lock_, 0) != 0) {
+    std::perror("pkramfs: ftruncate");  // it was empty before, and now is an empty region
+  }
+  if (lock_ >= 0) close(lock_);
+}
+
+}  // namespace pkramfs

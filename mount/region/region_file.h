@@ -1,0 +1,80 @@
+// The region of a mount: found, made on first use, opened, or refused with a
+// sentence that says why and what to do.
+#ifndef MOUNT_REGION_REGION_FILE_H_
+#define MOUNT_REGION_REGION_FILE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "fs/filesystem.h"
+#include "mount/region/options.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+
+// Pages of a region that holds `size` bytes of contents.
+uint64_t RegionPages(uint64_t size);
+
+// The path that a user's word for a region stands for (see RegionPath), without links.
+std::string RegionName(const std::string& given);
+
+// As pkram::OpenBacking, with what a user should know when it is not there.  kCreating
+// makes no file where devices are.
+absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
+                                                                  pkram::OpenFor mode);
+
+// What pkram::Region::Check says of it, and the filesystems' own checks.  Changes nothing.
+absl::StatusOr<pkram::Region::Report> InspectRegion(const std::string& path);
+
+// What is done about what is there already.
+enum class Existing {
+  kUse,        // a region is used; an empty file becomes one
+  kKeep,       // only what holds nothing becomes a region; on a device, any but a region
+  kOverwrite,  // it becomes a region, whatever it was
+};
+
+// A region that is open, and what its opening changed.
+class RegionFile {
+ public:
+  // Waits up to 10 s for a daemon whose mount is gone already.  `warn` gets
+  // sentences about what will go wrong later.
+  static absl::StatusOr<std::unique_ptr<RegionFile>> Open(
+      const MountOptions& options, Existing existing,
+      const std::function<void(const std::string&)>& warn);
+
+  pkram::Region* region() const { return region_.get(); }
+  // One that others can use, too, while this process lives.
+  const std::string& path() const { return path_; }
+
+  // The filesystem that the options name; made when there is none of that name.
+  absl::StatusOr<std::unique_ptr<Filesystem>> OpenFilesystem(const MountOptions& options);
+
+  // The mount came about: what was made stays.
+  void Keep() { made_ = created_ = false; }
+  // Seals and closes.
+  absl::Status Close();
+  // Without Keep, what was made on the way is unmade.
+  ~RegionFile();
+
+ private:
+  RegionFile() = default;
+  absl::Status Prepare(const MountOptions& options, Existing existing,
+                       const std::function<void(const std::string&)>& warn);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const std::string& region);
+  absl::Status WithLoss(const absl::Status& status) const;
+  absl::Status Format(const MountOptions& options, Existing existing, pkram::Backing* backing);
+
+  std::string path_;
+  bool created_ = false;  // the file was made here
+  bool made_ = false;     // and is to be unmade; or what was there was, and is to be emptied
+  bool lost_ = false;     // it held something, which is given up
+  int lock_ = -1;
+  std::unique_ptr<pkram::Region> region_;
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_REGION_REGION_FILE_H_

@@ -1,0 +1,119 @@
+#include "mount/serve/caller.h"
+
+#include <linux/fuse.h>
+
+#include <algorithm>
+#include <cstring>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "mount/region/file_clock.h"
+
+namespace pkramfs {
+namespace {
+
+// As <linux/fuse.h> has them; older ones do not.
+constexpr uint32_t kWriteKillsPrivileges = 1u << 2;
+constexpr uint32_t kSetAttrKillsPrivileges = 1u << 11;
+
+thread_local const char* current_bytes = nullptr;
+thread_local size_t current_size = 0;
+
+struct Credentials {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
+};
+
+// Of a thread, whose filesystem ids count.
+std::optional<Credentials> CredentialsOf(pid_t pid) {
+  if (pid <= 0) return std::nullopt;
+  std::ifstream in(absl::StrCat("/proc/", pid, "/status"));
+  Credentials found;
+  bool has_uid = false, has_gid = false;
+  for (std::string line; std::getline(in, line);) {
+    unsigned real, effective, saved, fs;
+    const char* const text = line.c_str();
+    if (std::sscanf(text, "Uid: %u %u %u %u", &real, &effective, &saved, &fs) == 4) {
+      found.uid = fs;
+      has_uid = true;
+    } else if (std::sscanf(text, "Gid: %u %u %u %u", &real, &effective, &saved, &fs) == 4) {
+      found.gid = fs;
+      has_gid = true;
+    } else if (line.rfind("Groups:", 0) == 0) {
+      std::istringstream groups(line.substr(7));
+      for (gid_t group; groups >> group;) found.groups.push_back(group);
+      break;
+    }
+  }
+  if (!has_uid || !has_gid) return std::nullopt;
+  return found;
+}
+
+// Whether the kernel says that set-id bits go, as who calls does not have CAP_FSETID; nothing of
+// requests in which it does not say so.
+std::optional<bool> KernelDropsSetId() {
+  fuse_in_header header;
+  if (current_size < sizeof(header)) return std::nullopt;
+  std::memcpy(&header, current_bytes, sizeof(header));
+  const char* const body = current_bytes + sizeof(header);
+  const size_t size = current_size - sizeof(header);
+  uint32_t flags;
+  if (header.opcode == FUSE_WRITE && size >= sizeof(fuse_write_in)) {
+    std::memcpy(&flags, body + offsetof(fuse_write_in, write_flags), sizeof(flags));
+    return (flags & kWriteKillsPrivileges) != 0;
+  }
+  if (header.opcode == FUSE_SETATTR && size >= sizeof(fuse_setattr_in)) {
+    std::memcpy(&flags, body + offsetof(fuse_setattr_in, valid), sizeof(flags));
+    if ((flags & FATTR_SIZE) != 0) return (flags & kSetAttrKillsPrivileges) != 0;
+  }
+  return std::nullopt;
+}
+
+Membership HasGroup(fuse_req_t req, gid_t group) {
+  const std::optional<Credentials> caller = CredentialsOf(fuse_req_ctx(req)->pid);
+  if (!caller) return Membership::kUnknown;
+  const bool is_member = caller->gid == group || std::ranges::count(caller->groups, group) > 0;
+  return is_member ? Membership::kYes : Membership::kNo;
+}
+
+}  // namespace
+
+std::optional<uid_t> UserOf(fuse_req_t req) {
+  const fuse_ctx* const ctx = fuse_req_ctx(req);
+  if (ctx->uid != static_cast<uid_t>(-1)) return ctx->uid;
+  const std::optional<Credentials> caller = CredentialsOf(ctx->pid);
+  if (!caller) return std::nullopt;
+  return caller->uid;
+}
+
+Context ContextOf(fuse_req_t req) {
+  const fuse_ctx* const ctx = fuse_req_ctx(req);
+  return {.uid = ctx->uid,
+          .gid = ctx->gid,
+          .now = FileTime(),
+          .umask = ctx->umask,
+          .is_root = [req] { return UserOf(req) == uid_t{0}; },
+          .keeps_set_id =
+              [req] {
+                const std::optional<bool> drops = KernelDropsSetId();
+                return drops ? !*drops : UserOf(req) == uid_t{0};
+              },
+          .has_group = [req](gid_t group) { return HasGroup(req, group); }};
+}
+
+CurrentRequest::CurrentRequest(const void* bytes, size_t size) {
+  current_bytes = static_cast<const char*>(bytes);
+  current_size = size;
+}
+
+CurrentRequest::~CurrentRequest() {
+  current_bytes = nullptr;
+  current_size = 0;
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,37 @@
+// Who sent a request, as far as that can be known.
+//
+// The kernel names the caller in requests that create something.  In others a mount that may be
+// idmapped (see handshake.h) says -1, so that /proc has to be asked; and /proc knows nobody from
+// outside of the daemon's pid namespace.  What the kernel itself says about a caller's rights comes
+// before both.
+#ifndef MOUNT_SERVE_CALLER_H_
+#define MOUNT_SERVE_CALLER_H_
+
+#include <fuse_lowlevel.h>
+
+#include <cstddef>
+#include <optional>
+
+#include "fs/types.h"
+
+namespace pkramfs {
+
+// The user, or nothing.
+std::optional<uid_t> UserOf(fuse_req_t req);
+
+// Who calls and when; what is dear to know is found out when it is asked for.  `req` outlives it.
+Context ContextOf(fuse_req_t req);
+
+// While it lives, the request that this thread answers, as the kernel sent it: libfuse does not
+// hand on all of it.
+class CurrentRequest {
+ public:
+  CurrentRequest(const void* bytes, size_t size);
+  ~CurrentRequest();
+  CurrentRequest(const CurrentRequest&) = delete;
+  CurrentRequest& operator=(const CurrentRequest&) = delete;
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_SERVE_CALLER_H_

@@ -1,0 +1,174 @@
+// Contents: files made and opened, read, written, allocated, copied.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "mount/serve/caller.h"
+#include "mount/serve/handlers.h"
+#include "mount/serve/request.h"
+
+namespace pkramfs::serve {
+
+namespace {
+
+void ReplyCreate(fuse_req_t req, const Result<Attr>& made, fuse_file_info* fi) {
+  if (!made.ok()) {
+    fuse_reply_err(req, made.error());
+    return;
+  }
+  Filesystem* const fs = ServerOf(req)->fs;
+  fi->keep_cache = 1;
+  const Attr attr = *made;
+  const fuse_entry_param entry = ToEntry(attr);
+  if (fuse_reply_create(req, &entry, fi) == -ENOENT) fs->Forget(attr.ino, 1);
+}
+
+}  // namespace
+
+void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {
+  Filesystem* const fs = Begin(req, Request::kCreate);
+  Result<Attr> made = fs->MakeNode(ContextOf(req), parent, name, (mode & 07777) | S_IFREG);
+  if (!made.ok() && made.error() == EEXIST && (fi->flags & O_EXCL) == 0) {
+    made = fs->Lookup(parent, name);
+  }
+  ReplyCreate(req, made, fi);
+}
+
+void MakeTemporary(fuse_req_t req, fuse_ino_t parent, mode_t mode, fuse_file_info* fi) {
+  Filesystem* const fs = Begin(req, Request::kMakeTemporary);
+  const Result<Attr> made = fs->MakeTemporary(ContextOf(req), parent, mode);
+  ReplyCreate(req, made, fi);
+}
+
+// File handles carry no state, so the kernel need not ask: after the first ENOSYS
+// it opens and closes by itself.
+void Open(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
+  Begin(req, Request::kOpen);
+  fuse_reply_err(req, ENOSYS);
+}
+void OpenDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
+  Begin(req, Request::kOpenDirectory);
+  if (!ServerOf(req)->auto_unmount) {
+    fuse_reply_err(req, ENOSYS);
+    return;
+  }
+  // fusermount3 unmounts only where opening the root fails when the daemon is gone.
+  fi->cache_readdir = fi->keep_cache = 1;  // as after ENOSYS
+  fuse_reply_open(req, fi);
+}
+// What has been written is in the region, and there is nothing to do.  But Linux drops pages
+// that a daemon is not there any more to take, in silence, and only the request that follows
+// them says that it is not: so where there can be such pages, it is asked for each time.
+void Flush(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
+  Begin(req, Request::kFlush);
+  fuse_reply_err(req, ServerOf(req)->writeback ? 0 : ENOSYS);
+}
+void Fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
+  Begin(req, Request::kFsync);
+  fuse_reply_err(req, 0);
+}
+void FsyncDirectory(fuse_req_t req, fuse_ino_t, int, fuse_file_info*) {
+  Begin(req, Request::kFsync);
+  fuse_reply_err(req, ENOSYS);
+}
+void Release(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
+  Begin(req, Request::kRelease);
+  fuse_reply_err(req, 0);
+}
+void ReleaseDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
+  Begin(req, Request::kReleaseDirectory);
+  fuse_reply_err(req, 0);
+}
+
+void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
+  const Result<ReadAnswer> answer =
+      Begin(req, Request::kRead)->Read(ino, static_cast<uint64_t>(offset), size);
+  if (!answer.ok()) {
+    fuse_reply_err(req, answer.error());
+    return;
+  }
+  // The answer's pin holds the pages until the kernel has copied them.
+  fuse_reply_iov(req, (*answer).iov.data(), static_cast<int>((*answer).iov.size()));
+}
+
+namespace {
+
+// Whether the bytes come straight from a program that asked for O_DIRECT.  The kernel names a
+// lock owner only then: not when it sends what it has put into its cache, of the same file.
+bool IsDirect(const fuse_file_info& fi) { return (fi.flags & O_DIRECT) != 0 && fi.lock_owner != 0; }
+
+// Whether a request that fills a file up to `end` makes it longer; then its size is forgotten.
+bool MakesLonger(fuse_req_t req, fuse_ino_t ino, uint64_t end) {
+  const Result<Attr> attr = ServerOf(req)->fs->GetAttr(ino);
+  if (!attr.ok() || end <= (*attr).size) return false;
+  ForgetSize(req, ino);
+  return true;
+}
+
+}  // namespace
+
+void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t offset,
+           fuse_file_info* fi) {
+  Filesystem* const fs = Begin(req, Request::kWrite);
+  const bool longer = MakesLonger(req, ino, static_cast<uint64_t>(offset) + size);
+  if (longer && IsDirect(*fi)) {
+    // Where the file ends may have been read into the cache meanwhile, as zeros.  Linux takes
+    // "0 bytes" for "not possible so", and sends the same bytes through its cache.
+    fuse_reply_write(req, 0);
+    return;
+  }
+  const auto sent = fi->writepage ? Filesystem::Sent::kLater : Filesystem::Sent::kByCaller;
+  const Result<size_t> written = fs->Write(WriterOf(req), ino, static_cast<uint64_t>(offset),
+                                           {reinterpret_cast<const std::byte*>(bytes), size}, sent);
+  if (!written.ok()) {
+    fuse_reply_err(req, written.error());
+  } else if (fi->writepage && *written < size) {
+    // The kernel would take it for all: it looks at the error only.
+    fuse_reply_err(req, ENOSPC);
+  } else {
+    fuse_reply_write(req, *written);
+  }
+}
+
+void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+               fuse_file_info*) {
+  Filesystem* const fs = Begin(req, Request::kFallocate);
+  const auto from = static_cast<uint64_t>(offset), bytes = static_cast<uint64_t>(length);
+  if ((mode & FALLOC_FL_KEEP_SIZE) == 0) MakesLonger(req, ino, from + bytes);
+  ReplyStatus(req, fs->Fallocate(WriterOf(req), ino, from, bytes, mode));
+}
+
+void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
+  Filesystem* const fs = Begin(req, Request::kSeek);
+  if (ServerOf(req)->writeback) {
+    // What the kernel still keeps would be holes here: it says itself that there are none.
+    fuse_reply_err(req, ENOSYS);
+    return;
+  }
+  const Result<uint64_t> found = fs->Seek(ino, static_cast<uint64_t>(offset), whence);
+  if (found.ok()) {
+    fuse_reply_lseek(req, static_cast<off_t>(*found));
+  } else {
+    fuse_reply_err(req, found.error());
+  }
+}
+
+void CopyRange(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_info*, fuse_ino_t to,
+               off_t to_offset, fuse_file_info*, size_t size, int) {
+  Filesystem* const fs = Begin(req, Request::kCopyRange);
+  MakesLonger(req, to, static_cast<uint64_t>(to_offset) + size);
+  // A reply has 32 bits to say how much it was.
+  constexpr size_t kMost = 0xfffff000;
+  const Result<size_t> copied =
+      fs->CopyRange(WriterOf(req), from, static_cast<uint64_t>(from_offset), to,
+                    static_cast<uint64_t>(to_offset), std::min(size, kMost));
+  if (copied.ok()) {
+    fuse_reply_write(req, *copied);
+  } else {
+    fuse_reply_err(req, copied.error());
+  }
+}
+
+}  // namespace pkramfs::serve

@@ -1,0 +1,35 @@
+// What pkramctl asks of a running daemon, through the mount: ioctls on its root.
+#ifndef MOUNT_SERVE_CONTROL_H_
+#define MOUNT_SERVE_CONTROL_H_
+
+#include <sys/ioctl.h>
+
+#include <cstdint>
+
+namespace pkramfs {
+
+// A JSON document and its length.
+struct ControlReply {
+  uint32_t size;
+  char json[8188];
+};
+static_assert(sizeof(ControlReply) == 8192);
+
+inline constexpr uint64_t kControlKeep = ~uint64_t{0};
+
+struct ControlResize {
+  uint64_t size;    // in: bytes of contents, or kControlKeep
+  uint64_t inodes;  // in: how many at most, 0 for no limit of their own, or kControlKeep
+  char error[496];  // out: why nothing was changed, or ""
+};
+static_assert(sizeof(ControlResize) == 512);
+
+inline constexpr unsigned kControlStatistics = _IOR('P', 1, ControlReply);
+// For root and the user who mounted; EPERM.
+inline constexpr unsigned kControlResize = _IOWR('P', 2, ControlResize);
+inline constexpr unsigned kControlFreeze = _IO('P', 3);  // EBUSY when it is frozen
+inline constexpr unsigned kControlThaw = _IO('P', 4);    // EINVAL when it is not
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_SERVE_CONTROL_H_

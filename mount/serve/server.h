@@ -1,0 +1,42 @@
+// Translates requests of the kernel: decode one, one call into the filesystem,
+// one reply.
+#ifndef MOUNT_SERVE_SERVER_H_
+#define MOUNT_SERVE_SERVER_H_
+
+#include <fuse_lowlevel.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "fs/filesystem.h"
+#include "mount/serve/statistics.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+
+// What the requests of one session are answered from.
+struct Server {
+  Filesystem* fs = nullptr;
+  pkram::Region* region = nullptr;
+  std::string node;
+  bool export_handles = true;
+  bool writeback = false;
+  bool lock_memory = false;
+  bool auto_unmount = false;
+  uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes
+  // Has the kernel ask for an inode's attributes again; nothing where there is no kernel.
+  std::function<void(Ino)> forget_attributes;
+  Statistics statistics;
+};
+
+// What a daemon says of itself, as JSON: "pid", "node", "options", "requests" by kind, "inodes",
+// "pages", "journal_waits".
+std::string Describe(const Server& server);
+
+// The operations of a session whose user data is a Server.
+const fuse_lowlevel_ops& Operations();
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_SERVE_SERVER_H_

@@ -1,0 +1,45 @@
+#include "mount/serve/server.h"
+
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+namespace pkramfs {
+namespace {
+
+constexpr const char* kNames[] = {"lookup",      "forget",     "getattr",     "setattr",
+                                  "readlink",    "mknod",      "mkdir",       "unlink",
+                                  "rmdir",       "symlink",    "rename",      "link",
+                                  "open",        "read",       "write",       "flush",
+                                  "release",     "fsync",      "opendir",     "readdir",
+                                  "readdirplus", "releasedir", "statfs",      "setxattr",
+                                  "getxattr",    "listxattr",  "removexattr", "create",
+                                  "tmpfile",     "fallocate",  "lseek",       "copy_file_range",
+                                  "ioctl"};
+static_assert(std::size(kNames) == static_cast<size_t>(Request::kCount));
+
+}  // namespace
+
+std::string Describe(const Server& server) {
+  nlohmann::ordered_json json;
+  json["pid"] = getpid();
+  json["node"] = server.node;
+  json["options"] = {{"writeback", server.writeback},
+                     {"export", server.export_handles},
+                     {"mlock", server.lock_memory},
+                     {"max_read", server.max_read}};
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    const uint64_t n = server.statistics.count(static_cast<Request>(i));
+    if (n != 0) json["requests"][kNames[i]] = n;
+  }
+  const pkram::Space::Counts pages = server.region->space().counts();
+  const FsStats stats = server.fs->StatFs();
+  json["inodes"] = stats.used_inodes;
+  json["pages"] = {{"total", pages.total}, {"metadata", pages.metadata},
+                   {"data", pages.data},   {"free", pages.free},
+                   {"limbo", pages.limbo}, {"reserved", pages.reserved}};
+  json["journal_waits"] = server.region->journal().waits();
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+}  // namespace pkramfs

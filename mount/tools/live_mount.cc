@@ -1,0 +1,85 @@
+#include "mount/tools/live_mount.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "pkram/place.h"
+
+namespace pkramfs {
+
+LiveMount::LiveMount(MountEntry entry)
+    : entry_(std::move(entry)),
+      directory_(open(entry_.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
+
+// A dead mount can be opened, but nobody answers.
+bool LiveMount::Answers() {
+  return directory_.get() >= 0 && ioctl(directory_.get(), kControlStatistics, &statistics_) == 0;
+}
+
+absl::StatusOr<LiveMount> LiveMount::Of(const std::string& path) {
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path);
+  if (absl::IsPermissionDenied(place.status())) return place.status();
+  for (MountEntry& mount : MountsOf(path)) {
+    LiveMount live(std::move(mount));
+    if (live.Answers()) return live;
+  }
+  return absl::NotFoundError(
+      absl::StrCat(path, ": not mounted here by root, by its owner or by you: mount it first"));
+}
+
+absl::StatusOr<LiveMount> LiveMount::On(const std::string& directory) {
+  const std::string path = Canonical(directory);
+  std::optional<MountEntry> last;
+  for (MountEntry& mount : AllMounts()) {
+    if (mount.mount_point == path) last = std::move(mount);
+  }
+  if (!last || last->type != "fuse.pkramfs") {
+    return absl::NotFoundError(
+        absl::StrCat(directory, ": no pkramfs is mounted there: mount it first"));
+  }
+  LiveMount live(*std::move(last));
+  if (live.Answers()) return live;
+  return absl::UnavailableError(absl::StrCat(directory, ": the daemon of this mount is gone: `umount -l ",
+                                             directory, "`, and mount it again"));
+}
+
+std::string LiveMount::Statistics() const {
+  return std::string(statistics_.json,
+                     std::min<size_t>(statistics_.size, sizeof(statistics_.json)));
+}
+
+absl::Status LiveMount::Ask(const char* what, unsigned command, void* argument) const {
+  if (ioctl(directory_.get(), command, argument) == 0) return absl::OkStatus();
+  const std::string& mount_point = entry_.mount_point;
+  if (command == kControlFreeze && errno == EBUSY) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(mount_point, " is frozen already: thaw it first"));
+  }
+  if (command == kControlThaw && errno == EINVAL) {
+    return absl::FailedPreconditionError(absl::StrCat(mount_point, " is not frozen"));
+  }
+  return absl::InternalError(absl::StrCat(what, " ", mount_point, ": ", std::strerror(errno)));
+}
+
+absl::Status LiveMount::Resize(const MountOptions& options) const {
+  ControlResize resize{
+      options.size.value_or(kControlKeep), options.max_inodes.value_or(kControlKeep), {}};
+  if (absl::Status s = Ask("cannot resize", kControlResize, &resize); !s.ok()) return s;
+  resize.error[sizeof(resize.error) - 1] = 0;
+  if (resize.error[0] == 0) return absl::OkStatus();
+  return absl::OutOfRangeError(resize.error);
+}
+
+absl::Status LiveMount::Sync() const {
+  if (syncfs(directory_.get()) == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("syncfs: ", std::strerror(errno)));
+}
+
+}  // namespace pkramfs

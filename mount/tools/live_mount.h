@@ -1,0 +1,45 @@
+// A mount that is alive, and what can be asked of its daemon through it.
+#ifndef MOUNT_TOOLS_LIVE_MOUNT_H_
+#define MOUNT_TOOLS_LIVE_MOUNT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mount/serve/control.h"
+#include "mount/region/mounts.h"
+#include "mount/region/options.h"
+#include "pkram/descriptor.h"
+
+namespace pkramfs {
+
+class LiveMount {
+ public:
+  // Of the region at a path (see RegionPath).  NOT_FOUND when it is not mounted here.
+  static absl::StatusOr<LiveMount> Of(const std::string& path);
+  // On a directory.  NOT_FOUND when no pkramfs is mounted just there, UNAVAILABLE when it is dead.
+  static absl::StatusOr<LiveMount> On(const std::string& directory);
+
+  const MountEntry& entry() const { return entry_; }
+  // What the daemon says of itself: a JSON document.
+  std::string Statistics() const;
+
+  // kControlFreeze or kControlThaw.
+  absl::Status Ask(const char* what, unsigned command, void* argument = nullptr) const;
+  // What the options say of size= and nr_inodes=; whatever else they say.
+  absl::Status Resize(const MountOptions& options) const;
+  // What programs have stored through shared mappings is sent, too.
+  absl::Status Sync() const;
+
+ private:
+  explicit LiveMount(MountEntry entry);
+  bool Answers();
+
+  MountEntry entry_;
+  pkram::Descriptor directory_;
+  ControlReply statistics_{};
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_TOOLS_LIVE_MOUNT_H_

@@ -1,0 +1,61 @@
+// mkfs.pkramfs: makes a region and the filesystem in it, as mkfs(8) has it done.
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "mount/tools/command_line.h"
+#include "mount/region/region_file.h"
+
+namespace pkramfs {
+namespace {
+
+absl::Status Make(const MountOptions& options, bool force, bool quiet) {
+  absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::Open(
+      options, force ? Existing::kOverwrite : Existing::kKeep, [](const std::string& text) {
+        std::fprintf(stderr, "mkfs.pkramfs: warning: %s\n", text.c_str());
+      });
+  if (!file.ok()) return file.status();
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
+  if (!fs.ok()) return fs.status();
+  const FsStats made = (*fs)->StatFs();
+  fs->reset();
+  if (absl::Status s = (*file)->Close(); !s.ok()) return s;
+  (*file)->Keep();
+  if (!quiet) {
+    std::printf("%s: a filesystem of %llu MiB\n", (*file)->region()->backing().name().c_str(),
+                static_cast<unsigned long long>((made.pages + 128) / 256));
+  }
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  MountOptions options;
+  std::vector<std::string> lists;
+  bool force = false, quiet = false, ignored = false;
+  CommandLine line("mkfs.pkramfs",
+                   "Makes a pkramfs region: in a file, or on a device made of memory.");
+  line.Required("region", &options.region,
+                "/dev/daxX.Y, or a file; without a slash: in /dev/shm; fd=N: an open descriptor");
+  line.Option("-o", &lists, "size=, pkram=, mode=, uid=, gid=, as for a mount");
+  line.Flag("-f,--force", &force, "Even if a region or something else is there: it is lost");
+  line.Flag("-q,--quiet", &quiet, "Say nothing when it went well");
+  line.Flag("-v", &ignored, "(taken for mkfs's sake)");
+  if (const auto status = line.Parse(argc, argv, 1)) return *status;
+  if (!ApplyLists("mkfs.pkramfs", lists, &options)) return 1;
+  if (!options.fuse.empty() || options.flags.set != 0 || options.flags.clear != 0 ||
+      options.max_inodes || options.lock_memory || !options.export_handles) {
+    std::fprintf(stderr,
+                 "mkfs.pkramfs: -o takes size=, pkram=, mode=, uid= and gid=: give the others to "
+                 "the mount\n");
+    return 1;
+  }
+  const absl::Status made = Make(options, force, quiet);
+  if (made.ok()) return 0;
+  std::fprintf(stderr, "mkfs.pkramfs: %s\n", std::string(made.message()).c_str());
+  return 1;
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) { return pkramfs::Main(argc, argv); }
