@@ -64,6 +64,7 @@ Result<void> Filesystem::EditInode(Inode* inode, Change* change, uint32_t mode,
 }
 
 Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChange& wanted) {
+  if (Outcome(context)) return GetAttr(ino);
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
@@ -79,7 +80,7 @@ Result<Attr> Filesystem::SetAttr(const Context& context, Ino ino, const AttrChan
   if (resize && wanted.size > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return Errno{EFBIG};
   }
-  Change change(region_);
+  Change change(region_, context);
   uint32_t mode = inode->mode();
   std::vector<XattrEdit> edits;
   if (!inode->is_directory() && (resize || chown)) {
@@ -165,7 +166,7 @@ Result<void> Filesystem::SetAcl(const Context& context, Inode* inode, std::strin
       }
     }
   }
-  Change change(region_);
+  Change change(region_, context);
   if (const auto r = EditInode(inode, &change, mode, {&edit, 1}); !r.ok()) return r;
   change.SetTime(inode, kCtime, context.now);
   change.Commit();
@@ -174,6 +175,7 @@ Result<void> Filesystem::SetAcl(const Context& context, Inode* inode, std::strin
 
 Result<void> Filesystem::SetXattr(const Context& context, Ino ino, std::string_view name,
                                   std::string_view value, int flags) {
+  if (Outcome(context)) return {};
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
@@ -185,7 +187,7 @@ Result<void> Filesystem::SetXattr(const Context& context, Ino ino, std::string_v
   const bool exists = xattrs.Get(name).has_value();
   if (exists && (flags & XATTR_CREATE) != 0) return Errno{EEXIST};
   if (!exists && (flags & XATTR_REPLACE) != 0) return Errno{ENODATA};
-  Change change(region_);
+  Change change(region_, context);
   const XattrEdit edit{name, std::string(value)};
   if (const auto r = xattrs.Edit(&change, {&edit, 1}); !r.ok()) return r;
   change.SetTime(inode.get(), kCtime, context.now);
@@ -194,6 +196,7 @@ Result<void> Filesystem::SetXattr(const Context& context, Ino ino, std::string_v
 }
 
 Result<void> Filesystem::RemoveXattr(const Context& context, Ino ino, std::string_view name) {
+  if (Outcome(context)) return {};
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
@@ -202,7 +205,7 @@ Result<void> Filesystem::RemoveXattr(const Context& context, Ino ino, std::strin
   Xattrs xattrs(region_, inode.get());
   // An ACL is taken away whether there is one or not.
   if (!IsAcl(name) && !xattrs.Get(name)) return Errno{ENODATA};
-  Change change(region_);
+  Change change(region_, context);
   const XattrEdit edit{name, std::nullopt};
   if (const auto r = xattrs.Edit(&change, {&edit, 1}); !r.ok()) return r;
   change.SetTime(inode.get(), kCtime, context.now);

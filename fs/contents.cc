@@ -51,10 +51,18 @@ Result<ReadAnswer> Filesystem::Read(Ino ino, uint64_t offset, size_t size) {
 
 Result<size_t> Filesystem::Write(const Context& context, Ino ino, uint64_t offset,
                                  absl::Span<const std::byte> bytes, Sent sent) {
+  if (const auto written = AlreadyWritten(context, ino)) return *written;
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
   return WriteTo(context, inode.get(), offset, bytes, sent);
+}
+
+// Of a request that a predecessor executed: it may have died before it told of privileges.
+std::optional<uint64_t> Filesystem::AlreadyWritten(const Context& context, Ino ino) {
+  const std::optional<uint64_t> bytes = Outcome(context);
+  if (bytes && privileges_dropped_) privileges_dropped_(ino);
+  return bytes;
 }
 
 Result<size_t> Filesystem::WriteTo(const Context& context, Inode* inode, uint64_t offset,
@@ -83,7 +91,7 @@ Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uin
   if (!inode->is_regular()) return Errno{EINVAL};
   if (const int error = CheckRange(offset, bytes.size()); error != 0) return Errno{error};
   if (bytes.empty()) return size_t{0};
-  Change change(region_);
+  Change change(region_, context);
   Result<bool> drops = false;
   if (sent == Sent::kByCaller) drops = PrepareWrite(context, inode, &change);
   if (!drops.ok()) return drops.as_errno();
@@ -94,7 +102,7 @@ Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uin
   } else {
     change.Modified(inode, context);
   }
-  change.Commit();
+  change.Commit(context.done + *written);
   if (*written < bytes.size()) FileData(region_, inode).Trim();  // a link without a page
   *dropped = *drops;
   return written;
@@ -102,6 +110,7 @@ Result<size_t> Filesystem::WriteLocked(const Context& context, Inode* inode, uin
 
 Result<void> Filesystem::Fallocate(const Context& context, Ino ino, uint64_t offset,
                                    uint64_t length, int mode) {
+  if (AlreadyWritten(context, ino)) return {};
   const Gate::Pass pass(&gate_);
   const InodeRef inode = cache_.Get(ino);
   if (!inode) return Errno{ESTALE};
@@ -126,7 +135,7 @@ Result<void> Filesystem::FallocateLocked(const Context& context, Inode* inode, u
   }
   if (const int error = CheckRange(offset, length); error != 0) return Errno{error};
   const uint64_t end = offset + length;
-  Change change(region_);
+  Change change(region_, context);
   const Result<bool> drops = PrepareWrite(context, inode, &change);
   if (!drops.ok()) return drops.as_errno();
   FileData data(region_, inode);
@@ -158,6 +167,7 @@ Result<uint64_t> Filesystem::Seek(Ino ino, uint64_t offset, int whence) {
 
 Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t from_offset, Ino to,
                                      uint64_t to_offset, size_t size) {
+  if (const auto copied = AlreadyWritten(context, to)) return *copied;
   const Gate::Pass pass(&gate_);
   const InodeRef source = cache_.Get(from);
   const InodeRef target = cache_.Get(to);
@@ -178,18 +188,20 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
   constexpr size_t kMostCopied = 64 << 20;
   size_t done = 0, copied = 0;
   bool shares = true;
+  Context step_context = context;
   while (done < size && copied < kMostCopied) {
+    step_context.done = done;
     const uint64_t at = from_offset + done, to_at = to_offset + done;
     const size_t left = size - done;
     Result<size_t> step = size_t{0};
-    if (shares) step = SharePages(context, source.get(), at, target.get(), to_at, left);
+    if (shares) step = SharePages(step_context, source.get(), at, target.get(), to_at, left);
     // Sharing takes lists, for which there may be no space where bytes have theirs already.
     shares = shares && step.error() != ENOSPC;
     if (!shares || (step.ok() && *step == 0)) {
       // Only as far as to where the next whole page may begin.
       const bool aligned = at % kPageSize == to_at % kPageSize && at % kPageSize != 0;
       const size_t most = aligned ? kPageSize - at % kPageSize : kPiece;
-      step = CopyBytes(context, source.get(), at, target.get(), to_at, std::min(left, most));
+      step = CopyBytes(step_context, source.get(), at, target.get(), to_at, std::min(left, most));
       if (step.ok()) copied += *step;
     }
     if (!step.ok() && done == 0) return step;
@@ -217,7 +229,7 @@ Result<size_t> Filesystem::SharePages(const Context& context, Inode* source, uin
     const bool to_the_end = from + size == source_size && to + size >= target->size();
     if (!to_the_end) size -= size % kPageSize;
     if (size == 0) return size_t{0};
-    Change change(region_);
+    Change change(region_, context);
     const auto prepared = PrepareWrite(context, target, &change);
     if (!prepared.ok()) return prepared.as_errno();
     const auto r = FileData(region_, target)
@@ -225,7 +237,7 @@ Result<size_t> Filesystem::SharePages(const Context& context, Inode* source, uin
                               pkram::PagesFor(size), to + size);
     if (!r.ok()) return r.as_errno();
     change.Modified(target, context);
-    change.Commit();
+    change.Commit(context.done + size);
     dropped = *prepared;
     return size;
   }();

@@ -109,11 +109,11 @@ Filesystem::~Filesystem() {
   region_->ReturnName(node_name_);
 }
 
-// Inodes without links that a dead mount still had open.
+// Inodes without links that a dead mount still had open.  (One that is taken over has them open.)
 void Filesystem::ReclaimOrphans() {
   for (const Ino ino : table_.All()) {
     const Inode inode(region_, ino, table_.PageOf(ino));
-    if (inode.nlink() == 0) ReclaimNow(inode);
+    if (inode.nlink() == 0 && inode.lookups() == 0) ReclaimNow(inode);
   }
 }
 

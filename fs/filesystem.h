@@ -149,6 +149,7 @@ class Filesystem {
   Result<void> EditInode(Inode* inode, Change* change, uint32_t mode,
                          absl::Span<const XattrEdit> edits)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
+  std::optional<uint64_t> AlreadyWritten(const Context& context, Ino ino);
   Result<size_t> WriteTo(const Context& context, Inode* inode, uint64_t offset,
                          absl::Span<const std::byte> bytes, Sent sent = Sent::kByCaller);
   Result<bool> PrepareWrite(const Context& context, Inode* inode, Change* change)

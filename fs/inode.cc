@@ -8,6 +8,10 @@
 namespace pkramfs {
 namespace {
 
+// Of the word of lookups.
+constexpr uint64_t kGivenMtime = 1u << 31;
+constexpr uint64_t kLookups = kGivenMtime - 1;
+
 uint64_t WithLow(uint64_t word, uint32_t low) { return (word >> 32 << 32) | low; }
 uint64_t WithHigh(uint64_t word, uint32_t high) {
   return (word & 0xffffffff) | uint64_t{high} << 32;
@@ -74,15 +78,28 @@ Directory& Inode::directory() {
   return *directory_;
 }
 
-uint64_t Inode::lookups() const {
+uint64_t Inode::MountWord() const {
   const uint64_t word = pkram::LoadWord(&header().lookups);
   return word >> 32 == region_->mount_epoch() ? word & 0xffffffff : 0;
 }
 
-void Inode::SetLookups(uint64_t count) {
-  uint64_t* const word = region_->mapping().Writable(&header().lookups);
-  std::atomic_ref<uint64_t>(*word).store(uint64_t{region_->mount_epoch()} << 32 | count,
-                                         std::memory_order_release);
+// The count and the flag are changed under two locks.
+void Inode::SetMountWord(uint64_t clear, uint64_t set) {
+  std::atomic_ref<uint64_t> word(*region_->mapping().Writable(&header().lookups));
+  uint64_t was = word.load(std::memory_order_acquire);
+  for (;;) {
+    const uint64_t kept = was >> 32 == region_->mount_epoch() ? was & 0xffffffff & ~clear : 0;
+    const uint64_t now = uint64_t{region_->mount_epoch()} << 32 | kept | set;
+    if (word.compare_exchange_weak(was, now, std::memory_order_acq_rel)) return;
+  }
+}
+
+uint64_t Inode::lookups() const { return MountWord() & kLookups; }
+void Inode::SetLookups(uint64_t count) { SetMountWord(kLookups, std::min(count, kLookups)); }
+
+bool Inode::has_given_mtime() const { return (MountWord() & kGivenMtime) != 0; }
+void Inode::set_has_given_mtime(bool given) {
+  if (given != has_given_mtime()) SetMountWord(kGivenMtime, given ? kGivenMtime : 0);
 }
 
 void Change::SetMode(Inode* inode, uint32_t mode) {
@@ -122,7 +139,8 @@ Change::~Change() {
   for (const pkram::PageRun& run : made_) region_->space().Discard(run);
 }
 
-void Change::Commit() {
+void Change::Commit(uint64_t answer) {
+  transaction_.set_receipt(receipt_, answer);
   transaction_.Commit();
   made_.clear();
   for (const auto& action : after_) action();

@@ -55,8 +55,8 @@ class Inode {
 
   // Whether somebody has said which mtime the contents have that they have now.  Pages of a
   // mapping that come later were stored to before that, for all that we know, and leave it.
-  bool has_given_mtime() const { return has_given_mtime_; }
-  void set_has_given_mtime(bool given) { has_given_mtime_ = given; }
+  bool has_given_mtime() const;
+  void set_has_given_mtime(bool given);
 
   // Clears the seal; before the first change of anything that it covers.
   void Unseal() { region_->Unseal(&object_->header.seal); }
@@ -72,8 +72,8 @@ class Inode {
   // The index of a directory's names, built on first use.
   Directory& directory() ABSL_SHARED_LOCKS_REQUIRED(mu);
 
-  // The kernel's lookups, in the region: {mount epoch, count}.  The one word that
-  // is stored to outside Publish and Transaction.
+  // The kernel's lookups, in the region: {mount epoch, whether an mtime was given, count}.  The one
+  // word that is stored to outside Publish and Transaction.
   // REQUIRES: the inode cache's lock.
   uint64_t lookups() const;
   void SetLookups(uint64_t count);
@@ -85,6 +85,9 @@ class Inode {
     return (Word(&InodeRecord::generation_flags) >> 32 & flag) != 0;
   }
   uint64_t Word(uint64_t InodeRecord::*field) const { return pkram::LoadWord(&(record().*field)); }
+  // The word of lookups, as far as it is of this mount.
+  uint64_t MountWord() const;
+  void SetMountWord(uint64_t clear, uint64_t set);
 
   pkram::Region* const region_;
   const Ino ino_;
@@ -93,7 +96,6 @@ class Inode {
   std::once_flag pages_once_;
   std::unique_ptr<pkram::LinkMap> pages_;
   uint64_t allocated_ = 0;
-  bool has_given_mtime_ = false;
   std::once_flag directory_once_;
   std::unique_ptr<Directory> directory_;
   uint64_t references_ = 0;  // guarded by the cache's lock
@@ -105,7 +107,9 @@ class Inode {
 // REQUIRES, of every call: the inode's lock, exclusively, until after Commit.
 class Change {
  public:
-  explicit Change(pkram::Region* region) : region_(region), transaction_(&region->journal()) {}
+  // `context`: who asked for it.
+  Change(pkram::Region* region, const Context& context)
+      : region_(region), receipt_(context.receipt), transaction_(&region->journal()) {}
 
   void Store(Inode* inode, const uint64_t* word, uint64_t value) {
     inode->Unseal();
@@ -140,10 +144,12 @@ class Change {
   // To be done once this is committed, before Commit returns.
   void AfterCommit(std::function<void()> action) { after_.push_back(std::move(action)); }
 
-  void Commit();
+  // `answer`: what the request has come to with it (see Outcome).
+  void Commit(uint64_t answer = 0);
 
  private:
   pkram::Region* const region_;
+  pkram::Receipt* const receipt_;
   pkram::Transaction transaction_;
   std::vector<pkram::PageRun> made_;
   std::vector<pkram::PageRun> dropped_;

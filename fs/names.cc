@@ -112,6 +112,7 @@ void Filesystem::Inherit(const Context& context, Inode* directory, Birth* birth)
 
 Result<Attr> Filesystem::MakeInode(const Context& context, Ino parent, std::string_view name,
                                    Birth birth) {
+  if (const auto made = Outcome(context)) return GetAttr(*made);
   const Gate::Pass pass(&gate_);
   if (const int error = CheckName(name); error != 0) return Errno{error};
   const Result<InodeRef> got = GetDirectory(parent);
@@ -127,17 +128,20 @@ Result<Attr> Filesystem::MakeInode(const Context& context, Ino parent, std::stri
     Inherit(context, directory, &birth);
     Result<Unborn> unborn = Unborn::Conceive(region_, &table_, birth);
     if (!unborn.ok()) return unborn.as_errno();
-    Change change(region_);
+    Change change(region_, context);
     const auto inserted =
         directory->directory().Insert(&change, name, unborn->ino(), TypeOf(birth.mode));
     if (!inserted.ok()) return inserted.as_errno();
+    // It is in use before anybody could take its name away, and it.
+    unborn->AddLookup();
     unborn->Deliver(&change);
     if (makes_directory) change.AddLinks(directory, 1);
     change.Modified(directory, context);
-    change.Commit();
+    change.Commit(unborn->ino());
     made = cache_.Get(unborn->ino());
   }
-  return ReplyWith(made);
+  ReaderLock lock(&made->mu);
+  return made->GetAttr();
 }
 
 Result<Attr> Filesystem::MakeNode(const Context& context, Ino parent, std::string_view name,
@@ -181,6 +185,7 @@ Result<Attr> Filesystem::MakeSymlink(const Context& context, Ino parent, std::st
 }
 
 Result<Attr> Filesystem::MakeTemporary(const Context& context, Ino parent, uint32_t mode) {
+  if (const auto made = Outcome(context)) return GetAttr(*made);
   const Gate::Pass pass(&gate_);
   const Result<InodeRef> got = GetDirectory(parent);
   if (!got.ok()) return got.as_errno();
@@ -195,15 +200,16 @@ Result<Attr> Filesystem::MakeTemporary(const Context& context, Ino parent, uint3
   if (!unborn.ok()) return unborn.as_errno();
   // It is in use before anybody could take it for one that nobody uses.
   unborn->AddLookup();
-  Change change(region_);
+  Change change(region_, context);
   unborn->Deliver(&change);
-  change.Commit();
+  change.Commit(unborn->ino());
   const InodeRef made = cache_.Get(unborn->ino());
   ReaderLock made_lock(&made->mu);
   return made->GetAttr();
 }
 
 Result<Attr> Filesystem::Link(const Context& context, Ino ino, Ino parent, std::string_view name) {
+  if (Outcome(context)) return GetAttr(ino);
   const Gate::Pass pass(&gate_);
   if (const int error = CheckName(name); error != 0) return Errno{error};
   const Result<InodeRef> got = GetDirectory(parent);
@@ -219,16 +225,17 @@ Result<Attr> Filesystem::Link(const Context& context, Ino ino, Ino parent, std::
     if (inode->is_directory()) return Errno{EPERM};
     if (inode->nlink() == 0 && !inode->is_linkable()) return Errno{ENOENT};
     if (inode->nlink() >= kMaxLinks) return Errno{EMLINK};
-    Change change(region_);
+    Change change(region_, context);
     const auto inserted = directory->directory().Insert(&change, name, ino, TypeOf(inode->mode()));
     if (!inserted.ok()) return inserted.as_errno();
     change.AddLinks(inode.get(), 1);
     if (inode->is_linkable()) change.SetFlag(inode.get(), kLinkable, false);
     change.SetTime(inode.get(), kCtime, context.now);
     change.Modified(directory, context);
+    cache_.AddLookup(inode);
     change.Commit();
   }
-  return ReplyWith(inode);
+  return GetAttr(ino);
 }
 
 // --- Removing -----------------------------------------------------------------------
@@ -246,6 +253,7 @@ Result<void> Filesystem::RemoveDirectory(const Context& context, Ino parent,
 
 Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_view name,
                                 bool want_directory) {
+  if (Outcome(context)) return {};
   const Gate::Pass pass(&gate_);
   const Result<InodeRef> got = GetDirectory(parent);
   if (!got.ok()) return got.as_errno();
@@ -262,7 +270,7 @@ Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_
     if (!now || now->ino != inode->ino()) continue;  // renamed meanwhile
     if (want_directory && !inode->is_directory()) return Errno{ENOTDIR};
     if (want_directory && !inode->directory().empty()) return Errno{ENOTEMPTY};
-    Change change(region_);
+    Change change(region_, context);
     directory->directory().Remove(&change, name);
     change.AddLinks(inode, want_directory ? -2 : -1);
     if (want_directory) change.AddLinks(directory, -1);
@@ -288,6 +296,7 @@ bool Filesystem::IsAncestor(Ino ino, Ino of) const {
 
 Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::string_view old_name,
                                 Ino new_parent, std::string_view new_name, uint32_t flags) {
+  if (Outcome(context)) return {};
   const Gate::Pass pass(&gate_);
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   const bool whiteout = (flags & RENAME_WHITEOUT) != 0;
@@ -330,7 +339,7 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
     }
     if (source == target) return {};
 
-    Change change(region_);
+    Change change(region_, context);
     if (exchange) {
       const bool target_directory = target->is_directory();
       from->directory().Replace(&change, old_name, target->ino(), TypeOf(target->mode()));

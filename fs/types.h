@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "pkram/receipt.h"
 #include "pkram/space.h"
 
 namespace pkramfs {
@@ -41,11 +43,22 @@ struct Context {
   uint32_t umask = 0;  // for what is made
   // False: which times a change of contents has is said by a SetAttr that comes later.
   bool sets_times = true;
+  // Where the request's outcome is noted, if anywhere.  A request whose receipt is done has been
+  // executed: it is not again, and is answered from it.
+  pkram::Receipt* receipt = nullptr;
+  uint64_t done = 0;  // bytes, by earlier steps of the request
   // What is asked rarely and is dear to know; by default, what `uid` and `gid` say.
   std::function<bool()> is_root{};
   std::function<bool()> keeps_set_id{};  // set-id bits of what it writes to stay: CAP_FSETID
   std::function<Membership(gid_t)> has_group{};  // as one of the caller's groups
 };
+
+// What the request has come to already: an inode's number, bytes, or 0; nothing if it has not been
+// executed.
+inline std::optional<uint64_t> Outcome(const Context& context) {
+  if (context.receipt == nullptr || context.receipt->done == 0) return std::nullopt;
+  return context.receipt->answer;
+}
 
 inline bool IsRoot(const Context& context) {
   return context.is_root ? context.is_root() : context.uid == 0;

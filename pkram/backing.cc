@@ -146,8 +146,10 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
         "shell"));
   }
   // Its owner has seen to what it is.
-  const int again = open(absl::StrCat("/proc/self/fd/", fd).c_str(),
-                         FlagsFor(mode == OpenFor::kCreating ? OpenFor::kWriting : mode));
+  const int again = mode == OpenFor::kTakingOver
+                        ? fcntl(fd, F_DUPFD_CLOEXEC, 3)
+                        : open(absl::StrCat("/proc/self/fd/", fd).c_str(),
+                               FlagsFor(mode == OpenFor::kCreating ? OpenFor::kWriting : mode));
   if (again < 0) return OpenStatus(name, errno);
   return OfKind(name, again, mode != OpenFor::kReading);
 }

@@ -74,7 +74,8 @@ class Backing {
   const std::string name_;
 };
 
-enum class OpenFor { kReading, kWriting, kCreating };
+// kTakingOver: a descriptor that somebody has died with; its lock goes on.
+enum class OpenFor { kReading, kWriting, kCreating, kTakingOver };
 
 // A file on tmpfs or any filesystem, or a devdax device (/dev/daxX.Y).  kCreating
 // makes a file, mode 0600, when nothing is there, and accepts what is.  NOT_FOUND,

@@ -156,7 +156,7 @@ struct ObjectHeader {
   uint64_t bytes_len;      // length of the byte stream
   uint64_t allocated_end;  // live lists: page indexes at or beyond are garbage
   uint64_t seal;          // of the rest of this page but for lookups, the links, and metadata pages
-  uint64_t lookups;       // (mount epoch << 32 | count): volatile, outside every checksum
+  uint64_t lookups;       // (mount epoch << 32 | what the user keeps): volatile, outside every checksum
   uint64_t client_bytes;  // how much of `client` means something
   uint64_t flags;         // kPagesAreMetadata, kBytesAreMetadata
 };

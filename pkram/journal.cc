@@ -49,10 +49,17 @@ void Journal::ReleaseSlot(uint64_t slot) {
   freed_.NotifyOne();
 }
 
-void Journal::Execute(const format::JournalStore* stores, size_t count) {
+// Until the slot is cleared, a receipt that names it is answered by it.
+void Journal::Execute(const format::JournalStore* stores, size_t count, Receipt* receipt,
+                      uint64_t answer) {
   const uint64_t index = AcquireSlot();
   auto* slot = mapping_->WritableAt<format::JournalSlot>(first_ + index);
   for (size_t i = 0; i < count; ++i) slot->store[i] = stores[i];
+  if (receipt != nullptr) {
+    StoreWord(&receipt->next, answer);
+    StoreWord(&receipt->committing, index + 1);
+    std::atomic_thread_fence(std::memory_order_release);
+  }
   StoreWord(&slot->commit, CommitWord(stores, count));
   std::atomic_thread_fence(std::memory_order_release);
   for (size_t i = 0; i < count; ++i) {
@@ -60,9 +67,27 @@ void Journal::Execute(const format::JournalStore* stores, size_t count) {
     StoreWord(mapping_->Writable(word), stores[i].value);
   }
   std::atomic_thread_fence(std::memory_order_release);
+  if (receipt != nullptr) {
+    StoreWord(&receipt->answer, answer);
+    StoreWord(&receipt->done, 1);
+    StoreWord(&receipt->committing, 0);
+    std::atomic_thread_fence(std::memory_order_release);
+  }
   StoreWord(&slot->commit, 0);
   std::atomic_thread_fence(std::memory_order_release);
   ReleaseSlot(index);
+}
+
+void Journal::Settle(absl::Span<Receipt* const> receipts) {
+  for (Receipt* const receipt : receipts) {
+    const uint64_t index = receipt->committing - 1;
+    if (receipt->committing == 0) continue;
+    if (index < slots_ && mapping_->At<format::JournalSlot>(first_ + index)->commit != 0) {
+      StoreWord(&receipt->answer, receipt->next);
+      StoreWord(&receipt->done, 1);
+    }
+    StoreWord(&receipt->committing, 0);
+  }
 }
 
 absl::Status Journal::ReadSlot(const format::JournalSlot& slot, uint64_t region_bytes,
@@ -125,7 +150,7 @@ uint64_t Transaction::Pending(const uint64_t* word) const {
 }
 
 void Transaction::Commit() {
-  if (!stores_.empty()) journal_->Execute(stores_.data(), stores_.size());
+  if (!stores_.empty()) journal_->Execute(stores_.data(), stores_.size(), receipt_, answer_);
   stores_.clear();
 }
 

@@ -22,9 +22,11 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "pkram/format.h"
 #include "pkram/mapping.h"
 #include "pkram/mutex.h"
+#include "pkram/receipt.h"
 #include "pkram/types.h"
 
 namespace pkram {
@@ -48,6 +50,9 @@ class Journal {
   // Times that a transaction had to wait for a slot.
   uint64_t waits() const { return waits_.load(std::memory_order_relaxed); }
 
+  // Brings the receipts of a process that died up to what it had committed; before Replay.
+  void Settle(absl::Span<Receipt* const> receipts);
+
   // Replays committed slots into the region; done by open when all is sound.
   void Replay();
 
@@ -62,7 +67,7 @@ class Journal {
   uint64_t AcquireSlot();
   void ReleaseSlot(uint64_t slot);
   void StoreWord(uint64_t* word, uint64_t value);
-  void Execute(const format::JournalStore* stores, size_t count);
+  void Execute(const format::JournalStore* stores, size_t count, Receipt* receipt, uint64_t answer);
 
   Mapping* const mapping_;
   const Pfn first_;
@@ -84,11 +89,18 @@ class Transaction {
   void Store(const uint64_t* word, uint64_t value);
   // What the word will hold: what Store gave it, or what it holds now.
   uint64_t Pending(const uint64_t* word) const;
+  // The commit is noted there, with the answer; `receipt` may be null, and outlives this.
+  void set_receipt(Receipt* receipt, uint64_t answer) {
+    receipt_ = receipt;
+    answer_ = answer;
+  }
   void Commit();
 
  private:
   Journal* const journal_;
   absl::InlinedVector<format::JournalStore, 24> stores_;
+  Receipt* receipt_ = nullptr;
+  uint64_t answer_ = 0;
 };
 
 }  // namespace pkram

@@ -361,27 +361,30 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   if (options.store_hook) region->journal_->set_store_hook(options.store_hook);
   region->found_ = walk.nodes();
   if (options.writable) {
-    if (absl::Status s = region->Accept(walk, std::move(map), wanted, options.lock_memory); !s.ok())
-      return s;
+    if (absl::Status s = region->Accept(walk, std::move(map), wanted, options); !s.ok()) return s;
   }
   return region;
 }
 
 // From here on the region is changed: what was committed is applied, what is
 // garbage is cleared, and this use begins.
-absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size, bool lock_memory) {
+absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
+                            const OpenOptions& options) {
   const PageRun head{Pfn(0), super().journal_first + super().journal_slots};
   if (absl::Status s = backing_->Reserve(head); !s.ok()) return s;
-  if (lock_memory) {
+  if (options.lock_memory) {
     if (absl::Status s = LockInMemory(map, size.pages); !s.ok()) return s;
   }
+  journal_->Settle(options.receipts);
   journal_->Replay();
   for (const format::JournalStore& s : walk.repairs()) {
     journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);
   }
   Unseal(&super().seal);
   StoreSize(size);
-  journal_->Publish(&super().mount_epoch, (super().mount_epoch + 1) & 0xffffffff);
+  if (!options.takes_over) {
+    journal_->Publish(&super().mount_epoch, (super().mount_epoch + 1) & 0xffffffff);
+  }
   map.SetPages(size.pages);
   map.FinishClaims();
   space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map), size.limit);

@@ -45,6 +45,10 @@ class Region {
     bool resizable = false;            // take address space to grow into: see Resize
     WalkClient* client = nullptr;      // checks live nodes; used during Open only
     Inspect inspect;                   // of a sound region: an error from it refuses it
+    // The user that the region had has died, and this one goes on in its place: what the user's
+    // own marks of this mount say holds (mount_epoch), and so do these receipts.
+    bool takes_over = false;
+    std::vector<Receipt*> receipts{};
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
   };
 
@@ -135,7 +139,7 @@ class Region {
  private:
   Region() = default;
   absl::Status LockInMemory(const PageMap& map, uint64_t pages);
-  absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, bool lock_memory);
+  absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, const OpenOptions& options);
   void StoreSize(Space::Size size);
 
   std::unique_ptr<Backing> backing_;

@@ -70,21 +70,21 @@ class Mounted {
  public:
   explicit Mounted(const pkram::MemoryFile& file, uint64_t max_inodes = 0,
                    std::function<void()> store_hook = nullptr, bool resizable = false) {
-    FsCheck check;
     pkram::Region::OpenOptions options;
-    options.guarded = true;
     options.resizable = resizable;
-    options.client = &check;
     options.store_hook = std::move(store_hook);
-    auto region = pkram::Region::Open(file.Reopen(), options);
-    EXPECT_EQ(region.status(), absl::OkStatus());
-    if (!region.ok()) return;
-    region_ = *std::move(region);
-    Filesystem::Options fs_options;
-    fs_options.max_inodes = max_inodes;
-    auto fs = Filesystem::Open(region_.get(), fs_options, Timestamp{1000, 1});
-    EXPECT_EQ(fs.status(), absl::OkStatus());
-    if (fs.ok()) fs_ = *std::move(fs);
+    Open(file, max_inodes, std::move(options));
+  }
+  // In the place of a user that has died, with the receipts that it had.
+  static Mounted TakeOver(const pkram::MemoryFile& file, std::vector<pkram::Receipt*> receipts,
+                          std::function<void()> store_hook = nullptr) {
+    pkram::Region::OpenOptions options;
+    options.takes_over = true;
+    options.receipts = std::move(receipts);
+    options.store_hook = std::move(store_hook);
+    Mounted mounted;
+    mounted.Open(file, 0, std::move(options));
+    return mounted;
   }
   Filesystem* fs() const { return fs_.get(); }
   pkram::Region* region() const { return region_.get(); }
@@ -97,6 +97,23 @@ class Mounted {
   }
 
  private:
+  Mounted() = default;
+  void Open(const pkram::MemoryFile& file, uint64_t max_inodes,
+            pkram::Region::OpenOptions options) {
+    FsCheck check;
+    options.guarded = true;
+    options.client = &check;
+    auto region = pkram::Region::Open(file.Reopen(), options);
+    EXPECT_EQ(region.status(), absl::OkStatus());
+    if (!region.ok()) return;
+    region_ = *std::move(region);
+    Filesystem::Options fs_options;
+    fs_options.max_inodes = max_inodes;
+    auto fs = Filesystem::Open(region_.get(), fs_options, Timestamp{1000, 1});
+    EXPECT_EQ(fs.status(), absl::OkStatus());
+    if (fs.ok()) fs_ = *std::move(fs);
+  }
+
   std::unique_ptr<pkram::Region> region_;
   std::unique_ptr<Filesystem> fs_;
 };

@@ -17,7 +17,7 @@ pkramfs_test(check_test fs)
 
 # The crash enumerator.
 add_executable(crash_test crash/pairs_test.cc crash/regions_test.cc crash/registry_test.cc
-  crash/steps.cc crash/steps_test.cc)
+  crash/steps.cc crash/steps_test.cc crash/takeover_test.cc)
 target_include_directories(crash_test PRIVATE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(crash_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 target_link_libraries(crash_test PRIVATE fs GTest::gmock GTest::gtest_main)
@@ -29,16 +29,21 @@ add_executable(crash_sequences crash/model.cc crash/operations.cc crash/sequence
 target_include_directories(crash_sequences PRIVATE ${PROJECT_SOURCE_DIR})
 target_link_libraries(crash_sequences PRIVATE fs GTest::gtest command_line)
 pkramfs_optimized(crash_sequences)
-if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
-  set(sequence --operations 1000 --points 300)
+if(PKRAMFS_IN_FULL)
+  set(operations 2000)
+  set(points 200)
+else()
+  set(first --operations 1000 --points 300)
+  set(operations 1000)
+  set(points 50)
 endif()
-add_test(NAME crash_sequences COMMAND crash_sequences ${sequence})
+add_test(NAME crash_sequences COMMAND crash_sequences ${first})
 add_test(NAME crash_sequences_when_full COMMAND crash_sequences --seed 100 --sequences 2
-  --operations 2000 --points 200 --pages 120)
+  --operations ${operations} --points ${points} --pages 120)
 add_test(NAME crash_sequences_when_others_fill_up COMMAND crash_sequences --seed 300 --sequences 2
-  --operations 2000 --points 200 --crowded)
+  --operations ${operations} --points ${points} --crowded)
 add_test(NAME crash_sequences_at_the_inode_limit COMMAND crash_sequences --seed 200
-  --operations 2000 --points 200 --inodes 20)
+  --operations ${operations} --points ${points} --inodes 20)
 
 # Hostile regions: what was found is replayed here, .ci/fuzz looks for more.
 add_executable(fuzz_replay_test fuzz/replay_test.cc fuzz/requests.cc fuzz/targets.cc)

@@ -132,7 +132,8 @@ Step MakeFile(const std::string& parent, const std::string& name, uint32_t mode)
             const Ino dir = Walk(fs, parent);
             const auto made = S_ISDIR(mode) ? fs.MakeDirectory(ctx, dir, name, mode)
                                             : fs.MakeNode(ctx, dir, name, mode, 7);
-            EXPECT_TRUE(made.ok());
+            ASSERT_TRUE(made.ok());
+            EXPECT_EQ((*made).ino, Walk(fs, parent.empty() ? name : parent + "/" + name));
           },
           {}};
 }
@@ -275,7 +276,17 @@ std::vector<Step> AllSteps() {
          ASSERT_TRUE(made.ok());
          EXPECT_TRUE(fs.Link(ctx, (*made).ino, kRootIno, "linked").ok());
        },
-       {}},
+       {},
+       true,
+       false},
+      {"MakeTemporary",
+       [](Filesystem& fs, const Context& ctx) {
+         const auto made = fs.MakeTemporary(ctx, kRootIno, 0600);
+         ASSERT_TRUE(made.ok());
+         EXPECT_EQ((*fs.GetAttr((*made).ino)).nlink, 0u);
+       },
+       {},
+       false},
       {"MakeTemporary, then Forget",
        [](Filesystem& fs, const Context& ctx) {
          const auto made = fs.MakeTemporary(ctx, kRootIno, 0600);
@@ -284,6 +295,7 @@ std::vector<Step> AllSteps() {
          fs.Forget((*made).ino, 1);
        },
        {},
+       false,
        false},
       {"Write of what the kernel had cached",
        [](Filesystem& fs, const Context& ctx) {
@@ -296,7 +308,9 @@ std::vector<Step> AllSteps() {
                            .ok());
          }
        },
-       {"/cap", 4 * kPageSize, 7 * kPageSize}},
+       {"/cap", 4 * kPageSize, 7 * kPageSize},
+       true,
+       false},
       Fallocate("large", 0, 700 * kPageSize, kZero | kKeepSize, {"/large", 0, 700 * kPageSize}),
       {"SetXattr of a default ACL XATTR_CREATE",
        [](Filesystem& fs, const Context& ctx) {
@@ -350,7 +364,9 @@ std::vector<Step> AllSteps() {
          EXPECT_TRUE(fs.Unlink(ctx, kRootIno, "other").ok());
          fs.Forget(ino, 1);
        },
-       {}},
+       {},
+       true,
+       false},
       {"Thaw, of what was forgotten meanwhile",
        [](Filesystem& fs, const Context& ctx) {
          const Ino ino = (*fs.Lookup(kRootIno, "other")).ino;
@@ -359,7 +375,9 @@ std::vector<Step> AllSteps() {
          fs.Forget(ino, 1);
          EXPECT_TRUE(fs.Thaw());
        },
-       {}},
+       {},
+       true,
+       false},
   };
   return steps;
 }

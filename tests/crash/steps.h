@@ -19,7 +19,8 @@ struct Step {
   // Both run with lookups counted as the kernel's would be.
   std::function<void(Filesystem&, const Context&)> run;
   Mask mask;
-  bool changes = true;  // what can be seen
+  bool changes = true;      // what can be seen
+  bool one_request = true;  // as the kernel sends them: so it may be sent to a successor, too
 };
 
 inline const Context kNow{.uid = 0, .gid = 0, .now = {5000, 1}};
