@@ -20,11 +20,16 @@ class RemountTest : public MountTest {};
 TEST_F(RemountTest, ARealTreeComesBackAfterUnmountAndAfterKill) {
   Mount("size=1g");
   MakeOddTree(mount_ + "/odd");
-  ASSERT_EQ(Shell("cp -a /usr/include/c++ /usr/include/linux " + mount_ + "/").status, 0);
+  // A part of it where a sanitizer makes each file take ten times as long.
+  std::vector<std::string> dirs = {"linux"};
+  if (!PKRAMFS_IS_SANITIZED) dirs.push_back("c++");
+  for (const std::string& dir : dirs) {
+    ASSERT_EQ(Shell("cp -a /usr/include/" + dir + " " + mount_ + "/").status, 0);
+  }
   const Manifest before = ManifestOf(mount_);
-  ASSERT_GT(before.size(), 3000u);
+  ASSERT_GT(before.size(), PKRAMFS_IS_SANITIZED ? 600u : 3000u);
   // What was copied is what it was copied from.
-  for (const char* dir : {"c++", "linux"}) {
+  for (const std::string& dir : dirs) {
     const ManifestOptions copied{.inode_numbers = false, .blocks = false};
     EXPECT_EQ(FirstDifference(ManifestOf(std::string("/usr/include/") + dir, copied),
                               ManifestOf(mount_ + "/" + dir, copied)),

@@ -1,37 +1,30 @@
 #include "mount/daemon/daemon.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <pthread.h>
-#include <sys/mount.h>
-#include <sys/statfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
-#include "mount/region/memory_limit.h"
-#include "mount/region/mount_flags.h"
-#include "mount/region/mount_point.h"
-#include "mount/region/mounts.h"
-#include "mount/region/privileges.h"
-#include "mount/region/region_file.h"
+#include "mount/daemon/keeper.h"
+#include "mount/daemon/link.h"
+#include "mount/daemon/log.h"
 #include "mount/daemon/remount.h"
-#include "mount/serve/server.h"
-#include "mount/daemon/session.h"
+#include "mount/daemon/service.h"
 #include "mount/daemon/startup.h"
 #include "mount/daemon/threads.h"
+#include "mount/region/mount_point.h"
+#include "mount/region/mounts.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -39,10 +32,10 @@ namespace {
 
 using pkram::Descriptor;
 
-constexpr int kReadAheadKiB = 1024;
-
-// mount(8)'s, which passes on what its helpers end with.
+// What a successor ends with when there is no use in another.  (And mount(8)'s, which passes on
+// what its helpers end with.)
 constexpr int kMountFailure = 32;
+constexpr int kTryAgain = 1;
 
 void Say(const std::string& text) { std::fprintf(stderr, "pkramfs: %s\n", text.c_str()); }
 
@@ -61,9 +54,9 @@ absl::Status CheckDescriptors() {
   for (int i = 0; i < kNeeded; ++i) {
     all.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
     if (all.back().get() >= 0) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat("cannot open files (", std::strerror(errno), "): a mount needs ", kNeeded,
-                     " descriptors: raise the limit (ulimit -n)"));
+    return absl::FailedPreconditionError(absl::StrCat("cannot open files (", std::strerror(errno),
+                                                      "): a mount needs ", kNeeded,
+                                                      " descriptors: raise the limit (ulimit -n)"));
   }
   return absl::OkStatus();
 }
@@ -71,7 +64,8 @@ absl::Status CheckDescriptors() {
 // The same of the first thread: fusermount3, which would unmount, is a process, too.
 absl::Status CheckThreads() {
   pthread_t thread;
-  const int error = pthread_create(&thread, nullptr, [](void* none) { return none; }, nullptr);
+  const int error = pthread_create(
+      &thread, nullptr, [](void* none) { return none; }, nullptr);
   if (error == 0) {
     pthread_join(thread, nullptr);
     return absl::OkStatus();
@@ -81,122 +75,43 @@ absl::Status CheckThreads() {
                    "): end something of this user's, or raise the limit (ulimit -u)"));
 }
 
-// What mountinfo shows as the source: what the user typed, so that umount(8), findmnt(8) and
-// fstab(5) know it; but what means something else to others is written out.
-std::string SourceOf(const std::string& given, const std::string& path) {
-  const bool is_name = given.find('/') == std::string::npos && given.rfind("fd=", 0) != 0;
-  const bool is_absolute = given.rfind('/', 0) == 0 && given.rfind("/proc/", 0) != 0;
-  return is_name || is_absolute ? given : path;
-}
-
-// Later options win, so the user's come last.
-std::string FuseOptions(const MountOptions& options, const std::string& region) {
-  // A comma or backslash of the path would end the option.
-  const std::string source = absl::StrReplaceAll(SourceOf(options.region, region),
-                                                 {{",", "\\,"}, {"\\", "\\\\"}});
-  std::vector<std::string> list = {"subtype=pkramfs", absl::StrCat("fsname=", source),
-                                   "default_permissions"};
-  if (geteuid() == 0) list.insert(list.end(), {"allow_other", "dev", "suid"});
-  if (options.max_read) list.push_back(absl::StrCat("max_read=", *options.max_read));
-  for (const auto& more : {options.flags.FuseWords(), options.fuse}) {
-    list.insert(list.end(), more.begin(), more.end());
-  }
-  return absl::StrJoin(list, ",");
-}
-
-// By default root's mount may hold devices and programs with set-id bits, whoever mounts it.
-FlagChange Flags(const MountOptions& options) {
-  FlagChange flags;
-  if (geteuid() == 0) flags.clear = MS_NODEV | MS_NOSUID;
-  flags.clear = (flags.clear & ~options.flags.set) | options.flags.clear;
-  flags.set = options.flags.set;
-  return flags;
-}
-
-// Whether writing to the region never waits for a disk.
-bool IsMemory(const pkram::Region& region) {
-  struct statfs st;
-  return region.backing().device_pages() ||
-         (fstatfs(region.backing().fd(), &st) == 0 && st.f_type == TMPFS_MAGIC);
-}
-
-// The kernel reads ahead 128 KiB of a FUSE file, and keeps 1 % of what it keeps for disks,
-// unless it is told otherwise, which only root may do, and only once the kernel has set
-// the mount up.  It must not touch the mount itself: an umount would find it busy.  (A
-// region on a disk keeps the second limit: this daemon's writes wait for the disk's.)
-void SetKernelLimits(const std::string& device, bool writeback, const pkram::Region& region,
-                     const std::optional<MemoryLimit>& tight) {
-  if (device.empty()) return;
-  const std::string bdi = absl::StrCat("/sys/class/bdi/", device);
-  std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
-  if (tight) {
-    // What waits to be written takes room that writing it needs, too.
-    std::ofstream(bdi + "/max_bytes") << tight->bytes / 32;
-    return;
-  }
-  if (!writeback || !IsMemory(region)) return;
-  std::ofstream(bdi + "/max_ratio") << 100;
-  std::ofstream(bdi + "/strict_limit") << 0;
-}
-
-// The limit of the cgroup that this process is in, if the region's pages, which are charged to
-// it whoever writes, may not fit.
-std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
-  constexpr uint64_t kOwn = 64 << 20;  // of the daemon and of what waits to be written
-  if (region.backing().device_pages() || !IsMemory(region)) return std::nullopt;
-  std::optional<MemoryLimit> limit = LowestMemoryLimit();
-  if (limit && limit->bytes >= region.space().counts().total * pkram::kPageSize + kOwn) limit.reset();
-  return limit;
-}
-
-void WarnAbout(const MemoryLimit& limit, uint64_t size) {
-  Warn(absl::StrCat(
-      "this process may have ", Human(limit.bytes), " of memory (", limit.file, "), and the files ",
-      Human(size), ": they are charged to it, whoever writes them, and beyond the limit they are ",
-      "swapped out or this process is killed: raise the limit, or choose a smaller size="));
-}
-
-absl::Status ServeUntilUnmounted(MountOptions options, RegionFile* file, Filesystem* fs,
-                                 Startup* startup) {
-  const std::optional<MemoryLimit> tight = TightLimit(*file->region());
-  if (tight) {
-    WarnAbout(*tight, file->region()->space().counts().total * pkram::kPageSize);
-    file->region()->mapping().LetGoOfUsed();
-    if (tight->is_version_1) {
-      // Who needs memory waits there for dirty pages to be written: so there are none.  (Without
-      // the kernel's cache of writes it waits for those of mappings without an end.)
-      options.writeback = true;
-      options.flags.Apply("sync");
+// Until the mount is over.  `link`: to the keeper, if there is one.
+absl::Status ServeToTheEnd(Service* service, const Program& program, std::optional<Link> link) {
+  pid_t keeper = 0;  // if it is a child of this process
+  while (service->session().WaitToEnd(link ? link->fd() : -1) == Threads::Wake::kLinkClosed) {
+    if (keeper != 0) waitpid(keeper, nullptr, 0);
+    keeper = 0;
+    absl::StatusOr<Link> anew = program.StartHeir("--keeper", service->estate(), &keeper);
+    link.reset();
+    if (anew.ok()) {
+      link = *std::move(anew);
+      Log(LOG_WARNING, "the keeper ended: there is another");
+    } else {
+      Log(LOG_ERR, absl::StrCat("the keeper ended, and there is no other: ",
+                                std::string(anew.status().message())));
     }
   }
-  Server server;
-  server.fs = fs;
-  server.region = file->region();
-  server.node = options.node;
-  server.export_handles = options.export_handles;
-  server.writeback = options.writeback;
-  server.lock_memory = options.lock_memory;
-  server.max_read = options.max_read.value_or(0);
-  server.auto_unmount = std::ranges::count(options.fuse, "auto_unmount") != 0;
-  const bool by_itself = MayMount() && !server.auto_unmount;
-  TakeEndSignals();
-  absl::StatusOr<std::unique_ptr<Session>> mounted = Session::Mount(
-      FuseOptions(options, file->path()), Flags(options), options.mount_point, by_itself, &server);
-  if (!mounted.ok()) return mounted.status();
-  Session* const session = mounted->get();
-  fs->set_abandoned([session] { return session->ended(); });
-  server.forget_attributes = [session](Ino ino) { session->ForgetAttributes(ino); };
-  fs->set_privileges_dropped(server.forget_attributes);
-  SetKernelLimits(session->device(), options.writeback, *file->region(), tight);
-  SettleDown(options.lock_memory, !tight);
-  if (absl::Status s = session->Start(); !s.ok()) return s;
-  if (IsToldToEnd() || !startup->Ready()) return absl::CancelledError("the start was interrupted");
-  file->Keep();
-  session->WaitToEnd();
-  return absl::OkStatus();
+  return service->End();
 }
 
-absl::Status Run(MountOptions options, Startup* startup) {
+absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
+                                 const Program& program, std::optional<Link> link) {
+  TakeEndSignals();
+  absl::StatusOr<std::unique_ptr<Service>> service = Service::Mount(options, Warn);
+  if (!service.ok()) return service.status();
+  if (absl::Status s = (*service)->Start(); !s.ok()) return s;
+  if (IsToldToEnd()) return absl::CancelledError("the start was interrupted");
+  if (link) link->HandOver((*service)->estate());
+  if (!startup->Ready()) {
+    (*service)->in_flight().set_ended();
+    return absl::CancelledError("the start was interrupted");
+  }
+  (*service)->Keep();
+  return ServeToTheEnd(service->get(), program, std::move(link));
+}
+
+absl::Status Run(MountOptions options, Startup* startup, const Program& program,
+                 std::optional<Link> link) {
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
   if (absl::Status s = CheckDescriptors(); !s.ok()) return s;
   if (absl::Status s = CheckThreads(); !s.ok()) return s;
@@ -208,31 +123,74 @@ absl::Status Run(MountOptions options, Startup* startup) {
     const std::string name = NameOf(*directory);
     options.mount_point = name.empty() ? Canonical(options.mount_point) : name;
   }
-  absl::StatusOr<std::unique_ptr<RegionFile>> file =
-      RegionFile::Open(options, Existing::kUse, Warn);
-  if (!file.ok()) return file.status();
-  absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
-  if (!fs.ok()) return fs.status();
-  const absl::Status served = ServeUntilUnmounted(options, file->get(), fs->get(), startup);
-  fs->reset();
-  const absl::Status closed = (*file)->Close();
-  return served.ok() ? closed : served;
+  return ServeUntilUnmounted(options, startup, program, std::move(link));
 }
 
 }  // namespace
 
-int Serve(const MountOptions& options) {
-  if (options.remount) {
-    const absl::Status changed = Remount(options);
-    if (changed.ok()) return 0;
-    Say(std::string(changed.message()));
+int Serve(const MountOptions& options, const std::vector<std::string>& arguments) {
+  const auto report = [](const absl::Status& s) {
+    if (s.ok()) return 0;
+    Say(std::string(s.message()));
     return kMountFailure;
-  }
+  };
+  if (options.remount) return report(Remount(options));
+  const absl::StatusOr<Program> program = Program::Self(arguments);
+  if (!program.ok()) return report(program.status());
+  if (options.foreground) LogToStandardError();
   Startup startup(options.foreground);
-  const absl::Status s = Run(options, &startup);
-  if (s.ok()) return 0;
-  Say(std::string(s.message()));
+  if (!options.takeover) return report(Run(options, &startup, *program, std::nullopt));
+  absl::StatusOr<std::pair<Link, Link>> ends = Link::Make();
+  if (!ends.ok()) return report(ends.status());
+  TakeEndSignals();
+  const pid_t server = fork();
+  if (server < 0) {
+    return report(absl::ResourceExhaustedError(
+        absl::StrCat("cannot start a process (", std::strerror(errno),
+                     "): end something of this user's, or raise the limit (ulimit -u)")));
+  }
+  if (server == 0) {
+    ends->first = Link(Descriptor(-1));
+    return report(Run(options, &startup, *program, std::move(ends->second)));
+  }
+  ends->second = Link(Descriptor(-1));
+  startup.LeaveToAnother();
+  return Keep(*program, std::move(ends->first), server, options);
+}
+
+int ServeInPlaceOf(int link_fd, const MountOptions& options,
+                   const std::vector<std::string>& arguments) {
+  if (options.foreground) LogToStandardError();
+  TakeEndSignals();
+  Link link{Descriptor(link_fd)};
+  const absl::StatusOr<Program> program = Program::Self(arguments);
+  std::optional<Estate> estate = link.Receive();
+  if (!program.ok() || !estate) return kTryAgain;
+  const std::string where = estate->mount_point;
+  const auto fail = [&](const absl::Status& s) {
+    Log(LOG_ERR, absl::StrCat(where, ": cannot take over: ", std::string(s.message())));
+    const bool passes = absl::IsResourceExhausted(s) || absl::IsUnavailable(s);
+    return passes ? kTryAgain : kMountFailure;
+  };
+  absl::StatusOr<std::unique_ptr<Service>> service = Service::TakeOver(options, *std::move(estate));
+  if (!service.ok()) return fail(service.status());
+  const size_t left = (*service)->in_flight().left().size();
+  if (absl::Status s = (*service)->Start(); !s.ok()) return fail(s);
+  Log(LOG_INFO, absl::StrCat(where, ": took over; requests that were in flight: ", left));
+  std::optional<Link> to_keeper(std::move(link));
+  to_keeper->HandOver((*service)->estate());
+  const absl::Status ended = ServeToTheEnd(service->get(), *program, std::move(to_keeper));
+  if (ended.ok()) return 0;
+  Log(LOG_ERR, absl::StrCat(where, ": ", std::string(ended.message())));
   return kMountFailure;
+}
+
+int KeepFor(int link_fd, const MountOptions& options, const std::vector<std::string>& arguments) {
+  if (options.foreground) LogToStandardError();
+  TakeEndSignals();
+  const absl::StatusOr<Program> program = Program::Self(arguments);
+  if (!program.ok()) return kTryAgain;
+  return Keep(*program, Link(Descriptor(link_fd)), 0, options);
 }
 
 }  // namespace pkramfs

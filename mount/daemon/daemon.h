@@ -2,13 +2,21 @@
 #ifndef MOUNT_DAEMON_DAEMON_H_
 #define MOUNT_DAEMON_DAEMON_H_
 
+#include <string>
+#include <vector>
+
 #include "mount/region/options.h"
 
 namespace pkramfs {
 
 // Mounts and serves until it is unmounted or told to end, or changes what is mounted already
-// (remount); the exit status.
-int Serve(const MountOptions& options);
+// (remount); the exit status.  `arguments`: what `options` were read from, for successors.
+int Serve(const MountOptions& options, const std::vector<std::string>& arguments);
+
+// What the program is when it starts itself again; `link` is a descriptor (link.h).
+int ServeInPlaceOf(int link, const MountOptions& options,
+                   const std::vector<std::string>& arguments);
+int KeepFor(int link, const MountOptions& options, const std::vector<std::string>& arguments);
 
 }  // namespace pkramfs
 

@@ -3,12 +3,13 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
-#include "mount/tools/command_line.h"
 #include "mount/daemon/daemon.h"
 #include "mount/region/options.h"
+#include "mount/tools/command_line.h"
 
 namespace {
 
@@ -20,6 +21,7 @@ constexpr char kOptionsHelp[] = R"(Mount options (-o a,b=c):
   pkram=NAME     which filesystem of the region (default: pkramfs)
   mlock          keep the region's memory from being swapped out
   writeback      what is written counts at fsync, msync and close, not before
+  takeover       another process goes on when the one that serves dies
   noexport       no file handles that outlive the kernel's caches (for NFS); overlayfs needs
                  that when its layers are on one mount, on Linux 6.16 and later
   ro, nosuid, nodev, noexec, allow_other, default_permissions, ...  as for any FUSE mount
@@ -44,9 +46,30 @@ void WarnAboutFstab(bool helper, const std::string& region) {
                region.c_str() + directory.size(), directory.c_str());
 }
 
+// What this program is when it starts itself again: "--keeper=N", "--successor=N".
+struct Role {
+  int (*run)(int link, const pkramfs::MountOptions& options,
+             const std::vector<std::string>& arguments) = nullptr;
+  int link = -1;
+};
+
+Role RoleOf(const std::string& argument) {
+  const size_t at = argument.find('=');
+  const std::string name = argument.substr(0, at);
+  if (at == std::string::npos || (name != "--keeper" && name != "--successor")) return {};
+  return {name == "--keeper" ? pkramfs::KeepFor : pkramfs::ServeInPlaceOf,
+          std::atoi(argument.c_str() + at + 1)};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  const Role role = argc > 1 ? RoleOf(argv[1]) : Role{};
+  if (role.run != nullptr) {
+    --argc;
+    ++argv;
+  }
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
   pkramfs::MountOptions options;
   std::vector<std::string> lists;
   bool flag_f = false;
@@ -56,11 +79,12 @@ int main(int argc, char** argv) {
   line.Required("region", &options.region, "File of the region; without a slash: in /dev/shm");
   line.Required("mountpoint", &options.mount_point, "Directory to mount on");
   line.Option("-o", &lists, "Mount options, separated by commas");
-  line.Flag("-f", &flag_f, "Stay in the foreground (as a helper of mount: do everything but mount)");
+  line.Flag("-f", &flag_f,
+            "Stay in the foreground (as a helper of mount: do everything but mount)");
   // What mount(8) passes to a helper.
   bool ignored = false;
   std::string type, mount_namespace;
-  const bool helper = Name(argv[0]).rfind("mount.", 0) == 0;
+  const bool helper = role.run != nullptr || Name(argv[0]).rfind("mount.", 0) == 0;
   if (helper) {
     line.Flag("-s", &options.sloppy, "Leave out options that are not known");
     line.Flag("-n,-v", &ignored, "(taken for mount's sake)");
@@ -75,10 +99,11 @@ int main(int argc, char** argv) {
     return 1;
   }
   if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
-  if (helper && flag_f) return 0;
+  if (helper && flag_f && role.run == nullptr) return 0;
   // Not what mount(8) calls its helper.
   prctl(PR_SET_NAME, "pkramfs");
-  WarnAboutFstab(helper, options.region);
   options.foreground = flag_f;
-  return pkramfs::Serve(options);
+  if (role.run != nullptr) return role.run(role.link, options, arguments);
+  WarnAboutFstab(helper, options.region);
+  return pkramfs::Serve(options, arguments);
 }

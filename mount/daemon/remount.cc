@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "mount/tools/live_mount.h"
 #include "mount/region/mount_flags.h"
+#include "mount/tools/live_mount.h"
 
 namespace pkramfs {
 namespace {
@@ -21,8 +21,8 @@ absl::Status CannotChange(const std::string& option) {
 // Whether each option that is not a matter of remounting is what it was.
 absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount) {
   const auto json = nlohmann::json::parse(mount.Statistics(), nullptr, false);
-  const auto is = json.is_object() ? json.value("options", nlohmann::json::object())
-                                   : nlohmann::json::object();
+  const auto is =
+      json.is_object() ? json.value("options", nlohmann::json::object()) : nlohmann::json::object();
   if (options.writeback && !is.value("writeback", false)) return CannotChange("writeback");
   if (!options.export_handles && is.value("export", true)) return CannotChange("noexport");
   if (options.lock_memory && !is.value("mlock", false)) return CannotChange("mlock");

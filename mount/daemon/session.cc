@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <spawn.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -78,32 +80,45 @@ class FusermountSocket {
   const std::set<int> before_;
 };
 
+// As libfuse does it for a mount that it made.
+void UnmountAsUser(const std::string& mount_point) {
+  const char* argv[] = {"fusermount3", "-u", "-q", "-z", "--", mount_point.c_str(), nullptr};
+  pid_t pid = 0;
+  if (posix_spawnp(&pid, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ) == 0) {
+    waitpid(pid, nullptr, 0);
+  }
+}
+
 }  // namespace
+
+absl::Status Session::Make(const std::string& fuse_options, Server* server) {
+  fuse_set_log_func(TakeFuseMessage);
+  const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
+  fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
+  session_ = fuse_session_new(&args, &Operations(), sizeof(Operations()), server);
+  fuse_opt_free_args(&args);
+  if (session_ == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("mount options: ", FuseMessage()));
+  }
+  int pipe[2];
+  if (pipe2(pipe, O_CLOEXEC) != 0) {
+    return absl::InternalError(absl::StrCat("cannot make a pipe: ", std::strerror(errno)));
+  }
+  close(pipe[0]);
+  broken_pipe_ = Descriptor(pipe[1]);
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Mount(const std::string& fuse_options,
                                                         const FlagChange& flags,
                                                         const std::string& mount_point,
-                                                        bool by_itself, Server* server) {
+                                                        bool by_itself, Server* server,
+                                                        InFlight* in_flight) {
   const absl::StatusOr<Descriptor> directory = OpenMountPoint(mount_point);
   if (!directory.ok()) return directory.status();
-  fuse_set_log_func(TakeFuseMessage);
-  const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
-  fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
   std::unique_ptr<Session> session(new Session);
-  session->session_ = fuse_session_new(&args, &Operations(), sizeof(Operations()), server);
-  fuse_opt_free_args(&args);
-  if (session->session_ == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("mount options: ", FuseMessage()));
-  }
+  if (absl::Status s = session->Make(fuse_options, server); !s.ok()) return s;
   session->by_itself_ = by_itself;
-  if (by_itself) {
-    int pipe[2];
-    if (pipe2(pipe, O_CLOEXEC) != 0) {
-      return absl::InternalError(absl::StrCat("cannot make a pipe: ", std::strerror(errno)));
-    }
-    close(pipe[0]);
-    session->broken_pipe_ = Descriptor(pipe[1]);
-  }
   const std::string path = by_itself ? PathOf(*directory) : mount_point;
   std::optional<FusermountSocket> socket;
   if (server->auto_unmount) socket.emplace();
@@ -115,21 +130,47 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Mount(const std::string& fuse_
   if (socket) socket->MoveBelow();
   session->mounted_ = true;
   session->mount_ = MountOn(*directory);
-  if (const absl::Status s = BeginSession(session->session_); !s.ok()) return WithFuseMessage(s);
+  if (const absl::Status s = BeginSession(session->session_, in_flight); !s.ok()) {
+    return WithFuseMessage(s);
+  }
   if (const absl::Status s = ChangeFlags(session->mount_, flags); !s.ok()) return s;
-  session->threads_ = std::make_unique<Threads>(session->session_);
+  session->threads_ = std::make_unique<Threads>(session->session_, in_flight);
   return session;
 }
 
-void Session::WaitToEnd() {
-  threads_->WaitToEnd();
-  threads_.reset();
+absl::StatusOr<std::unique_ptr<Session>> Session::Resume(Estate estate,
+                                                         const std::string& fuse_options,
+                                                         Server* server, InFlight* in_flight) {
+  std::unique_ptr<Session> session(new Session);
+  if (absl::Status s = session->Make(fuse_options, server); !s.ok()) return s;
+  // libfuse takes a descriptor by this name, and closes it in the end.
+  const int connection = fcntl(estate.connection.get(), F_DUPFD_CLOEXEC, 3);
+  if (connection < 0 ||
+      fuse_session_mount(session->session_, absl::StrCat("/dev/fd/", connection).c_str()) != 0) {
+    return absl::InternalError(absl::StrCat("cannot take over the connection: ", FuseMessage()));
+  }
+  session->mount_ = {estate.mount_id, estate.device};
+  session->by_itself_ = geteuid() == 0;
+  session->mounted_ = true;
+  if (!session->by_itself_) session->users_mount_point_ = estate.mount_point;
+  if (const absl::Status s = ResumeSession(session->session_, *in_flight); !s.ok()) {
+    return WithFuseMessage(s);
+  }
+  session->threads_ = std::make_unique<Threads>(session->session_, in_flight);
+  return session;
+}
+
+Threads::Wake Session::WaitToEnd(int link) {
+  const Threads::Wake wake = threads_->WaitToEnd(link);
+  if (wake == Threads::Wake::kEnd) threads_.reset();
+  return wake;
 }
 
 Session::~Session() {
   if (session_ == nullptr) return;
   fuse_session_exit(session_);
   threads_.reset();
+  if (mounted_ && !users_mount_point_.empty()) UnmountAsUser(users_mount_point_);
   if (by_itself_ && mounted_ && !mount_.id.empty()) Unmount();
   if (mounted_) fuse_session_unmount(session_);
   fuse_session_destroy(session_);

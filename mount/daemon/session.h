@@ -10,10 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/types.h"
+#include "mount/daemon/link.h"
+#include "mount/daemon/threads.h"
 #include "mount/region/mount_flags.h"
 #include "mount/region/mount_point.h"
+#include "mount/serve/in_flight.h"
 #include "mount/serve/server.h"
-#include "mount/daemon/threads.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -23,27 +25,38 @@ class Session {
   // Mounts on a directory and begins the session: when this returns, the kernel has taken our
   // answer.  By itself, if it may: who may rename what leads to the mount point leads it nowhere
   // else, neither now nor when it unmounts.  fusermount3, which mounts for ordinary users (and
-  // with auto_unmount), goes to the path with their rights.  `server` outlives it.
+  // with auto_unmount), goes to the path with their rights.  `server` and
+  // `in_flight` outlive it.
   static absl::StatusOr<std::unique_ptr<Session>> Mount(const std::string& fuse_options,
                                                         const FlagChange& flags,
                                                         const std::string& mount_point,
-                                                        bool by_itself, Server* server);
+                                                        bool by_itself, Server* server,
+                                                        InFlight* in_flight);
+  // Goes on with the session of a server that died, on its connection.
+  static absl::StatusOr<std::unique_ptr<Session>> Resume(Estate estate,
+                                                         const std::string& fuse_options,
+                                                         Server* server, InFlight* in_flight);
   // Unmounts.
   ~Session();
 
-  // Requests are answered from now on.  RESOURCE_EXHAUSTED without threads.
+  // Requests are answered from now on, those that a predecessor has left first.
+  // RESOURCE_EXHAUSTED without threads.
   absl::Status Start() { return threads_->Start(); }
-  // Until it is unmounted or the process is told to end, and no request is being answered.
-  void WaitToEnd();
+  // Until it is unmounted or the process is told to end, and no request is being answered; or until
+  // the other end of `link` is closed (none: -1).
+  Threads::Wake WaitToEnd(int link);
   bool ended() const { return fuse_session_exited(session_) != 0; }
 
   // What the kernel has cached of them.
   void ForgetAttributes(Ino ino) { fuse_lowlevel_notify_inval_inode(session_, ino, -1, 0); }
-  // MAJOR:MINOR, or nothing, if it cannot be known.
-  const std::string& device() const { return mount_.device; }
+  // Nothing in it, if that cannot be known.
+  const MountIdentity& mount() const { return mount_; }
+  // To the kernel.
+  int connection() const { return fuse_session_fd(session_); }
 
  private:
   Session() = default;
+  absl::Status Make(const std::string& fuse_options, Server* server);
   void Unmount();
 
   fuse_session* session_ = nullptr;
@@ -51,6 +64,8 @@ class Session {
   MountIdentity mount_;
   bool by_itself_ = false;
   bool mounted_ = false;
+  // Of a mount that was taken over and that fusermount3 made: libfuse does not know where it is.
+  std::string users_mount_point_;
   // Made before the mount, which could not be unmounted without it.
   pkram::Descriptor broken_pipe_{-1};
 };

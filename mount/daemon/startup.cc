@@ -71,8 +71,16 @@ bool Startup::Ready() {
   if (pipe_ < 0) return true;
   const char byte = 0;
   if (write(pipe_, &byte, 1) != 1) return false;
-  close(pipe_);
+  LeaveToAnother();
+  return Detach();
+}
+
+void Startup::LeaveToAnother() {
+  if (pipe_ >= 0) close(pipe_);
   pipe_ = -1;
+}
+
+bool Detach() {
   setsid();
   if (chdir("/") != 0) return false;
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -83,8 +91,6 @@ bool Startup::Ready() {
   return true;
 }
 
-Startup::~Startup() {
-  if (pipe_ >= 0) close(pipe_);
-}
+Startup::~Startup() { LeaveToAnother(); }
 
 }  // namespace pkramfs

@@ -8,6 +8,9 @@
 
 namespace pkramfs {
 
+// From the terminal and the directory that it was started in.  False when there is no root.
+bool Detach();
+
 class Startup {
  public:
   // Forks, unless `foreground`.  Returns in the child only; the parent ends with
@@ -20,6 +23,8 @@ class Startup {
   // The mount serves: lets the parent go and detaches from the terminal.  False
   // when the parent is gone (the start was interrupted).
   bool Ready();
+  // Another process, which this one has started, will say so.
+  void LeaveToAnother();
 
  private:
   int pipe_ = -1;

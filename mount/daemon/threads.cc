@@ -1,24 +1,46 @@
 #include "mount/daemon/threads.h"
 
 #include <linux/fuse.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "mount/daemon/log.h"
 #include "mount/serve/caller.h"
+#include "pkram/descriptor.h"
 
 namespace pkramfs {
 namespace {
 
 constexpr unsigned kMaxThreads = 10000;
 constexpr unsigned kIdleThreads = 16;
+constexpr uint64_t kMostFaults = 2;
 
 // SIGUSR1 is ours: the session has ended by itself.
 constexpr int kEndSignals[] = {SIGTERM, SIGINT, SIGHUP};
+
+// What a fault of ours raises.
+constexpr int kFaults[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
+struct sigaction fault_actions[NSIG];
+
+// Notes whose request it was, and lets it take its course.
+void OnFault(int number) {
+  if (InFlight::Slot* const slot = CurrentRequest::Get()) ++slot->faults;
+  sigaction(number, &fault_actions[number], nullptr);
+  if (number == SIGABRT) raise(number);
+}
+
+// Kernels want no answer to these, so nobody waits for them.
+bool IsForget(const fuse_in_header& header) {
+  return header.opcode == FUSE_FORGET || header.opcode == FUSE_BATCH_FORGET;
+}
+
+}  // namespace
 
 sigset_t EndSignals() {
   sigset_t set;
@@ -32,22 +54,19 @@ sigset_t EndSignals() {
   return set;
 }
 
-// Kernels want no answer to these, so nobody waits for them.
-bool IsForget(const fuse_buf& request) {
-  fuse_in_header header;
-  if ((request.flags & FUSE_BUF_IS_FD) != 0 || request.size < sizeof(header)) return false;
-  std::memcpy(&header, request.mem, sizeof(header));
-  return header.opcode == FUSE_FORGET || header.opcode == FUSE_BATCH_FORGET;
-}
-
-}  // namespace
-
 void TakeEndSignals() {
   sigset_t set = EndSignals();
   sigaddset(&set, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   // Who reads an answer may be gone.
   signal(SIGPIPE, SIG_IGN);
+}
+
+void TakeFaults() {
+  struct sigaction action {};
+  action.sa_handler = OnFault;
+  action.sa_flags = SA_ONSTACK;
+  for (const int number : kFaults) sigaction(number, &action, &fault_actions[number]);
 }
 
 bool IsToldToEnd() {
@@ -62,7 +81,11 @@ bool IsToldToEnd() {
 
 absl::Status Threads::Start() {
   pkram::MutexLock lock(&mu_);
-  const int error = StartOne();
+  int error = 0;
+  for (InFlight::Slot* const slot : in_flight_->left()) {
+    if (error == 0) error = StartOne(slot);
+  }
+  if (error == 0) error = StartOne(in_flight_->Take());
   if (error == 0) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("cannot start a thread: ", std::strerror(error)));
@@ -73,68 +96,117 @@ void Threads::JoinRetired() {
   retired_.clear();
 }
 
-int Threads::StartOne() {
+int Threads::StartOne(InFlight::Slot* slot) {
+  if (slot == nullptr) return ENOMEM;
   JoinRetired();
-  running_.emplace_back();
-  const int error = pthread_create(&running_.back(), nullptr, Run, this);
+  // Asked now: from its start on the slot is the thread's.
+  const bool is_idle = slot->is_free();
+  running_.push_back({this, slot});
+  Worker* const worker = &running_.back();
+  const int error = pthread_create(&worker->thread, nullptr, Run, worker);
   if (error != 0) {
     running_.pop_back();
-  } else {
+    if (is_idle) in_flight_->Return(slot);
+  } else if (is_idle) {
     ++idle_;
   }
   return error;
 }
 
-void* Threads::Run(void* self) {
+void* Threads::Run(void* worker) {
   // Only while it waits for a request may it be cancelled.
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-  static_cast<Threads*>(self)->Work();
+  auto* const self = static_cast<Worker*>(worker);
+  self->threads->Work(self);
   return nullptr;
 }
 
-void Threads::Work() {
-  fuse_buf request{};
-  // Runs when the thread is cancelled, too.
-  pthread_cleanup_push([](void* buf) { std::free(static_cast<fuse_buf*>(buf)->mem); }, &request);
+// False when there will be no more.
+bool Threads::Receive(InFlight::Slot* slot) {
+  const int connection = fuse_session_fd(session_);
   while (fuse_session_exited(session_) == 0) {
+    slot->Prepare();
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
-    const int received = fuse_session_receive_buf(session_, &request);
+    const ssize_t size = read(connection, slot->request(), InFlight::kRequestBytes);
+    const int error = errno;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-    if (received == -EINTR || received == -EAGAIN) continue;
-    if (received <= 0) {
-      fuse_session_exit(session_);
-      kill(getpid(), SIGUSR1);
-      break;
-    }
-    const bool is_forget = IsForget(request);
-    if (!is_forget) {
+    if (size > 0) return true;
+    // The kernel has answered it.
+    slot->Clear();
+    // ENOENT: whoever asked has been interrupted.
+    if (size < 0 && (error == EINTR || error == EAGAIN || error == ENOENT)) continue;
+    fuse_session_exit(session_);
+    kill(getpid(), SIGUSR1);
+  }
+  return false;
+}
+
+// A request that has killed servers gets an error, and everything else goes on.
+void Threads::Refuse(InFlight::Slot* slot) {
+  const fuse_in_header& header = slot->header();
+  Log(LOG_ERR, absl::StrCat("a request of kind ", header.opcode, " (inode ", header.nodeid,
+                            ") has ended ", slot->faults,
+                            " servers by a fault of theirs: answered with EIO; please report it"));
+  const fuse_out_header answer{sizeof(answer), -EIO, header.unique};
+  if (write(fuse_session_fd(session_), &answer, sizeof(answer)) < 0) {
+    Log(LOG_ERR, absl::StrCat("and that answer failed: ", std::strerror(errno)));
+  }
+}
+
+void Threads::Answer(InFlight::Slot* slot) {
+  fuse_buf request{};
+  request.mem = slot->request();
+  request.size = slot->header().len;
+  // What was forgotten is not forgotten again: the kernel's count may be lower than ours, but not
+  // higher.
+  if (IsForget(slot->header())) slot->Clear();
+  if (slot->faults >= kMostFaults) {
+    Refuse(slot);
+  } else {
+    const CurrentRequest current(slot);
+    fuse_session_process_buf(session_, &request);
+  }
+  slot->Clear();
+}
+
+void Threads::Work(Worker* worker) {
+  InFlight::Slot* const slot = worker->slot;
+  bool was_idle = slot->is_free();
+  while (!slot->is_free() || Receive(slot)) {
+    const bool is_forget = IsForget(slot->header());
+    if (was_idle && !is_forget) {
       pkram::MutexLock lock(&mu_);
       // Somebody is always left to take the next one, unless there can be no more threads.
-      if (--idle_ == 0 && running_.size() < kMaxThreads) StartOne();
+      if (--idle_ == 0 && running_.size() < kMaxThreads) StartOne(in_flight_->Take());
     }
-    {
-      const CurrentRequest current(request.mem, request.size);
-      fuse_session_process_buf(session_, &request);
-    }
-    if (is_forget) continue;
+    Answer(slot);
+    if (was_idle && is_forget) continue;
+    was_idle = true;
     pkram::MutexLock lock(&mu_);
     if (++idle_ > kIdleThreads && fuse_session_exited(session_) == 0) {
       --idle_;
-      running_.remove(pthread_self());
-      retired_.push_back(pthread_self());
+      in_flight_->Return(slot);
+      retired_.push_back(worker->thread);
+      running_.remove_if([worker](const Worker& other) { return &other == worker; });
       break;
     }
   }
-  pthread_cleanup_pop(1);
 }
 
-void Threads::WaitToEnd() {
+Threads::Wake Threads::WaitToEnd(int link) {
   sigset_t set = EndSignals();
   sigaddset(&set, SIGUSR1);
-  int number = 0;
-  while (fuse_session_exited(session_) == 0 && sigwait(&set, &number) == 0) {
-    if (number != SIGUSR1) fuse_session_exit(session_);
+  const pkram::Descriptor signals(signalfd(-1, &set, SFD_CLOEXEC));
+  while (fuse_session_exited(session_) == 0) {
+    pollfd events[] = {{signals.get(), POLLIN, 0}, {link, 0, 0}};
+    if (poll(events, 2, -1) <= 0) continue;
+    if (events[0].revents == 0) return Wake::kLinkClosed;
+    signalfd_siginfo info;
+    if (read(signals.get(), &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGUSR1) {
+      fuse_session_exit(session_);
+    }
   }
+  return Wake::kEnd;
 }
 
 Threads::~Threads() {
@@ -146,8 +218,9 @@ Threads::~Threads() {
         JoinRetired();
         return;
       }
-      thread = running_.front();
-      running_.pop_front();
+      // The worker's, which it may still use.
+      ended_.splice(ended_.begin(), running_, running_.begin());
+      thread = ended_.front().thread;
     }
     pthread_cancel(thread);
     pthread_join(thread, nullptr);

@@ -5,11 +5,13 @@
 
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <signal.h>
 
 #include <list>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "mount/serve/in_flight.h"
 #include "pkram/mutex.h"
 
 namespace pkramfs {
@@ -17,31 +19,48 @@ namespace pkramfs {
 // Signals that end a daemon (SIGTERM, SIGINT, SIGHUP) are taken from the process as a whole, and
 // from what it starts: they wait until WaitToEnd asks for them.  One that was ignored stays so.
 void TakeEndSignals();
-// Whether one has come.
+// A fault of this process is noted in the slot of the request that it was executing.
+void TakeFaults();
+// The signals that end a daemon; and whether one has come.
+sigset_t EndSignals();
 bool IsToldToEnd();
 
 class Threads {
  public:
-  explicit Threads(fuse_session* session) : session_(session) {}
+  // Both outlive it.
+  Threads(fuse_session* session, InFlight* in_flight) : session_(session), in_flight_(in_flight) {}
   // Waits until each is done with the request that it has; `session` must have been ended.
   ~Threads();
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
 
-  // The first one, and with it all.  RESOURCE_EXHAUSTED.
+  // The first one, and with it all; and one for each request that a predecessor has left.
+  // RESOURCE_EXHAUSTED.
   absl::Status Start();
-  // Until the session ends, or the process is told to: then it ends the session.
-  void WaitToEnd();
+  // Until the session ends, or the process is told to: then it ends the session.  Or until the
+  // other end of `link` is closed.
+  enum class Wake { kEnd, kLinkClosed };
+  Wake WaitToEnd(int link);
 
  private:
-  static void* Run(void* self);
-  void Work();
+  struct Worker {
+    Threads* threads;
+    InFlight::Slot* slot;  // taken; free, or with a request
+    pthread_t thread{};
+  };
+  static void* Run(void* worker);
+  void Work(Worker* worker);
+  bool Receive(InFlight::Slot* slot);
+  void Answer(InFlight::Slot* slot);
+  void Refuse(InFlight::Slot* slot);
   void JoinRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  int StartOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  int StartOne(InFlight::Slot* slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   fuse_session* const session_;
+  InFlight* const in_flight_;
   pkram::Mutex mu_;
-  std::list<pthread_t> running_ ABSL_GUARDED_BY(mu_);
+  std::list<Worker> running_ ABSL_GUARDED_BY(mu_);
+  std::list<Worker> ended_ ABSL_GUARDED_BY(mu_);         // when all are
   std::vector<pthread_t> retired_ ABSL_GUARDED_BY(mu_);  // they need nothing any more but a join
   unsigned idle_ ABSL_GUARDED_BY(mu_) = 0;
 };

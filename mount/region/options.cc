@@ -148,6 +148,10 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
     options->export_handles = name == "export";
     return absl::OkStatus();
   }
+  if (!has_value && (name == "takeover" || name == "notakeover")) {
+    options->takeover = name == "takeover";
+    return absl::OkStatus();
+  }
   if (!has_value && name == "writeback") {
     options->writeback = true;
     return absl::OkStatus();

@@ -27,6 +27,7 @@ struct MountOptions {
   std::string node = "pkramfs";
   bool lock_memory = false;
   bool export_handles = true;  // file handles find what the kernel does not know any more
+  bool takeover = false;       // another server goes on when one dies
   bool writeback = false;      // the kernel keeps written pages until it is made to send them
   std::optional<uint32_t> max_read;  // bytes that the kernel asks for at once, at most
   FlagChange flags;

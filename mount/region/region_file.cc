@@ -25,6 +25,7 @@
 namespace pkramfs {
 namespace {
 
+using pkram::Descriptor;
 using std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(10);
@@ -244,6 +245,28 @@ absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
   std::unique_ptr<RegionFile> file(new RegionFile);
   const absl::Status prepared = file->Prepare(options, existing, warn);
   if (!prepared.ok()) return file->WithLoss(prepared);
+  return file;
+}
+
+absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::TakeOver(
+    const MountOptions& options, const Descriptor& region,
+    std::vector<pkram::Receipt*> receipts) {
+  std::unique_ptr<RegionFile> file(new RegionFile);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
+      pkram::OpenFdBacking(region.get(), pkram::OpenFor::kTakingOver);
+  if (!backing.ok()) return backing.status();
+  file->path_ = Canonical(absl::StrCat("/proc/self/fd/", region.get()));
+  pkram::Region::OpenOptions open;
+  open.lock_memory = options.lock_memory;
+  open.resizable = true;
+  open.takes_over = true;
+  open.receipts = std::move(receipts);
+  FsCheck check;
+  open.client = &check;
+  absl::StatusOr<std::unique_ptr<pkram::Region>> opened =
+      pkram::Region::Open(*std::move(backing), open);
+  if (!opened.ok()) return opened.status();
+  file->region_ = *std::move(opened);
   return file;
 }
 

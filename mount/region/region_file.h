@@ -6,11 +6,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/filesystem.h"
 #include "mount/region/options.h"
+#include "pkram/descriptor.h"
 #include "pkram/region.h"
 
 namespace pkramfs {
@@ -44,6 +46,12 @@ class RegionFile {
   static absl::StatusOr<std::unique_ptr<RegionFile>> Open(
       const MountOptions& options, Existing existing,
       const std::function<void(const std::string&)>& warn);
+
+  // In the place of a user that died: `region` is the descriptor that it had, with its lock.  Changes
+  // nothing but what Open of a region would, and no size.
+  static absl::StatusOr<std::unique_ptr<RegionFile>> TakeOver(
+      const MountOptions& options, const pkram::Descriptor& region,
+      std::vector<pkram::Receipt*> receipts);
 
   pkram::Region* region() const { return region_.get(); }
   // One that others can use, too, while this process lives.

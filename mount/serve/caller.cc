@@ -3,8 +3,8 @@
 #include <linux/fuse.h>
 
 #include <algorithm>
-#include <cstring>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -20,8 +20,8 @@ namespace {
 constexpr uint32_t kWriteKillsPrivileges = 1u << 2;
 constexpr uint32_t kSetAttrKillsPrivileges = 1u << 11;
 
-thread_local const char* current_bytes = nullptr;
-thread_local size_t current_size = 0;
+thread_local InFlight::Slot* current = nullptr;
+thread_local bool current_is_executed = false;
 
 struct Credentials {
   uid_t uid = 0;
@@ -57,11 +57,10 @@ std::optional<Credentials> CredentialsOf(pid_t pid) {
 // Whether the kernel says that set-id bits go, as who calls does not have CAP_FSETID; nothing of
 // requests in which it does not say so.
 std::optional<bool> KernelDropsSetId() {
-  fuse_in_header header;
-  if (current_size < sizeof(header)) return std::nullopt;
-  std::memcpy(&header, current_bytes, sizeof(header));
-  const char* const body = current_bytes + sizeof(header);
-  const size_t size = current_size - sizeof(header);
+  if (current == nullptr) return std::nullopt;
+  const fuse_in_header& header = current->header();
+  const char* const body = current->request() + sizeof(header);
+  const size_t size = header.len - sizeof(header);
   uint32_t flags;
   if (header.opcode == FUSE_WRITE && size >= sizeof(fuse_write_in)) {
     std::memcpy(&flags, body + offsetof(fuse_write_in, write_flags), sizeof(flags));
@@ -97,6 +96,7 @@ Context ContextOf(fuse_req_t req) {
           .gid = ctx->gid,
           .now = FileTime(),
           .umask = ctx->umask,
+          .receipt = current == nullptr ? nullptr : &current->receipt,
           .is_root = [req] { return UserOf(req) == uid_t{0}; },
           .keeps_set_id =
               [req] {
@@ -106,14 +106,12 @@ Context ContextOf(fuse_req_t req) {
           .has_group = [req](gid_t group) { return HasGroup(req, group); }};
 }
 
-CurrentRequest::CurrentRequest(const void* bytes, size_t size) {
-  current_bytes = static_cast<const char*>(bytes);
-  current_size = size;
+CurrentRequest::CurrentRequest(InFlight::Slot* slot) {
+  current = slot;
+  current_is_executed = slot->receipt.done != 0;
 }
-
-CurrentRequest::~CurrentRequest() {
-  current_bytes = nullptr;
-  current_size = 0;
-}
+CurrentRequest::~CurrentRequest() { current = nullptr; }
+InFlight::Slot* CurrentRequest::Get() { return current; }
+bool CurrentRequest::IsExecuted() { return current_is_executed; }
 
 }  // namespace pkramfs

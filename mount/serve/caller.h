@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "fs/types.h"
+#include "mount/serve/in_flight.h"
 
 namespace pkramfs {
 
@@ -23,13 +24,18 @@ std::optional<uid_t> UserOf(fuse_req_t req);
 Context ContextOf(fuse_req_t req);
 
 // While it lives, the request that this thread answers, as the kernel sent it: libfuse does not
-// hand on all of it.
+// hand on all of it.  Its outcome is noted in the slot's receipt.
 class CurrentRequest {
  public:
-  CurrentRequest(const void* bytes, size_t size);
+  explicit CurrentRequest(InFlight::Slot* slot);
   ~CurrentRequest();
   CurrentRequest(const CurrentRequest&) = delete;
   CurrentRequest& operator=(const CurrentRequest&) = delete;
+
+  // Of this thread; null when it answers none.
+  static InFlight::Slot* Get();
+  // Whether a predecessor has executed it, so that it is only answered.
+  static bool IsExecuted();
 };
 
 }  // namespace pkramfs

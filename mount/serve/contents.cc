@@ -22,7 +22,7 @@ void ReplyCreate(fuse_req_t req, const Result<Attr>& made, fuse_file_info* fi) {
   fi->keep_cache = 1;
   const Attr attr = *made;
   const fuse_entry_param entry = ToEntry(attr);
-  if (fuse_reply_create(req, &entry, fi) == -ENOENT) fs->Forget(attr.ino, 1);
+  if (fuse_reply_create(req, &entry, fi) == -ENOENT) UndoLookup(fs, attr.ino);
 }
 
 }  // namespace

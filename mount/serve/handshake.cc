@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "pkram/descriptor.h"
 
@@ -50,10 +51,35 @@ void AddOurs(const InitIn& in, InitOut* out) {
   }
 }
 
+// What libfuse answers to INIT: into a socket in the connection's place, so that it can be read.
+absl::StatusOr<std::vector<char>> AnswerOf(fuse_session* session, const fuse_buf& request) {
+  const int connection = fuse_session_fd(session);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Failed("socketpair");
+  const Descriptor ours(ends[0]);
+  const Descriptor theirs(ends[1]);
+  const Descriptor kernel(fcntl(connection, F_DUPFD_CLOEXEC, 3));
+  if (kernel.get() < 0 || dup2(theirs.get(), connection) < 0) return Failed("dup");
+  fuse_session_process_buf(session, &request);
+  std::vector<char> answer(4096);
+  const ssize_t size = recv(ours.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+  if (dup3(kernel.get(), connection, O_CLOEXEC) < 0) return Failed("dup");
+  if (size < static_cast<ssize_t>(sizeof(fuse_out_header)) || fuse_session_exited(session) != 0) {
+    return absl::InternalError("libfuse gave the kernel's first request no answer");
+  }
+  answer.resize(static_cast<size_t>(size));
+  fuse_out_header header;
+  std::memcpy(&header, answer.data(), sizeof(header));
+  if (header.error != 0) {
+    errno = -header.error;
+    return Failed("libfuse cannot serve this kernel");
+  }
+  return answer;
+}
+
 }  // namespace
 
-absl::Status BeginSession(fuse_session* session) {
-  const int connection = fuse_session_fd(session);
+absl::Status BeginSession(fuse_session* session, InFlight* in_flight) {
   fuse_buf request{};
   int received;
   do {
@@ -67,37 +93,31 @@ absl::Status BeginSession(fuse_session* session) {
   }
   InitIn in{};
   std::memcpy(&in, request.mem, std::min(sizeof(in), request.size));
-
-  // libfuse answers into a socket in the connection's place, so that the answer can be read.
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Failed("socketpair");
-  const Descriptor ours(ends[0]);
-  Descriptor theirs(ends[1]);
-  const Descriptor kernel(dup(connection));
-  if (kernel.get() < 0 || dup2(theirs.get(), connection) < 0) return Failed("dup");
-  fuse_session_process_buf(session, &request);
-  std::vector<char> answer(4096);
-  const ssize_t size = recv(ours.get(), answer.data(), answer.size(), MSG_DONTWAIT);
-  if (dup3(kernel.get(), connection, O_CLOEXEC) < 0) return Failed("dup");
-  if (size < static_cast<ssize_t>(sizeof(fuse_out_header)) || fuse_session_exited(session) != 0) {
-    return absl::InternalError("libfuse gave the kernel's first request no answer");
-  }
+  in_flight->KeepInit({static_cast<const char*>(request.mem), request.size});
+  absl::StatusOr<std::vector<char>> answer = AnswerOf(session, request);
+  if (!answer.ok()) return answer.status();
   InitOut out{};
-  const size_t known = std::min(sizeof(out), static_cast<size_t>(size));
-  std::memcpy(&out, answer.data(), known);
-  if (out.header.error != 0) {
-    errno = -out.header.error;
-    return Failed("libfuse cannot serve this kernel");
-  }
+  const size_t known = std::min(sizeof(out), answer->size());
+  std::memcpy(&out, answer->data(), known);
   AddOurs(in, &out);
-  std::memcpy(answer.data(), &out, known);
+  std::memcpy(answer->data(), &out, known);
   // On this thread the kernel takes it in before write(2) returns.
-  if (write(connection, answer.data(), static_cast<size_t>(size)) != size) {
+  if (write(fuse_session_fd(session), answer->data(), answer->size()) !=
+      static_cast<ssize_t>(answer->size())) {
     return errno == ENODEV || errno == ENOENT
                ? absl::CancelledError("the mount went away before it was ready")
                : Failed("the kernel does not take our answer to its first request");
   }
   return absl::OkStatus();
+}
+
+absl::Status ResumeSession(fuse_session* session, const InFlight& in_flight) {
+  std::vector<char> kept(in_flight.init().begin(), in_flight.init().end());
+  if (kept.empty()) return absl::FailedPreconditionError("the mount had not begun");
+  fuse_buf request{};
+  request.mem = kept.data();
+  request.size = kept.size();
+  return AnswerOf(session, request).status();
 }
 
 }  // namespace pkramfs

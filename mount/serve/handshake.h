@@ -11,12 +11,19 @@
 #include <fuse_lowlevel.h>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "mount/serve/in_flight.h"
 
 namespace pkramfs {
 
-// Of a mounted session, before anything else reads its requests.  Waits for the kernel's INIT.
+// Of a mounted session, before anything else reads its requests.  Waits for the kernel's INIT, and
+// keeps it for a successor.
 // INTERNAL says which side refused; CANCELLED when the mount is gone.
-absl::Status BeginSession(fuse_session* session);
+absl::Status BeginSession(fuse_session* session, InFlight* in_flight);
+
+// In the place of a process that died: the kernel has its answer, and does not ask again; libfuse
+// learns from the kept INIT what was agreed on.
+absl::Status ResumeSession(fuse_session* session, const InFlight& in_flight);
 
 }  // namespace pkramfs
 

@@ -38,11 +38,25 @@ void ReplyResize(fuse_req_t req, const void* in) {
   fuse_reply_ioctl(req, 0, &resize, sizeof(resize));
 }
 
+// The successor is to find it as it is, so it is noted while nothing changes.
+void ReplyFreeze(fuse_req_t req, bool freeze) {
+  Server* const server = ServerOf(req);
+  int error = 0;
+  if (freeze) {
+    error = server->fs->Freeze() ? 0 : EBUSY;
+    if (error == 0) server->in_flight->set_frozen(true);
+  } else {
+    server->in_flight->set_frozen(false);
+    error = server->fs->Thaw() ? 0 : EINVAL;
+  }
+  error != 0 ? fuse_reply_err(req, error) : fuse_reply_ioctl(req, 0, nullptr, 0);
+}
+
 }  // namespace
 
 void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
            const void* in, size_t in_size, size_t out_size) {
-  Filesystem* const fs = Begin(req, Request::kIoctl);
+  Begin(req, Request::kIoctl);
   if (command == kControlStatistics && out_size >= sizeof(ControlReply)) {
     ReplyStatistics(req);
     return;
@@ -55,9 +69,7 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
   if (uid != uid_t{0} && uid != geteuid()) {
     fuse_reply_err(req, EPERM);
   } else if (command == kControlFreeze || command == kControlThaw) {
-    const int error =
-        command == kControlFreeze ? (fs->Freeze() ? 0 : EBUSY) : (fs->Thaw() ? 0 : EINVAL);
-    error != 0 ? fuse_reply_err(req, error) : fuse_reply_ioctl(req, 0, nullptr, 0);
+    ReplyFreeze(req, command == kControlFreeze);
   } else if (in_size < sizeof(ControlResize) || out_size < sizeof(ControlResize)) {
     fuse_reply_err(req, EINVAL);
   } else {

@@ -61,6 +61,10 @@ void ReplyStatus(fuse_req_t req, const Result<void>& result) {
   fuse_reply_err(req, result.error());
 }
 
+void UndoLookup(Filesystem* fs, Ino ino) {
+  if (!CurrentRequest::IsExecuted()) fs->Forget(ino, 1);
+}
+
 void ReplyEntry(fuse_req_t req, const Result<Attr>& made) {
   if (!made.ok()) {
     fuse_reply_err(req, made.error());
@@ -69,7 +73,7 @@ void ReplyEntry(fuse_req_t req, const Result<Attr>& made) {
   Filesystem* const fs = ServerOf(req)->fs;
   const Attr attr = *made;
   const fuse_entry_param entry = ToEntry(attr);
-  if (fuse_reply_entry(req, &entry) == -ENOENT) fs->Forget(attr.ino, 1);
+  if (fuse_reply_entry(req, &entry) == -ENOENT) UndoLookup(fs, attr.ino);
 }
 
 void ReplyAttr(fuse_req_t req, const Result<Attr>& attr) {

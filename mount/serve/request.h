@@ -36,9 +36,12 @@ fuse_entry_param ToEntry(const Attr& attr);
 // Each answers `req` and ends it.
 void ReplyStatus(fuse_req_t req, const Result<void>& result);
 void ReplyAttr(fuse_req_t req, const Result<Attr>& attr);
-// A reply that the kernel did not take (the caller was interrupted) undoes the lookup that came
-// with it.
 void ReplyEntry(fuse_req_t req, const Result<Attr>& made);
+
+// After a reply with a name that the kernel did not take: the caller was interrupted, and the
+// lookup that came with it is none.  But of a request that a predecessor has executed the kernel
+// may have its answer.
+void UndoLookup(Filesystem* fs, Ino ino);
 
 // Before a size changes.  While such a call is under way the kernel passes on the sizes that we
 // answer, but keeps the one that it has; and it would tell that to the next who asks.  So it forgets

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "fs/filesystem.h"
+#include "mount/serve/in_flight.h"
 #include "mount/serve/statistics.h"
 #include "pkram/region.h"
 
@@ -19,6 +20,7 @@ namespace pkramfs {
 struct Server {
   Filesystem* fs = nullptr;
   pkram::Region* region = nullptr;
+  InFlight* in_flight = nullptr;
   std::string node;
   bool export_handles = true;
   bool writeback = false;

@@ -1,8 +1,8 @@
-#include "mount/serve/server.h"
-
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+
+#include "mount/serve/server.h"
 
 namespace pkramfs {
 namespace {

@@ -1,0 +1,96 @@
+#include "mount/daemon/link.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+constexpr size_t kDescriptors = 4;
+
+union Control {
+  cmsghdr header;
+  char bytes[CMSG_SPACE(sizeof(int) * kDescriptors)];
+};
+
+}  // namespace
+
+absl::StatusOr<std::pair<Link, Link>> Link::Make() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ResourceExhaustedError(absl::StrCat("socketpair: ", std::strerror(errno)));
+  }
+  return std::pair<Link, Link>(Link(Descriptor(ends[0])), Link(Descriptor(ends[1])));
+}
+
+Link::Link(Descriptor socket) : socket_(std::move(socket)) {
+  fcntl(socket_.get(), F_SETFD, FD_CLOEXEC);
+}
+
+bool Link::HandOver(const Estate& estate) {
+  const int fds[kDescriptors] = {estate.connection.get(), estate.region.get(),
+                                 estate.in_flight.get(), estate.server.get()};
+  // No path has a NUL.
+  const std::string text = absl::StrCat(estate.mount_id, std::string(1, '\0'), estate.device,
+                                        std::string(1, '\0'), estate.mount_point);
+  iovec bytes{const_cast<char*>(text.data()), text.size()};
+  Control control{};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof(control.bytes);
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(fds));
+  std::memcpy(CMSG_DATA(header), fds, sizeof(fds));
+  ssize_t sent;
+  do {
+    sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent == static_cast<ssize_t>(text.size());
+}
+
+std::optional<Estate> Link::Receive() {
+  char text[8192];
+  iovec bytes{text, sizeof(text)};
+  Control control{};
+  msghdr message{};
+  message.msg_iov = &bytes;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof(control.bytes);
+  ssize_t received;
+  do {
+    received = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  } while (received < 0 && errno == EINTR);
+  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  if (received <= 0 || header == nullptr ||
+      header->cmsg_len != CMSG_LEN(sizeof(int) * kDescriptors)) {
+    return std::nullopt;
+  }
+  int fds[kDescriptors];
+  std::memcpy(fds, CMSG_DATA(header), sizeof(fds));
+  const std::vector<std::string> words =
+      absl::StrSplit(std::string(text, static_cast<size_t>(received)), '\0');
+  Estate estate{
+      Descriptor(fds[0]), Descriptor(fds[1]), Descriptor(fds[2]), Descriptor(fds[3]), {}, {}, {}};
+  if (words.size() != 3) return std::nullopt;
+  estate.mount_id = words[0];
+  estate.device = words[1];
+  estate.mount_point = words[2];
+  return estate;
+}
+
+}  // namespace pkramfs

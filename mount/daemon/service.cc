@@ -1,0 +1,222 @@
+#include "mount/daemon/service.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mount.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "mount/region/privileges.h"
+#include "pkram/descriptor.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+constexpr int kReadAheadKiB = 1024;
+
+// What mountinfo shows as the source: what the user typed, so that umount(8), findmnt(8) and
+// fstab(5) know it; but what means something else to others is written out.
+std::string SourceOf(const std::string& given, const std::string& path) {
+  const bool is_name = given.find('/') == std::string::npos && given.rfind("fd=", 0) != 0;
+  const bool is_absolute = given.rfind('/', 0) == 0 && given.rfind("/proc/", 0) != 0;
+  return is_name || is_absolute ? given : path;
+}
+
+// Later options win, so the user's come last.
+std::string FuseOptions(const MountOptions& options, const std::string& region) {
+  // A comma or backslash of the path would end the option.
+  const std::string source =
+      absl::StrReplaceAll(SourceOf(options.region, region), {{",", "\\,"}, {"\\", "\\\\"}});
+  std::vector<std::string> list = {"subtype=pkramfs", absl::StrCat("fsname=", source),
+                                   "default_permissions"};
+  if (geteuid() == 0) list.insert(list.end(), {"allow_other", "dev", "suid"});
+  if (options.max_read) list.push_back(absl::StrCat("max_read=", *options.max_read));
+  for (const auto& more : {options.flags.FuseWords(), options.fuse}) {
+    list.insert(list.end(), more.begin(), more.end());
+  }
+  return absl::StrJoin(list, ",");
+}
+
+// By default root's mount may hold devices and programs with set-id bits, whoever mounts it.
+FlagChange Flags(const MountOptions& options) {
+  FlagChange flags;
+  if (geteuid() == 0) flags.clear = MS_NODEV | MS_NOSUID;
+  flags.clear = (flags.clear & ~options.flags.set) | options.flags.clear;
+  flags.set = options.flags.set;
+  return flags;
+}
+
+// Whether writing to the region never waits for a disk.
+bool IsMemory(const pkram::Region& region) {
+  struct statfs st;
+  return region.backing().device_pages() ||
+         (fstatfs(region.backing().fd(), &st) == 0 && st.f_type == TMPFS_MAGIC);
+}
+
+// The kernel reads ahead 128 KiB of a FUSE file, and keeps 1 % of what it keeps for disks,
+// unless it is told otherwise, which only root may do, and only once the kernel has set
+// the mount up.  It must not touch the mount itself: an umount would find it busy.  (A
+// region on a disk keeps the second limit: this daemon's writes wait for the disk's.)
+void SetKernelLimits(const std::string& device, bool writeback, const pkram::Region& region,
+                     const std::optional<MemoryLimit>& tight) {
+  if (device.empty()) return;
+  const std::string bdi = absl::StrCat("/sys/class/bdi/", device);
+  std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
+  if (tight) {
+    // What waits to be written takes room that writing it needs, too.
+    std::ofstream(bdi + "/max_bytes") << tight->bytes / 32;
+    return;
+  }
+  if (!writeback || !IsMemory(region)) return;
+  std::ofstream(bdi + "/max_ratio") << 100;
+  std::ofstream(bdi + "/strict_limit") << 0;
+}
+
+// The limit of the cgroup that this process is in, if the region's pages, which are charged to
+// it whoever writes, may not fit.
+std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
+  constexpr uint64_t kOwn = 64 << 20;  // of the daemon and of what waits to be written
+  if (region.backing().device_pages() || !IsMemory(region)) return std::nullopt;
+  std::optional<MemoryLimit> limit = LowestMemoryLimit();
+  if (limit && limit->bytes >= region.space().counts().total * pkram::kPageSize + kOwn)
+    limit.reset();
+  return limit;
+}
+
+std::string Warning(const MemoryLimit& limit, uint64_t size) {
+  return absl::StrCat(
+      "this process may have ", Human(limit.bytes), " of memory (", limit.file, "), and the files ",
+      Human(size), ": they are charged to it, whoever writes them, and beyond the limit they are ",
+      "swapped out or this process is killed: raise the limit, or choose a smaller size=");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
+    MountOptions options, const std::function<void(const std::string&)>& warn) {
+  std::unique_ptr<Service> service(new Service(std::move(options)));
+  MountOptions& wanted = service->options_;
+  absl::StatusOr<std::unique_ptr<InFlight>> in_flight = InFlight::Make();
+  if (!in_flight.ok()) return in_flight.status();
+  service->in_flight_ = *std::move(in_flight);
+  absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::Open(wanted, Existing::kUse, warn);
+  if (!file.ok()) return file.status();
+  service->file_ = *std::move(file);
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs = service->file_->OpenFilesystem(wanted);
+  if (!fs.ok()) return fs.status();
+  service->fs_ = *std::move(fs);
+  service->is_open_ = true;
+  pkram::Region& region = *service->file_->region();
+  service->tight_ = TightLimit(region);
+  if (const std::optional<MemoryLimit>& tight = service->tight_) {
+    warn(Warning(*tight, region.space().counts().total * pkram::kPageSize));
+    if (tight->is_version_1) {
+      // Who needs memory waits there for dirty pages to be written: so there are none.  (Without
+      // the kernel's cache of writes it waits for those of mappings without an end.)
+      wanted.writeback = true;
+      wanted.flags.Apply("sync");
+    }
+  }
+  service->in_flight_->set_writeback(wanted.writeback);
+  service->Describe(wanted.writeback);
+  const bool by_itself = MayMount() && !service->server_.auto_unmount;
+  absl::StatusOr<std::unique_ptr<Session>> mounted =
+      Session::Mount(FuseOptions(wanted, service->file_->path()), Flags(wanted), wanted.mount_point,
+                     by_itself, &service->server_, service->in_flight_.get());
+  if (!mounted.ok()) return mounted.status();
+  service->session_ = *std::move(mounted);
+  service->Attach();
+  SetKernelLimits(service->session_->mount().device, wanted.writeback, region, service->tight_);
+  return service;
+}
+
+absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& options,
+                                                           Estate estate) {
+  std::unique_ptr<Service> service(new Service(options));
+  absl::StatusOr<std::unique_ptr<InFlight>> in_flight =
+      InFlight::Adopt(std::move(estate.in_flight));
+  if (!in_flight.ok()) return in_flight.status();
+  service->in_flight_ = *std::move(in_flight);
+  std::vector<pkram::Receipt*> receipts;
+  for (InFlight::Slot* const slot : service->in_flight_->left()) receipts.push_back(&slot->receipt);
+  absl::StatusOr<std::unique_ptr<RegionFile>> file =
+      RegionFile::TakeOver(options, estate.region, std::move(receipts));
+  if (!file.ok()) return file.status();
+  service->file_ = *std::move(file);
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs = service->file_->OpenFilesystem(options);
+  if (!fs.ok()) return fs.status();
+  service->fs_ = *std::move(fs);
+  if (service->in_flight_->frozen()) service->fs_->Freeze();
+  service->tight_ = TightLimit(*service->file_->region());
+  service->Describe(service->in_flight_->writeback());
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      Session::Resume(std::move(estate), FuseOptions(options, service->file_->path()),
+                      &service->server_, service->in_flight_.get());
+  if (!session.ok()) return session.status();
+  service->session_ = *std::move(session);
+  service->Attach();
+  service->is_open_ = true;
+  return service;
+}
+
+Service::~Service() {
+  if (is_open_) End().IgnoreError();
+}
+
+void Service::Describe(bool writeback) {
+  server_.fs = fs_.get();
+  server_.region = file_->region();
+  server_.in_flight = in_flight_.get();
+  server_.node = options_.node;
+  server_.export_handles = options_.export_handles;
+  server_.writeback = writeback;
+  server_.lock_memory = options_.lock_memory;
+  server_.max_read = options_.max_read.value_or(0);
+  server_.auto_unmount = std::ranges::count(options_.fuse, "auto_unmount") != 0;
+}
+
+void Service::Attach() {
+  Session* const session = session_.get();
+  fs_->set_abandoned([session] { return session->ended(); });
+  server_.forget_attributes = [session](Ino ino) { session->ForgetAttributes(ino); };
+  fs_->set_privileges_dropped(server_.forget_attributes);
+  if (tight_) file_->region()->mapping().LetGoOfUsed();
+}
+
+absl::Status Service::Start() {
+  TakeFaults();
+  SettleDown(options_.lock_memory, !tight_, options_.takeover);
+  return session_->Start();
+}
+
+Estate Service::estate() const {
+  const auto held = [](int fd) { return Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 3)); };
+  return {held(session_->connection()),
+          held(file_->region()->backing().fd()),
+          held(in_flight_->fd()),
+          Descriptor(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0))),
+          session_->mount().id,
+          session_->mount().device,
+          options_.mount_point};
+}
+
+absl::Status Service::End() {
+  is_open_ = false;
+  in_flight_->set_ended();
+  session_.reset();
+  fs_.reset();
+  return file_->Close();
+}
+
+}  // namespace pkramfs

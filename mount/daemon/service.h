@@ -1,0 +1,64 @@
+// A filesystem that is served: its region, its session with the kernel, and who answers.  It begins
+// with a mount, or in the place of a server that died.
+#ifndef MOUNT_DAEMON_SERVICE_H_
+#define MOUNT_DAEMON_SERVICE_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "fs/filesystem.h"
+#include "mount/daemon/link.h"
+#include "mount/daemon/session.h"
+#include "mount/region/memory_limit.h"
+#include "mount/region/options.h"
+#include "mount/region/region_file.h"
+#include "mount/serve/in_flight.h"
+#include "mount/serve/server.h"
+
+namespace pkramfs {
+
+class Service {
+ public:
+  // Opens or makes the region, and mounts it.  `warn` gets sentences about what will go wrong
+  // later.
+  static absl::StatusOr<std::unique_ptr<Service>> Mount(
+      MountOptions options, const std::function<void(const std::string&)>& warn);
+  // Goes on where a server died.  Changes nothing unless the region is sound.
+  static absl::StatusOr<std::unique_ptr<Service>> TakeOver(const MountOptions& options,
+                                                           Estate estate);
+  ~Service();
+
+  // Requests are answered from now on, those that a predecessor has left first.
+  absl::Status Start();
+  // What was made on the way stays.
+  void Keep() { file_->Keep(); }
+  // For a keeper.
+  Estate estate() const;
+  Session& session() { return *session_; }
+  InFlight& in_flight() { return *in_flight_; }
+
+  // Unmounts, if it is mounted still, and seals.
+  absl::Status End();
+
+ private:
+  bool is_open_ = false;  // and is to be sealed in the end
+  explicit Service(MountOptions options) : options_(std::move(options)) {}
+  void Describe(bool writeback);
+  void Attach();
+
+  MountOptions options_;
+  std::optional<MemoryLimit> tight_;
+  std::unique_ptr<InFlight> in_flight_;
+  std::unique_ptr<RegionFile> file_;
+  std::unique_ptr<Filesystem> fs_;
+  Server server_;
+  std::unique_ptr<Session> session_;
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_DAEMON_SERVICE_H_

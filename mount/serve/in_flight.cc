@@ -1,0 +1,170 @@
+#include "mount/serve/in_flight.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+constexpr uint64_t kMagic = 0x494e464c49474854;
+// Of what is in this memory and what a receipt's answer means: another one is another program's.
+constexpr uint64_t kVersion = 1;
+constexpr size_t kInitBytes = 1024;
+constexpr size_t kSlotBytes = InFlight::kPage + InFlight::kRequestBytes;
+
+absl::Status Failed(const char* what) {
+  return absl::ResourceExhaustedError(absl::StrCat(what, ": ", std::strerror(errno)));
+}
+
+uint64_t ReadWord(int fd, size_t offset) {
+  uint64_t word = 0;
+  if (pread(fd, &word, sizeof(word), static_cast<off_t>(offset)) != sizeof(word)) return 0;
+  return word;
+}
+
+template <typename T>
+T Load(T& word) {
+  return std::atomic_ref<T>(word).load(std::memory_order_acquire);
+}
+template <typename T>
+void Store(T& word, T value) {
+  std::atomic_ref<T>(word).store(value, std::memory_order_release);
+}
+
+}  // namespace
+
+struct InFlight::Common {
+  uint64_t magic, version;
+  uint64_t slots;  // how many there are behind this page
+  uint64_t frozen, ended, writeback;
+  uint64_t init_size;
+  char init[kInitBytes];
+};
+
+// What is left of the one before goes here, and not when that is answered: whoever dies before it
+// is free again has executed it.
+void InFlight::Slot::Prepare() {
+  receipt = {};
+  faults = 0;
+}
+
+void InFlight::Slot::Clear() {
+  Store(header().len, 0u);
+  Store(answered, answered + 1);
+}
+
+absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Make() {
+  Descriptor memory(memfd_create("pkramfs in flight", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (memory.get() < 0) return Failed("memfd_create");
+  if (ftruncate(memory.get(), kPage) != 0) return Failed("ftruncate");
+  // Whoever has it cannot take it away from under the others.
+  if (fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0) return Failed("seal");
+  std::unique_ptr<InFlight> made(new InFlight(std::move(memory)));
+  if (absl::Status s = made->MapCommon(); !s.ok()) return s;
+  made->common_->magic = kMagic;
+  made->common_->version = kVersion;
+  return made;
+}
+
+absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Adopt(Descriptor memory) {
+  struct stat st;
+  if (fstat(memory.get(), &st) != 0) return Failed("fstat");
+  std::unique_ptr<InFlight> adopted(new InFlight(std::move(memory)));
+  if (st.st_size < static_cast<off_t>(kPage)) {
+    return absl::FailedPreconditionError("what was handed over is not a server's memory");
+  }
+  if (absl::Status s = adopted->MapCommon(); !s.ok()) return s;
+  const Common& common = *adopted->common_;
+  if (common.magic != kMagic || common.version != kVersion || common.init_size > kInitBytes ||
+      common.slots > (static_cast<uint64_t>(st.st_size) - kPage) / kSlotBytes) {
+    return absl::FailedPreconditionError(absl::StrCat("the server that ran is of another version (",
+                                                      common.version, "; this one is of ", kVersion,
+                                                      ")"));
+  }
+  pkram::MutexLock lock(&adopted->mu_);
+  for (uint64_t i = 0; i < common.slots; ++i) {
+    Slot* const slot = adopted->Map(i);
+    if (slot == nullptr) return Failed("mmap");
+    (slot->is_free() ? adopted->free_ : adopted->left_).push_back(slot);
+  }
+  return adopted;
+}
+
+InFlight::~InFlight() {
+  for (Slot* const slot : slots_) munmap(slot, kSlotBytes);
+  if (common_ != nullptr) munmap(common_, kPage);
+}
+
+absl::Status InFlight::MapCommon() {
+  void* const at = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(), 0);
+  if (at == MAP_FAILED) return Failed("mmap");
+  common_ = static_cast<Common*>(at);
+  return absl::OkStatus();
+}
+
+InFlight::Slot* InFlight::Map(uint64_t index) {
+  void* const at = mmap(nullptr, kSlotBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(),
+                        static_cast<off_t>(kPage + index * kSlotBytes));
+  if (at == MAP_FAILED) return nullptr;
+  slots_.push_back(static_cast<Slot*>(at));
+  return slots_.back();
+}
+
+InFlight::Slot* InFlight::Take() {
+  pkram::MutexLock lock(&mu_);
+  if (free_.empty()) {
+    const uint64_t index = slots_.size();
+    const auto size = static_cast<off_t>(kPage + (index + 1) * kSlotBytes);
+    if (ftruncate(memory_.get(), size) != 0) return nullptr;
+    Slot* const made = Map(index);
+    if (made != nullptr) Store(common_->slots, index + 1);
+    return made;
+  }
+  Slot* const slot = free_.back();
+  free_.pop_back();
+  return slot;
+}
+
+void InFlight::Return(Slot* slot) {
+  pkram::MutexLock lock(&mu_);
+  madvise(slot->request(), kRequestBytes, MADV_REMOVE);
+  free_.push_back(slot);
+}
+
+absl::Span<const char> InFlight::init() const { return {common_->init, common_->init_size}; }
+
+void InFlight::KeepInit(absl::Span<const char> request) {
+  if (request.size() > kInitBytes) return;
+  std::memcpy(common_->init, request.data(), request.size());
+  Store(common_->init_size, uint64_t{request.size()});
+}
+
+bool InFlight::frozen() const { return Load(common_->frozen) != 0; }
+void InFlight::set_frozen(bool frozen) { Store(common_->frozen, uint64_t{frozen}); }
+bool InFlight::writeback() const { return Load(common_->writeback) != 0; }
+void InFlight::set_writeback(bool writeback) { Store(common_->writeback, uint64_t{writeback}); }
+void InFlight::set_ended() { Store(common_->ended, uint64_t{1}); }
+
+bool InFlight::Ended(int fd) { return ReadWord(fd, offsetof(Common, ended)) != 0; }
+
+uint64_t InFlight::Progress(int fd) {
+  const uint64_t slots = ReadWord(fd, offsetof(Common, slots));
+  uint64_t answered = 0;
+  for (uint64_t i = 0; i < slots; ++i) {
+    answered += ReadWord(fd, kPage + i * kSlotBytes + offsetof(Slot, answered));
+  }
+  return answered;
+}
+
+}  // namespace pkramfs

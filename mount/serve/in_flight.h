@@ -1,0 +1,102 @@
+// The requests that were received and are not answered yet, in memory that outlives the process
+// that received them.  Its successor finds each of them there, and how far it had come
+// (pkram/receipt.h): a caller of the kernel waits for ever for an answer that nobody gives.
+//
+// The kernel copies a request into its slot itself (read of /dev/fuse), so there is no moment at
+// which it has given it away and nobody has it.  A slot is free while its first word, the length
+// that the kernel writes, is 0.
+//
+// Thread-safe.
+#ifndef MOUNT_SERVE_IN_FLIGHT_H_
+#define MOUNT_SERVE_IN_FLIGHT_H_
+
+#include <linux/fuse.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "pkram/descriptor.h"
+#include "pkram/mutex.h"
+#include "pkram/receipt.h"
+
+namespace pkramfs {
+
+class InFlight {
+ public:
+  // In that memory: one request at a time, one thread's.
+  struct Slot {
+    pkram::Receipt receipt;
+    uint64_t faults = 0;    // processes that died of a fault of theirs while they executed it
+    uint64_t answered = 0;  // requests, since there is the slot
+
+    // As the kernel wrote it.
+    char* request() { return reinterpret_cast<char*>(this) + kPage; }
+    fuse_in_header& header() { return *reinterpret_cast<fuse_in_header*>(request()); }
+    bool is_free() { return header().len == 0; }
+    // Before a request is received.
+    void Prepare();
+    // It is answered, or need not be: nobody executes it again.
+    void Clear();
+  };
+  static constexpr size_t kPage = 4096;
+  // Of the largest request: 1 MiB to write, and what stands before it.
+  static constexpr size_t kRequestBytes = (size_t{1} << 20) + kPage;
+
+  // RESOURCE_EXHAUSTED.
+  static absl::StatusOr<std::unique_ptr<InFlight>> Make();
+  // A predecessor's.  FAILED_PRECONDITION when it is of another version; the requests that were in
+  // flight are in slots that are taken.
+  static absl::StatusOr<std::unique_ptr<InFlight>> Adopt(pkram::Descriptor memory);
+  ~InFlight();
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+
+  // To be handed to a successor.
+  int fd() const { return memory_.get(); }
+
+  // A slot for a thread; null without memory.
+  Slot* Take();
+  // The thread ends: the memory goes.  REQUIRES: it is free.
+  void Return(Slot* slot);
+  // Those that a predecessor has left.
+  const std::vector<Slot*>& left() const { return left_; }
+
+  // The kernel's first request, which it never sends again; empty until it is kept.
+  absl::Span<const char> init() const;
+  void KeepInit(absl::Span<const char> request);
+  // Whether changes wait: they do for the successor, too.
+  bool frozen() const;
+  void set_frozen(bool frozen);
+  // What was agreed on with the kernel, and cannot be otherwise for a successor.
+  bool writeback() const;
+  void set_writeback(bool writeback);
+  // The mount is over, or is being ended: there will be no successor.
+  void set_ended();
+
+  // Of somebody else's, as its keeper sees it.
+  static bool Ended(int fd);
+  // How many requests have been answered; more is later.
+  static uint64_t Progress(int fd);
+
+ private:
+  struct Common;
+  explicit InFlight(pkram::Descriptor memory) : memory_(std::move(memory)) {}
+  absl::Status MapCommon();
+  Slot* Map(uint64_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const pkram::Descriptor memory_;
+  Common* common_ = nullptr;
+  std::vector<Slot*> left_;
+  pkram::Mutex mu_;
+  std::vector<Slot*> slots_ ABSL_GUARDED_BY(mu_);  // all, by their place in the memory
+  std::vector<Slot*> free_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_SERVE_IN_FLIGHT_H_

@@ -1,0 +1,39 @@
+// Processes, found by what /proc says of them.
+#ifndef TESTS_PROCESSES_H_
+#define TESTS_PROCESSES_H_
+
+#include <dirent.h>
+#include <sys/types.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace pkramfs {
+
+inline std::string WordsOf(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+// The process of that name which serves, or keeps, the region; 0 when there is none now.
+inline pid_t ProcessOf(const std::string& name, const std::string& region) {
+  pid_t found = 0;
+  DIR* const proc = opendir("/proc");
+  while (const dirent* const entry = readdir(proc)) {
+    const std::string dir = std::string("/proc/") + entry->d_name;
+    if (WordsOf(dir + "/comm") != name + "\n") continue;
+    // One that has ended has no words.
+    if (WordsOf(dir + "/cmdline").find(region) != std::string::npos)
+      found = std::atoi(entry->d_name);
+  }
+  closedir(proc);
+  return found;
+}
+
+}  // namespace pkramfs
+
+#endif  // TESTS_PROCESSES_H_

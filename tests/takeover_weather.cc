@@ -1,0 +1,131 @@
+// G9 under fire: writers note what was acknowledged while servers, or their keepers, are killed one
+// after the other, and the mount stays.  No call may fail; in the end all that was noted is there,
+// and nothing else; everything is deleted, and no page may be left.
+//
+//   takeover_weather [--kills N] [--seed N]
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <random>
+
+#include "mount/tools/command_line.h"
+#include "tests/mount_process.h"
+#include "tests/noted_writers.h"
+#include "tests/processes.h"
+
+namespace pkramfs {
+namespace {
+
+uint64_t PagesInUse(const std::string& mount_point) {
+  const nlohmann::json pages = StatisticsOf(mount_point)["pages"];
+  return pages["total"].get<uint64_t>() - pages["free"].get<uint64_t>();
+}
+
+// What the writers share with the test.
+struct Shared {
+  uint32_t over;
+  Noted notes[kWriters * kFilesOfAWriter];
+};
+
+int Main(int argc, char** argv) {
+  CommandLine line("takeover_weather",
+                   "Kills servers and keepers below writers that must not notice.");
+  uint64_t kills = 100, seed = 20261126;
+  line.Option("--kills", &kills, "How many");
+  line.Option("--seed", &seed, "Of the writers, and of when");
+  if (const auto status = line.Parse(argc, argv)) return *status;
+  auto* const shared = static_cast<Shared*>(
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  std::mt19937_64 random(seed);
+  MountProcess mount;
+  mount.Mount("size=256m,takeover");
+  const uint64_t pages_before = PagesInUse(mount.mount_point());
+  std::fflush(nullptr);
+  std::vector<pid_t> writers;
+  for (int w = 0; w < kWriters; ++w) {
+    const uint64_t writers_seed = random();
+    const pid_t pid = fork();
+    if (pid == 0) {
+      Writer writer(mount.mount_point() + "/" + std::to_string(w),
+                    shared->notes + w * kFilesOfAWriter, writers_seed);
+      const bool well = writer.Run([shared] {
+        return std::atomic_ref<uint32_t>(shared->over).load(std::memory_order_acquire) == 0;
+      });
+      if (!well) std::perror("a writer's call failed");
+      _exit(well ? 0 : 1);
+    }
+    writers.push_back(pid);
+  }
+  uint64_t servers = 0, keepers = 0;
+  const auto calls = [shared] {
+    uint64_t n = 0;
+    for (const Noted& note : shared->notes) n += note.calls;
+    return n;
+  };
+  for (uint64_t i = 0; i < kills; ++i) {
+    // Of either, also while the one before is being replaced.
+    const char* const victim = random() % 4 == 0 ? "pkramfs-keeper" : "pkramfs";
+    pid_t pid = 0;
+    if (!Eventually([&] { return (pid = ProcessOf(victim, mount.region())) != 0; })) {
+      std::printf("kill %llu: there is no %s\n", static_cast<unsigned long long>(i), victim);
+      return 1;
+    }
+    // Both at once are an end.
+    const char* const other = victim[7] == '\0' ? "pkramfs-keeper" : "pkramfs";
+    if (!Eventually([&] { return ProcessOf(other, mount.region()) != 0; })) return 1;
+    kill(pid, SIGKILL);
+    Eventually([&] { return WordsOf("/proc/" + std::to_string(pid) + "/cmdline").empty(); });
+    ++(victim[7] == '\0' ? servers : keepers);
+    if (random() % 2 == 0) continue;
+    const uint64_t before = calls();
+    if (!Eventually([&] { return calls() > before + 20; })) {
+      std::printf("kill %llu: nothing goes on\n", static_cast<unsigned long long>(i));
+      return 1;
+    }
+  }
+  std::atomic_ref<uint32_t>(shared->over).store(1, std::memory_order_release);
+  bool well = true;
+  for (const pid_t pid : writers) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    well = well && status == 0;
+  }
+  if (!well) return 1;
+  NotedCounts counts;
+  const std::string fault = CheckNotes(mount.mount_point(), shared->notes, &counts);
+  if (!fault.empty() || counts.in_flight != 0) {
+    std::printf("%s\n", fault.empty() ? "a call was not answered" : fault.c_str());
+    return 1;
+  }
+  const uint64_t done = calls();
+  if (std::system(("rm -rf " + mount.mount_point() + "/*").c_str()) != 0) return 1;
+  uint64_t pages_after = 0;
+  Eventually([&] { return (pages_after = PagesInUse(mount.mount_point())) <= pages_before; });
+  std::printf(
+      "%llu servers and %llu keepers killed, %llu calls, none failed; pages in use: %llu "
+      "before, %llu after all was deleted\n",
+      static_cast<unsigned long long>(servers), static_cast<unsigned long long>(keepers),
+      static_cast<unsigned long long>(done), static_cast<unsigned long long>(pages_before),
+      static_cast<unsigned long long>(pages_after));
+  if (pages_after > pages_before) {
+    std::printf("pages were leaked\n");
+    return 1;
+  }
+  mount.Unmount();
+  return std::system((PKRAMCTL_BINARY " check " + mount.region() + " >/dev/null").c_str()) == 0 ? 0
+                                                                                                : 1;
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) {
+  try {
+    return pkramfs::Main(argc, argv);
+  } catch (const std::exception& e) {
+    std::printf("%s\n", e.what());
+    return 1;
+  }
+}
