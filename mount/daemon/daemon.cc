@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@
 #include "mount/daemon/threads.h"
 #include "mount/region/mount_point.h"
 #include "mount/region/mounts.h"
+#include "mount/region/region_file.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -135,6 +137,8 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
     return kMountFailure;
   };
   if (options.remount) return report(Remount(options));
+  // Before this process has descriptors of its own, of which one might have that number.
+  if (absl::Status s = CheckDescriptor(options.region); !s.ok()) return report(s);
   const absl::StatusOr<Program> program = Program::Self(arguments);
   if (!program.ok()) return report(program.status());
   if (options.foreground) LogToStandardError();
@@ -143,6 +147,8 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   absl::StatusOr<std::pair<Link, Link>> ends = Link::Make();
   if (!ends.ok()) return report(ends.status());
   TakeEndSignals();
+  // Each has its name before anybody is told that there is a mount.
+  prctl(PR_SET_NAME, "pkramfs-keeper");
   const pid_t server = fork();
   if (server < 0) {
     return report(absl::ResourceExhaustedError(
@@ -150,6 +156,7 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
                      "): end something of this user's, or raise the limit (ulimit -u)")));
   }
   if (server == 0) {
+    prctl(PR_SET_NAME, "pkramfs");
     ends->first = Link(Descriptor(-1));
     return report(Run(options, &startup, *program, std::move(ends->second)));
   }

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -116,7 +115,6 @@ absl::StatusOr<Link> Program::StartHeir(const std::string& role, const Estate& e
 }
 
 int Keep(const Program& program, Link link, pid_t server, const MountOptions& options) {
-  prctl(PR_SET_NAME, "pkramfs-keeper");
   const sigset_t end_signals = EndSignals();
   const Descriptor signals(signalfd(-1, &end_signals, SFD_CLOEXEC));
   std::optional<Estate> estate;

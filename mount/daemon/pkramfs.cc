@@ -101,7 +101,7 @@ int main(int argc, char** argv) {
   if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
   if (helper && flag_f && role.run == nullptr) return 0;
   // Not what mount(8) calls its helper.
-  prctl(PR_SET_NAME, "pkramfs");
+  prctl(PR_SET_NAME, role.run == pkramfs::KeepFor ? "pkramfs-keeper" : "pkramfs");
   options.foreground = flag_f;
   if (role.run != nullptr) return role.run(role.link, options, arguments);
   WarnAboutFstab(helper, options.region);

@@ -136,6 +136,16 @@ std::string RegionName(const std::string& given) {
   return IsDescriptor(path) ? path : Canonical(path);
 }
 
+absl::Status CheckDescriptor(const std::string& given) {
+  const std::string path = RegionPath(given);
+  int fd;
+  if (!IsDescriptor(path) || !absl::SimpleAtoi(path.substr(kDescriptors.size()), &fd) ||
+      fcntl(fd, F_GETFD) >= 0) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(absl::StrCat("fd=", fd, ": not an open descriptor"));
+}
+
 absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
                                                                   pkram::OpenFor mode) {
   if (IsDescriptor(path)) {

@@ -23,6 +23,10 @@ uint64_t RegionPages(uint64_t size);
 // The path that a user's word for a region stands for (see RegionPath), without links.
 std::string RegionName(const std::string& given);
 
+// Whether the descriptor that a user's word for a region names (fd=N), if it names one, is open.
+// NOT_FOUND.
+absl::Status CheckDescriptor(const std::string& given);
+
 // As pkram::OpenBacking, with what a user should know when it is not there.  kCreating
 // makes no file where devices are.
 absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,

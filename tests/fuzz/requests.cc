@@ -275,8 +275,11 @@ void FuzzRequests(const uint8_t* data, size_t size) {
     (void)fs.Write(ctx, (*made).ino, 0, BytesOf(std::string(20000, 'x')));
   }
   (void)fs.MakeDirectory(ctx, kRootIno, "d", 0755);
+  const auto in_flight = InFlight::Make();
+  if (!in_flight.ok()) std::abort();
   Server server;
   server.fs = &fs;
+  server.in_flight = in_flight->get();
   server.region = mounted.region();
   {
     Session session(&server);
