@@ -34,7 +34,10 @@ void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* st, int what, fuse_fil
   if (take(FUSE_SET_ATTR_CTIME, AttrChange::kSetCtime)) change.ctime = FromTimespec(st->st_ctim);
   if (take(FUSE_SET_ATTR_ATIME_NOW, AttrChange::kSetAtime)) change.atime = context.now;
   if (take(FUSE_SET_ATTR_MTIME_NOW, AttrChange::kSetMtime)) change.mtime = context.now;
-  ReplyAttr(req, fs->SetAttr(context, ino, change));
+  // Linux takes the size from the answer after it has taken the rest for valid, and tells the old
+  // one in between: so it is to ask.
+  const bool resizes = (change.what & AttrChange::kSetSize) != 0;
+  ReplyAttr(req, fs->SetAttr(context, ino, change), resizes ? 0 : kForever);
 }
 
 namespace {

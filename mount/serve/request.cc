@@ -76,13 +76,13 @@ void ReplyEntry(fuse_req_t req, const Result<Attr>& made) {
   if (fuse_reply_entry(req, &entry) == -ENOENT) UndoLookup(fs, attr.ino);
 }
 
-void ReplyAttr(fuse_req_t req, const Result<Attr>& attr) {
+void ReplyAttr(fuse_req_t req, const Result<Attr>& attr, double seconds) {
   if (!attr.ok()) {
     fuse_reply_err(req, attr.error());
     return;
   }
   const struct stat st = ToStat(*attr);
-  fuse_reply_attr(req, &st, kForever);
+  fuse_reply_attr(req, &st, seconds);
 }
 
 Context WriterOf(fuse_req_t req) {

@@ -35,7 +35,8 @@ fuse_entry_param ToEntry(const Attr& attr);
 
 // Each answers `req` and ends it.
 void ReplyStatus(fuse_req_t req, const Result<void>& result);
-void ReplyAttr(fuse_req_t req, const Result<Attr>& attr);
+// The kernel may tell the attributes to others for `seconds` without asking.
+void ReplyAttr(fuse_req_t req, const Result<Attr>& attr, double seconds = kForever);
 void ReplyEntry(fuse_req_t req, const Result<Attr>& made);
 
 // After a reply with a name that the kernel did not take: the caller was interrupted, and the
@@ -44,8 +45,8 @@ void ReplyEntry(fuse_req_t req, const Result<Attr>& made);
 void UndoLookup(Filesystem* fs, Ino ino);
 
 // Before a size changes.  While such a call is under way the kernel passes on the sizes that we
-// answer, but keeps the one that it has; and it would tell that to the next who asks.  So it forgets
-// it first: then it asks us each time, until the call returns.
+// answer, but keeps the one that it has; and it would tell that to the next who asks.  So it
+// forgets it first: then it asks us each time, until the call returns.
 void ForgetSize(fuse_req_t req, fuse_ino_t ino);
 
 }  // namespace pkramfs
