@@ -192,7 +192,7 @@ TEST_F(BadInputTest, MountPointsThatAreNone) {
   ExpectMountRefused({"mount point " + mount_, "not a directory"});
   mount_ = mount;
   Mount("size=16m");
-  kill(DaemonPid(), SIGKILL);
+  KillBoth(mount_);
   while (access((mount_ + "/x").c_str(), F_OK) == 0 || errno != ENOTCONN) usleep(1000);
   const Ran dead = TryMount();
   EXPECT_NE(dead.status, 0);

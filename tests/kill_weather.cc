@@ -34,7 +34,6 @@ void RunWriters(const std::string& mount_point, Noted* notes, std::mt19937_64* r
   // The notes are shared; what else the writers inherit is none of theirs.
   std::fflush(nullptr);
   std::vector<pid_t> writers;
-  const pid_t daemon = static_cast<pid_t>(StatisticsOf(mount_point)["pid"]);
   const uint64_t calls_before = CallsOf(notes);
   for (int w = 0; w < kWriters; ++w) {
     const uint64_t seed = (*random)();
@@ -49,7 +48,7 @@ void RunWriters(const std::string& mount_point, Noted* notes, std::mt19937_64* r
   // Once they are at work, which takes its time where others have the processor.
   for (int i = 0; i < 100000 && CallsOf(notes) == calls_before; ++i) usleep(100);
   usleep(static_cast<useconds_t>(1000 + (*random)() % 30000));
-  kill(daemon, SIGKILL);
+  KillBoth(mount_point);
   for (const pid_t pid : writers) {
     int status = 0;
     waitpid(pid, &status, 0);

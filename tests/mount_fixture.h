@@ -107,9 +107,9 @@ class MountTest : public testing::Test {
     ASSERT_EQ(umount2(mount_.c_str(), 0), 0) << std::strerror(errno);
     WaitUntilFree();
   }
-  // kill -9 of the daemon, then umount -l.
+  // kill -9 of who serves and who would go on, then umount -l.
   void Kill() {
-    kill(DaemonPid(), SIGKILL);
+    KillBoth(mount_);
     umount2(mount_.c_str(), MNT_DETACH);
   }
   nlohmann::json Statistics() { return StatisticsOf(mount_); }

@@ -17,9 +17,10 @@
 #include <string>
 #include <tuple>
 
-#include "mount/serve/control.h"
 #include "mount/region/mounts.h"
+#include "mount/serve/control.h"
 #include "tests/eventually.h"
+#include "tests/processes.h"
 
 namespace pkramfs {
 
@@ -41,6 +42,20 @@ inline bool WaitUntilRegionIsFree(const std::string& region) {
   const bool is_free = Eventually([fd] { return flock(fd, LOCK_EX | LOCK_NB) == 0; });
   close(fd);
   return is_free;
+}
+
+// kill -9 of a mount's server, and before that of the keeper that would start another: the mount is
+// dead when this returns.
+inline void KillBoth(const std::string& mount_point) {
+  const nlohmann::json statistics = StatisticsOf(mount_point);
+  const pid_t server = statistics["pid"], keeper = statistics.value("keeper", 0);
+  if (keeper != 0) {
+    kill(keeper, SIGSTOP);
+    Eventually([keeper] { return StateOf(keeper) == 'T'; });
+  }
+  kill(server, SIGKILL);
+  if (keeper != 0) kill(keeper, SIGKILL);
+  Eventually([&] { return IsGone(server) && (keeper == 0 || IsGone(keeper)); });
 }
 
 class MountProcess {
@@ -91,9 +106,9 @@ class MountProcess {
     }
     WaitUntilFree();
   }
-  // kill -9 of the daemon, then umount -l.
+  // kill -9 of who serves and who would go on, then umount -l.
   void Kill() {
-    kill(Pid(), SIGKILL);
+    KillBoth(mount_point_);
     Detach();
   }
   pid_t Pid() const { return StatisticsOf(mount_point_)["pid"]; }

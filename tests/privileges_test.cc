@@ -36,6 +36,25 @@ class PrivilegesTest : public MountTest {
     }
     return "";
   }
+  void ExpectLittle(pid_t pid, bool locks, bool takes_over) {
+    const auto set = [this, pid](const char* name) {
+      return std::stoull(StatusOf(pid, name), nullptr, 16);
+    };
+    const uint64_t left = 1ull << 21 | 1ull << 2 | (locks ? 1ull << 14 : 0ull);
+    EXPECT_EQ(set("CapEff"), left);
+    EXPECT_EQ(set("CapPrm"), left);
+    EXPECT_EQ(set("CapInh"), 0u);
+    constexpr int kSetPcap = 8;
+    // A program that it starts gets no more, and that one only when it is its heir.
+    if (HasCapability(kSetPcap)) {
+      EXPECT_EQ(set("CapBnd"), takes_over ? left : 0u);
+    }
+    EXPECT_EQ(StatusOf(pid, "NoNewPrivs"), "1");
+    constexpr int kSysResource = 24;
+    if (HasCapability(kSysResource)) {
+      EXPECT_EQ(Slurp("/proc/" + std::to_string(pid) + "/oom_score_adj"), "-999\n");
+    }
+  }
   void ExpectRefused(const std::string& why) {
     const Ran ran = TryMount();
     EXPECT_NE(ran.status, 0);
@@ -46,31 +65,24 @@ class PrivilegesTest : public MountTest {
 
 TEST_F(PrivilegesTest, WhatIsLeftIsUnmountingAndLockingMemory) {
   for (const bool locks : {false, true}) {
-    Mount(locks ? "size=16m,mlock" : "size=16m");
-    // Reading attributes makes it have threads.
-    const pid_t pid = DaemonPid();
-    for (const char* set : {"CapEff", "CapPrm"}) {
-      EXPECT_EQ(std::stoull(StatusOf(pid, set), nullptr, 16),
-                1ull << 21 | 1ull << 2 | (locks ? 1ull << 14 : 0ull));
+    for (const bool takes_over : {false, true}) {
+      Mount(std::string("size=16m") + (locks ? ",mlock" : "") + (takes_over ? "" : ",notakeover"));
+      // Reading attributes makes it have threads.
+      const nlohmann::json statistics = Statistics();
+      const pid_t pid = statistics["pid"], keeper = statistics.value("keeper", 0);
+      EXPECT_EQ(keeper != 0, takes_over);
+      for (const pid_t process : {pid, keeper}) {
+        if (process != 0) ExpectLittle(process, locks, takes_over);
+      }
+      // It can still end by itself, also below what it could not search by its user's rights.
+      ASSERT_EQ(chown(dir_.c_str(), 1234, 1234), 0);
+      ASSERT_EQ(chmod(dir_.c_str(), 0700), 0);
+      kill(pid, SIGTERM);
+      WaitUntilFree();
+      EXPECT_FALSE(IsMounted(mount_));
+      EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
+      unlink(region_.c_str());
     }
-    EXPECT_EQ(std::stoull(StatusOf(pid, "CapInh"), nullptr, 16), 0u);
-    constexpr int kSetPcap = 8;
-    if (HasCapability(kSetPcap)) {
-      EXPECT_EQ(std::stoull(StatusOf(pid, "CapBnd"), nullptr, 16), 0u);
-    }
-    EXPECT_EQ(StatusOf(pid, "NoNewPrivs"), "1");
-    constexpr int kSysResource = 24;
-    if (HasCapability(kSysResource)) {
-      EXPECT_EQ(Slurp("/proc/" + std::to_string(pid) + "/oom_score_adj"), "-999\n");
-    }
-    // It can still end by itself, also below what it could not search by its user's rights.
-    ASSERT_EQ(chown(dir_.c_str(), 1234, 1234), 0);
-    ASSERT_EQ(chmod(dir_.c_str(), 0700), 0);
-    kill(pid, SIGTERM);
-    WaitUntilFree();
-    EXPECT_FALSE(IsMounted(mount_));
-    EXPECT_EQ(Shell(Pkramctl() + " check " + region_).status, 0);
-    unlink(region_.c_str());
   }
 }
 

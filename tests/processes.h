@@ -19,6 +19,19 @@ inline std::string WordsOf(const std::string& path) {
   return out.str();
 }
 
+// As /proc/PID/stat has it; 0 when there is no such process.
+inline char StateOf(pid_t pid) {
+  const std::string words = WordsOf("/proc/" + std::to_string(pid) + "/stat");
+  const size_t at = words.rfind(") ");
+  return at == std::string::npos ? '\0' : words[at + 2];
+}
+
+// Whether it has ended, whoever has asked for its status.
+inline bool IsGone(pid_t pid) {
+  const char state = StateOf(pid);
+  return state == '\0' || state == 'Z';
+}
+
 // The process of that name which serves, or keeps, the region; 0 when there is none now.
 inline pid_t ProcessOf(const std::string& name, const std::string& region) {
   pid_t found = 0;

@@ -106,6 +106,7 @@ TEST_F(RemountInPlaceTest, WhatCannotChangeIsRefusedByName) {
   ExpectRefused("mlock", "option mlock: cannot change");
   ExpectRefused("pkram=other", "option pkram=other: cannot change");
   ExpectRefused("max_read=8192", "option max_read=8192: cannot change");
+  ExpectRefused("notakeover", "option notakeover: cannot change");
   ExpectRefused("allow_root", "option allow_root: cannot change");
   ExpectRefused("nonsense", "unknown option 'nonsense'");
 }
@@ -116,7 +117,7 @@ TEST_F(RemountInPlaceTest, WhatIsNotMountedOrDeadIsNotRemounted) {
   EXPECT_THAT(none.err, HasSubstr("no pkramfs is mounted there"));
   EXPECT_NE(access(region_.c_str(), F_OK), 0);
   Mount("size=64m");
-  kill(DaemonPid(), SIGKILL);
+  KillBoth(mount_);
   while (access((mount_ + "/x").c_str(), F_OK) == 0 || errno != ENOTCONN) usleep(1000);
   const Ran dead = Remount("size=1g");
   EXPECT_EQ(dead.status, 32);
@@ -175,14 +176,17 @@ TEST_F(RemountInPlaceTest, AutoUnmountUnmountsWhenTheDaemonIsKilled) {
   // It looks once, when a socket of the daemon closes: the connection must be closed by then, even
   // if others have the processor before the daemon is through with its end.
   for (int i = 0; i < 10; ++i) {
-    Mount("size=16m,auto_unmount");
+    Mount(i % 2 == 0 ? "size=16m,auto_unmount,notakeover" : "size=16m,auto_unmount");
     Spill(mount_ + "/f", "kept");
     EXPECT_EQ(Shell("ls " + mount_).out, "f\n");
-    const std::string daemon = std::to_string(DaemonPid());
     // On one processor, and the daemon last.
+    const nlohmann::json statistics = Statistics();
+    const pid_t server = statistics["pid"], keeper = statistics.value("keeper", 0);
+    std::string daemon = std::to_string(server);
+    if (keeper != 0) daemon += " " + std::to_string(keeper);
     Shell("for p in " + daemon + " $(pgrep -f '[f]usermount3 .*" + mount_ +
-          "'); do taskset -a -cp 0 $p; done; chrt -a -i -p 0 " + daemon);
-    kill(std::stoi(daemon), SIGKILL);
+          "'); do taskset -a -cp 0 $p; done; for p in " + daemon + "; do chrt -a -i -p 0 $p; done");
+    KillBoth(mount_);
     ASSERT_TRUE(Eventually([this] { return !IsMounted(mount_); }));
   }
   Mount();

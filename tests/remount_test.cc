@@ -159,8 +159,7 @@ TEST_F(RemountTest, WhatNobodyTookIsNotAcknowledged) {
       EXPECT_EQ(fdatasync(fd), 0);
       EXPECT_EQ(close(dup(fd)), 0);
       std::memset(at, 'x', 4096);
-      const pid_t daemon = DaemonPid();
-      kill(daemon, SIGKILL);
+      KillBoth(mount_);
       WaitUntilFree();
       EXPECT_NE(point == "msync"       ? msync(at, 4096, MS_SYNC)
                 : point == "fsync"     ? fsync(fd)

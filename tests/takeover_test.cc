@@ -1,13 +1,16 @@
 // A server that dies below programs that go on: what they hold, and what the kernel knows, is as it
 // was (G9).  takeover_weather does it under load.
+#include <dirent.h>
 #include <gmock/gmock.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 
 #include <thread>
 
+#include "tests/killer.h"
 #include "tests/mount_fixture.h"
-#include "tests/processes.h"
 
 namespace pkramfs {
 namespace {
@@ -17,22 +20,18 @@ class TakeoverTest : public MountTest {
   void SetUp() override {
     MountTest::SetUp();
     if (IsSkipped()) return;
-    Mount("size=64m,takeover");
+    Mount("size=64m");
   }
   pid_t Server() const { return ProcessOf("pkramfs", region_); }
   pid_t Keeper() const { return ProcessOf("pkramfs-keeper", region_); }
   // Until another one is there.
   void KillServer() {
-    const pid_t was = Server();
-    ASSERT_GT(was, 0);
-    kill(was, SIGKILL);
-    ASSERT_TRUE(Eventually([&] { return Server() != 0 && Server() != was; }));
+    ASSERT_TRUE(KillOne(Victim::kServer, region_));
+    ASSERT_TRUE(Eventually([&] { return Server() != 0; }));
   }
   void KillKeeper() {
-    const pid_t was = Keeper();
-    ASSERT_GT(was, 0);
-    kill(was, SIGKILL);
-    ASSERT_TRUE(Eventually([&] { return Keeper() != 0 && Keeper() != was; }));
+    ASSERT_TRUE(KillOne(Victim::kKeeper, region_));
+    ASSERT_TRUE(Eventually([&] { return Keeper() != 0; }));
   }
   void ExpectNobody() {
     EXPECT_TRUE(Eventually([&] { return Server() == 0 && Keeper() == 0; }));
@@ -66,6 +65,198 @@ TEST_F(TakeoverTest, WhatIsOpenStaysOpen) {
   close(kept);
   // What nobody has open any more is given back.
   EXPECT_TRUE(Eventually([&] { return Statistics()["inodes"] == 2; })) << Statistics();
+}
+
+// Locks of all kinds, a lease, a watch, a working directory, mounts on and below it.
+TEST_F(TakeoverTest, WhatTheKernelKnowsStays) {
+  ASSERT_EQ(mkdir((mount_ + "/dir").c_str(), 0755), 0);
+  ASSERT_EQ(mkdir((mount_ + "/below").c_str(), 0755), 0);
+  Spill(mount_ + "/dir/file", "bytes");
+  const std::string bind = dir_ + "/bind";
+  mkdir(bind.c_str(), 0755);
+  ASSERT_EQ(mount((mount_ + "/dir").c_str(), bind.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(mount("tmpfs", (mount_ + "/below").c_str(), "tmpfs", 0, nullptr), 0);
+  Spill(mount_ + "/below/file", "of tmpfs");
+  const int posix = open((mount_ + "/dir/file").c_str(), O_RDWR);
+  const int ofd = open((mount_ + "/dir/file").c_str(), O_RDWR);
+  struct flock first {
+  }, second{};
+  first.l_type = second.l_type = F_WRLCK;
+  first.l_len = second.l_start = second.l_len = 10;
+  ASSERT_EQ(fcntl(posix, F_SETLK, &first), 0);
+  ASSERT_EQ(fcntl(ofd, F_OFD_SETLK, &second), 0);
+  Spill(mount_ + "/leased", "");
+  const int leased = open((mount_ + "/leased").c_str(), O_RDONLY);
+  ASSERT_EQ(fcntl(leased, F_SETLEASE, F_RDLCK), 0);
+  const int watch = inotify_init1(IN_NONBLOCK);
+  ASSERT_GE(inotify_add_watch(watch, (mount_ + "/dir").c_str(), IN_CREATE), 0);
+  const int here = open(".", O_RDONLY | O_DIRECTORY);
+  ASSERT_EQ(chdir((mount_ + "/dir").c_str()), 0);
+
+  KillServer();
+
+  struct flock other {};
+  other.l_type = F_WRLCK;
+  EXPECT_EQ(fcntl(ofd, F_OFD_GETLK, &other), 0);
+  EXPECT_EQ(other.l_pid, getpid()) << "the POSIX lock";
+  other = {};
+  other.l_type = F_WRLCK;
+  other.l_start = 10;
+  EXPECT_EQ(fcntl(posix, F_GETLK, &other), 0);
+  EXPECT_EQ(other.l_type, F_WRLCK) << "the lock of the open file description";
+  EXPECT_EQ(fcntl(leased, F_GETLEASE), F_RDLCK);
+  // (Closing a file ends the POSIX locks on it.)
+  EXPECT_EQ(Slurp("file"), "bytes");
+  EXPECT_EQ(Slurp(bind + "/file"), "bytes");
+  EXPECT_EQ(Slurp(mount_ + "/below/file"), "of tmpfs");
+  Spill("made", "");
+  char event[4096];
+  EXPECT_GT(read(watch, event, sizeof(event)), 0);
+  ASSERT_EQ(fchdir(here), 0);
+  for (const int fd : {posix, ofd, leased, watch, here}) close(fd);
+  ASSERT_EQ(umount2((mount_ + "/below").c_str(), 0), 0);
+  ASSERT_EQ(umount2(bind.c_str(), 0), 0);
+  Unmount();
+  ExpectNobody();
+}
+
+// What the kernel keeps and has not sent yet goes to the next server.
+TEST_F(TakeoverTest, WhatTheKernelKeepsIsNotLost) {
+  Unmount();
+  Mount("size=64m,writeback");
+  const int fd = open((mount_ + "/file").c_str(), O_RDWR | O_CREAT, 0600);
+  const std::string bytes(300000, 'w');
+  ASSERT_EQ(write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  KillServer();
+  EXPECT_EQ(fsync(fd), 0);
+  close(fd);
+  Unmount();
+  Mount();
+  EXPECT_EQ(Slurp(mount_ + "/file"), bytes);
+}
+
+TEST_F(TakeoverTest, AServerThatWasStoppedGoesOnOrIsReplaced) {
+  const pid_t server = Server();
+  kill(server, SIGSTOP);
+  std::thread asks([&] { Spill(mount_ + "/file", "asked"); });
+  ASSERT_TRUE(Eventually([&] { return StateOf(server) == 'T'; }));
+  kill(server, SIGCONT);
+  asks.join();
+  EXPECT_EQ(Server(), server);
+  kill(server, SIGSTOP);
+  ASSERT_TRUE(Eventually([&] { return StateOf(server) == 'T'; }));
+  KillServer();
+  EXPECT_EQ(Slurp(mount_ + "/file"), "asked");
+}
+
+TEST_F(TakeoverTest, InfoSaysHowOftenAndWhy) {
+  EXPECT_FALSE(Statistics().contains("takeovers"));
+  EXPECT_EQ(Statistics()["keeper"], Keeper());
+  KillServer();
+  KillKeeper();
+  // A keeper is told how its child ended, and its child is the one that it has started.
+  KillServer();
+  EXPECT_EQ(Statistics()["takeovers"]["last"], "ended");
+  KillServer();
+  const nlohmann::json now = Statistics();
+  EXPECT_EQ(now["takeovers"]["count"], 3) << now;
+  EXPECT_EQ(now["takeovers"]["last"], "ended by signal 9 (Killed)");
+  EXPECT_GT(now["takeovers"]["pause_ms"], 0.0);
+  EXPECT_EQ(now["pid"], Server());
+  EXPECT_EQ(now["keeper"], Keeper());
+  EXPECT_EQ(now["options"]["takeover"], true);
+}
+
+// The thread of the server that executes a request: of all it alone waits for another thread.
+pid_t ThreadAtWork(pid_t server) {
+  const std::string tasks = "/proc/" + std::to_string(server) + "/task";
+  pid_t found = 0;
+  DIR* const dir = opendir(tasks.c_str());
+  if (dir == nullptr) return 0;
+  while (const dirent* const entry = readdir(dir)) {
+    const std::string call = Slurp(tasks + "/" + entry->d_name + "/syscall");
+    if (call.rfind(std::to_string(SYS_futex) + " ", 0) == 0) found = std::atoi(entry->d_name);
+  }
+  closedir(dir);
+  return found;
+}
+
+// A request of which servers die by a fault of theirs: the third one answers it, with an error.
+TEST_F(TakeoverTest, ARequestThatKillsIsAnsweredWithEio) {
+  Unmount();
+  const std::string log = dir_ + "/log";
+  ASSERT_EQ(
+      Shell("setsid " + Pkramfs() + " -f " + region_ + " " + mount_ + " 2>" + log + " &").status,
+      0);
+  ASSERT_TRUE(Eventually([&] { return IsMounted(mount_) && Keeper() != 0 && Server() != 0; }));
+  Spill(mount_ + "/other", "other");
+  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
+  int error = 0;
+  std::thread victim([&] {
+    if (mkdir((mount_ + "/killer").c_str(), 0755) != 0) error = errno;
+  });
+  for (int death = 0; death < 2; ++death) {
+    const pid_t server = Server();
+    pid_t thread = 0;
+    ASSERT_TRUE(Eventually([&] { return (thread = ThreadAtWork(server)) != 0; }));
+    ASSERT_EQ(syscall(SYS_tgkill, server, thread, SIGABRT), 0);
+    ASSERT_TRUE(Eventually([&] { return IsGone(server) && Server() != 0; }));
+  }
+  victim.join();
+  EXPECT_EQ(error, EIO);
+  EXPECT_EQ(Slurp(mount_ + "/other"), "other");
+  ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
+  EXPECT_EQ(mkdir((mount_ + "/killer").c_str(), 0755), 0);
+  Unmount();
+  ExpectNobody();
+  EXPECT_THAT(
+      Slurp(log),
+      testing::AllOf(testing::HasSubstr("the server ended by signal 6 (Aborted), and another "
+                                        "took over: requests that were in flight: 1"),
+                     testing::HasSubstr("a request of kind 9 (inode 1) has ended 2 servers"),
+                     testing::HasSubstr(mount_ + ": unmounted")));
+}
+
+TEST_F(TakeoverTest, AKeeperGivesUpWhenServersDieAgainAndAgain) {
+  for (int death = 0; Keeper() != 0 && death < 110; ++death) {
+    pid_t server = 0;
+    Eventually([&] { return (server = Server()) != 0 || Keeper() == 0; });
+    if (server == 0) break;
+    kill(server, SIGKILL);
+    Eventually([&] { return IsGone(server); });
+  }
+  ExpectNobody();
+  struct stat st;
+  EXPECT_EQ(stat((mount_ + "/x").c_str(), &st), -1);
+  EXPECT_EQ(errno, ENOTCONN);
+  umount2(mount_.c_str(), MNT_DETACH);
+  Mount();
+  EXPECT_EQ(Shell("ls " + mount_).status, 0);
+}
+
+// In a process of its own, which becomes that user.
+TEST_F(TakeoverTest, AnOrdinaryUsersMountGoesOn) {
+  if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
+  const pid_t child = fork();
+  if (child == 0) {
+    MountProcess mount(MountProcess::As::kUser);
+    mount.Mount("size=16m");
+    Spill(mount.mount_point() + "/file", "the user's");
+    bool well = true;
+    for (const Victim victim : {Victim::kServer, Victim::kKeeper, Victim::kServer}) {
+      well = well && KillOne(victim, mount.region()) &&
+             Slurp(mount.mount_point() + "/file") == "the user's";
+    }
+    mount.Unmount();
+    well = well && Eventually([&] { return ProcessOf("pkramfs-keeper", mount.region()) == 0; });
+    mount.Mount("size=16m");
+    well = well && Slurp(mount.mount_point() + "/file") == "the user's";
+    mount.~MountProcess();
+    _exit(well ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(TakeoverTest, EitherMayDieManyTimes) {

@@ -78,22 +78,27 @@ absl::Status CheckThreads() {
 }
 
 // Until the mount is over.  `link`: to the keeper, if there is one.
-absl::Status ServeToTheEnd(Service* service, const Program& program, std::optional<Link> link) {
+absl::Status ServeToTheEnd(Service* service, const std::string& where, const Program& program,
+                           std::optional<Link> link) {
   pid_t keeper = 0;  // if it is a child of this process
+  if (link) service->in_flight().set_keeper(getppid());
   while (service->session().WaitToEnd(link ? link->fd() : -1) == Threads::Wake::kLinkClosed) {
     if (keeper != 0) waitpid(keeper, nullptr, 0);
     keeper = 0;
     absl::StatusOr<Link> anew = program.StartHeir("--keeper", service->estate(), &keeper);
     link.reset();
+    service->in_flight().set_keeper(keeper);
     if (anew.ok()) {
       link = *std::move(anew);
-      Log(LOG_WARNING, "the keeper ended: there is another");
+      Log(LOG_WARNING, absl::StrCat(where, ": the keeper ended, and there is another"));
     } else {
-      Log(LOG_ERR, absl::StrCat("the keeper ended, and there is no other: ",
+      Log(LOG_ERR, absl::StrCat(where, ": the keeper ended, and there is no other: ",
                                 std::string(anew.status().message())));
     }
   }
-  return service->End();
+  const absl::Status ended = service->End();
+  if (ended.ok()) Log(LOG_INFO, absl::StrCat(where, ": unmounted"));
+  return ended;
 }
 
 absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
@@ -109,7 +114,14 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
     return absl::CancelledError("the start was interrupted");
   }
   (*service)->Keep();
-  return ServeToTheEnd(service->get(), program, std::move(link));
+  const std::string where = options.mount_point;
+  Log(LOG_INFO, absl::StrCat(where, ": mounted ", options.region));
+  absl::Status ended = ServeToTheEnd(service->get(), where, program, std::move(link));
+  // In the foreground whoever started it hears it.
+  if (!ended.ok() && !options.foreground) {
+    Log(LOG_ERR, absl::StrCat(where, ": ", std::string(ended.message())));
+  }
+  return ended;
 }
 
 absl::Status Run(MountOptions options, Startup* startup, const Program& program,
@@ -143,7 +155,7 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   if (!program.ok()) return report(program.status());
   if (options.foreground) LogToStandardError();
   Startup startup(options.foreground);
-  if (!options.takeover) return report(Run(options, &startup, *program, std::nullopt));
+  if (!options.takes_over()) return report(Run(options, &startup, *program, std::nullopt));
   absl::StatusOr<std::pair<Link, Link>> ends = Link::Make();
   if (!ends.ok()) return report(ends.status());
   TakeEndSignals();
@@ -183,10 +195,13 @@ int ServeInPlaceOf(int link_fd, const MountOptions& options,
   if (!service.ok()) return fail(service.status());
   const size_t left = (*service)->in_flight().left().size();
   if (absl::Status s = (*service)->Start(); !s.ok()) return fail(s);
-  Log(LOG_INFO, absl::StrCat(where, ": took over; requests that were in flight: ", left));
+  const uint64_t pause = (*service)->in_flight().NoteTakeover();
   std::optional<Link> to_keeper(std::move(link));
   to_keeper->HandOver((*service)->estate());
-  const absl::Status ended = ServeToTheEnd(service->get(), *program, std::move(to_keeper));
+  Log(LOG_WARNING, absl::StrCat(where, ": the server ", (*service)->in_flight().takeovers().reason,
+                                ", and another took over: requests that were in flight: ", left,
+                                "; nothing was served for ", (pause + 500) / 1000, " ms"));
+  const absl::Status ended = ServeToTheEnd(service->get(), where, *program, std::move(to_keeper));
   if (ended.ok()) return 0;
   Log(LOG_ERR, absl::StrCat(where, ": ", std::string(ended.message())));
   return kMountFailure;

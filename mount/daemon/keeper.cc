@@ -142,14 +142,15 @@ int Keep(const Program& program, Link link, pid_t server, const MountOptions& op
     deaths = answered == progress ? deaths + 1 : 1;
     progress = answered;
     if (deaths > kMostDeaths) {
-      Log(LOG_ERR, absl::StrCat(estate->mount_point, ": ", kMostDeaths,
+      const std::string where = estate->mount_point;
+      estate.reset();
+      Log(LOG_ERR, absl::StrCat(where, ": ", kMostDeaths,
                                 " servers have died one after the other and answered nothing: "
                                 "giving up; unmount it (umount -l), check the region, and mount "
                                 "it again"));
       return 1;
     }
-    Log(LOG_WARNING,
-        absl::StrCat(estate->mount_point, ": the server ", death.how, "; another takes over"));
+    InFlight::NoteDeath(estate->in_flight.get(), death.how);
     if (deaths > 1) Sleep(deaths);
     absl::StatusOr<Link> to_heir = program.StartHeir("--successor", *estate, &server);
     // Memory and processes may be there again in a moment.
@@ -158,8 +159,10 @@ int Keep(const Program& program, Link link, pid_t server, const MountOptions& op
       to_heir = program.StartHeir("--successor", *estate, &server);
     }
     if (!to_heir.ok()) {
-      Log(LOG_ERR, absl::StrCat(estate->mount_point, ": ", std::string(to_heir.status().message()),
-                                ": giving up"));
+      const std::string where = absl::StrCat(estate->mount_point, ": the server ", death.how);
+      estate.reset();
+      Log(LOG_ERR, absl::StrCat(where, ", and there is no other: ",
+                                std::string(to_heir.status().message()), ": giving up"));
       return 1;
     }
     link = *std::move(to_heir);

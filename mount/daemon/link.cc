@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -16,11 +17,14 @@ namespace {
 
 using pkram::Descriptor;
 
-constexpr size_t kDescriptors = 4;
+// The first is left out where there is none.
+using Descriptors = std::array<Descriptor Estate::*, 5>;
+constexpr Descriptors kDescriptors = {&Estate::fusermount, &Estate::connection, &Estate::region,
+                                      &Estate::in_flight, &Estate::server};
 
 union Control {
   cmsghdr header;
-  char bytes[CMSG_SPACE(sizeof(int) * kDescriptors)];
+  char bytes[CMSG_SPACE(sizeof(int) * kDescriptors.size())];
 };
 
 }  // namespace
@@ -38,8 +42,10 @@ Link::Link(Descriptor socket) : socket_(std::move(socket)) {
 }
 
 bool Link::HandOver(const Estate& estate) {
-  const int fds[kDescriptors] = {estate.connection.get(), estate.region.get(),
-                                 estate.in_flight.get(), estate.server.get()};
+  std::vector<int> fds;
+  for (const auto member : kDescriptors) fds.push_back((estate.*member).get());
+  if (fds.front() < 0) fds.erase(fds.begin());
+  const size_t size = sizeof(int) * fds.size();
   // No path has a NUL.
   const std::string text = absl::StrCat(estate.mount_id, std::string(1, '\0'), estate.device,
                                         std::string(1, '\0'), estate.mount_point);
@@ -49,12 +55,12 @@ bool Link::HandOver(const Estate& estate) {
   message.msg_iov = &bytes;
   message.msg_iovlen = 1;
   message.msg_control = control.bytes;
-  message.msg_controllen = sizeof(control.bytes);
+  message.msg_controllen = CMSG_SPACE(size);
   cmsghdr* const header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(fds));
-  std::memcpy(CMSG_DATA(header), fds, sizeof(fds));
+  header->cmsg_len = CMSG_LEN(size);
+  std::memcpy(CMSG_DATA(header), fds.data(), size);
   ssize_t sent;
   do {
     sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
@@ -76,16 +82,19 @@ std::optional<Estate> Link::Receive() {
     received = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
   } while (received < 0 && errno == EINTR);
   const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  if (received <= 0 || header == nullptr ||
-      header->cmsg_len != CMSG_LEN(sizeof(int) * kDescriptors)) {
-    return std::nullopt;
+  if (received <= 0 || header == nullptr || header->cmsg_len < CMSG_LEN(0)) return std::nullopt;
+  Estate estate;
+  const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  if (count > kDescriptors.size()) return std::nullopt;
+  const size_t first = kDescriptors.size() - count;
+  for (size_t i = 0; i < count; ++i) {
+    int fd;
+    std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
+    estate.*kDescriptors[first + i] = Descriptor(fd);
   }
-  int fds[kDescriptors];
-  std::memcpy(fds, CMSG_DATA(header), sizeof(fds));
+  if (first > 1) return std::nullopt;
   const std::vector<std::string> words =
       absl::StrSplit(std::string(text, static_cast<size_t>(received)), '\0');
-  Estate estate{
-      Descriptor(fds[0]), Descriptor(fds[1]), Descriptor(fds[2]), Descriptor(fds[3]), {}, {}, {}};
   if (words.size() != 3) return std::nullopt;
   estate.mount_id = words[0];
   estate.device = words[1];

@@ -16,6 +16,9 @@ namespace pkramfs {
 // What a successor needs of a server, and can have of nobody else.  Descriptors are held by whoever
 // has them, so none of it ends with one process.
 struct Estate {
+  // If there is one, to the fusermount3 that unmounts when nobody serves: it is opened before the
+  // connection, and so closed after it, wherever it is handed to (session.cc says why).
+  pkram::Descriptor fusermount{-1};
   pkram::Descriptor connection{-1};  // to the kernel
   pkram::Descriptor region{-1};      // with its lock
   pkram::Descriptor in_flight{-1};   // InFlight's memory
@@ -27,7 +30,8 @@ class Link {
  public:
   // Both ends.  RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::pair<Link, Link>> Make();
-  // The end that this process was started with, and that no other shall have: who holds it is alive.
+  // The end that this process was started with, and that no other shall have: who holds it is
+  // alive.
   explicit Link(pkram::Descriptor socket);
 
   int fd() const { return socket_.get(); }

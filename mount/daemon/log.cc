@@ -15,6 +15,7 @@ void Log(int priority, const std::string& line) {
   if (to_standard_error) {
     std::fprintf(stderr, "pkramfs: %s\n", line.c_str());
   } else {
+    openlog("pkramfs", LOG_PID, LOG_DAEMON);
     syslog(LOG_DAEMON | priority, "%s", line.c_str());
   }
 }

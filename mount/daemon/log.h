@@ -12,6 +12,8 @@ namespace pkramfs {
 // Before the first line.
 void LogToStandardError();
 
+// May wait for who writes the log, and that one for a file of this mount: whoever calls it has
+// nothing left to do that serving needs.
 // `priority`: LOG_INFO, LOG_WARNING, LOG_ERR.
 void Log(int priority, const std::string& line);
 

@@ -21,7 +21,7 @@ constexpr char kOptionsHelp[] = R"(Mount options (-o a,b=c):
   pkram=NAME     which filesystem of the region (default: pkramfs)
   mlock          keep the region's memory from being swapped out
   writeback      what is written counts at fsync, msync and close, not before
-  takeover       another process goes on when the one that serves dies
+  notakeover     the mount is dead when its server is (default: another goes on)
   noexport       no file handles that outlive the kernel's caches (for NFS); overlayfs needs
                  that when its layers are on one mount, on Linux 6.16 and later
   ro, nosuid, nodev, noexec, allow_other, default_permissions, ...  as for any FUSE mount

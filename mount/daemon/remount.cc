@@ -26,6 +26,9 @@ absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount)
   if (options.writeback && !is.value("writeback", false)) return CannotChange("writeback");
   if (!options.export_handles && is.value("export", true)) return CannotChange("noexport");
   if (options.lock_memory && !is.value("mlock", false)) return CannotChange("mlock");
+  if (options.takeover && *options.takeover != is.value("takeover", false)) {
+    return CannotChange(*options.takeover ? "takeover" : "notakeover");
+  }
   if (options.node != "pkramfs" && options.node != json.value("node", "")) {
     return CannotChange(absl::StrCat("pkram=", options.node));
   }

@@ -183,6 +183,7 @@ void Service::Describe(bool writeback) {
   server_.writeback = writeback;
   server_.lock_memory = options_.lock_memory;
   server_.max_read = options_.max_read.value_or(0);
+  server_.takeover = options_.takes_over();
   server_.auto_unmount = std::ranges::count(options_.fuse, "auto_unmount") != 0;
 }
 
@@ -196,13 +197,14 @@ void Service::Attach() {
 
 absl::Status Service::Start() {
   TakeFaults();
-  SettleDown(options_.lock_memory, !tight_, options_.takeover);
+  SettleDown(options_.lock_memory, !tight_, options_.takes_over());
   return session_->Start();
 }
 
 Estate Service::estate() const {
   const auto held = [](int fd) { return Descriptor(fcntl(fd, F_DUPFD_CLOEXEC, 3)); };
-  return {held(session_->connection()),
+  return {held(session_->fusermount()),
+          held(session_->connection()),
           held(file_->region()->backing().fd()),
           held(in_flight_->fd()),
           Descriptor(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0))),

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mount/serve/handshake.h"
@@ -56,13 +57,14 @@ class FusermountSocket {
   FusermountSocket(const FusermountSocket&) = delete;
   FusermountSocket& operator=(const FusermountSocket&) = delete;
 
-  // After it: the socket that libfuse has left open, if it has, gets that number.
-  void MoveBelow() {
+  // After it: the socket that libfuse has left open, if it has, at that number.
+  Descriptor MoveBelow() {
     for (const int fd : Sockets()) {
-      if (low_ < 0 || before_.count(fd) != 0 || dup3(fd, low_, O_CLOEXEC) < 0) continue;
+      if (before_.count(fd) != 0 || low_ < 0 || dup3(fd, low_, O_CLOEXEC) < 0) continue;
       close(fd);
-      low_ = -1;
+      return Descriptor(std::exchange(low_, -1));
     }
+    return Descriptor(-1);
   }
 
  private:
@@ -127,7 +129,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Mount(const std::string& fuse_
         absl::StrCat("cannot mount on ", mount_point, ": ",
                      FuseMessage().empty() ? "fusermount3 said why above" : FuseMessage().c_str()));
   }
-  if (socket) socket->MoveBelow();
+  if (socket) session->fusermount_ = socket->MoveBelow();
   session->mounted_ = true;
   session->mount_ = MountOn(*directory);
   if (const absl::Status s = BeginSession(session->session_, in_flight); !s.ok()) {
@@ -149,6 +151,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Resume(Estate estate,
       fuse_session_mount(session->session_, absl::StrCat("/dev/fd/", connection).c_str()) != 0) {
     return absl::InternalError(absl::StrCat("cannot take over the connection: ", FuseMessage()));
   }
+  session->fusermount_ = std::move(estate.fusermount);
   session->mount_ = {estate.mount_id, estate.device};
   session->by_itself_ = geteuid() == 0;
   session->mounted_ = true;

@@ -53,6 +53,8 @@ class Session {
   const MountIdentity& mount() const { return mount_; }
   // To the kernel.
   int connection() const { return fuse_session_fd(session_); }
+  // To the fusermount3 that unmounts once nobody has it open; -1 without auto_unmount.
+  int fusermount() const { return fusermount_.get(); }
 
  private:
   Session() = default;
@@ -66,6 +68,7 @@ class Session {
   bool mounted_ = false;
   // Of a mount that was taken over and that fusermount3 made: libfuse does not know where it is.
   std::string users_mount_point_;
+  pkram::Descriptor fusermount_{-1};
   // Made before the mount, which could not be unmounted without it.
   pkram::Descriptor broken_pipe_{-1};
 };

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mount/daemon/log.h"
@@ -19,6 +20,8 @@ namespace {
 
 constexpr unsigned kMaxThreads = 10000;
 constexpr unsigned kIdleThreads = 16;
+// From so many on, as in a freeze, each keeps no more memory than its request takes.
+constexpr unsigned kManyThreads = 64;
 constexpr uint64_t kMostFaults = 2;
 
 // SIGUSR1 is ours: the session has ended by itself.
@@ -122,8 +125,10 @@ void* Threads::Run(void* worker) {
 }
 
 // False when there will be no more.
-bool Threads::Receive(InFlight::Slot* slot) {
+bool Threads::Receive(Worker* worker) {
+  InFlight::Slot* const slot = worker->slot;
   const int connection = fuse_session_fd(session_);
+  if (!std::exchange(worker->is_present, true)) InFlight::MakePresent(slot);
   while (fuse_session_exited(session_) == 0) {
     slot->Prepare();
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
@@ -172,12 +177,16 @@ void Threads::Answer(InFlight::Slot* slot) {
 void Threads::Work(Worker* worker) {
   InFlight::Slot* const slot = worker->slot;
   bool was_idle = slot->is_free();
-  while (!slot->is_free() || Receive(slot)) {
+  while (!slot->is_free() || Receive(worker)) {
     const bool is_forget = IsForget(slot->header());
     if (was_idle && !is_forget) {
       pkram::MutexLock lock(&mu_);
       // Somebody is always left to take the next one, unless there can be no more threads.
       if (--idle_ == 0 && running_.size() < kMaxThreads) StartOne(in_flight_->Take());
+      if (running_.size() > kManyThreads) {
+        in_flight_->Trim(slot);
+        worker->is_present = false;
+      }
     }
     Answer(slot);
     if (was_idle && is_forget) continue;

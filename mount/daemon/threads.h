@@ -45,12 +45,13 @@ class Threads {
  private:
   struct Worker {
     Threads* threads;
-    InFlight::Slot* slot;  // taken; free, or with a request
+    InFlight::Slot* slot;     // taken; free, or with a request
+    bool is_present = false;  // all of the slot's memory
     pthread_t thread{};
   };
   static void* Run(void* worker);
   void Work(Worker* worker);
-  bool Receive(InFlight::Slot* slot);
+  bool Receive(Worker* worker);
   void Answer(InFlight::Slot* slot);
   void Refuse(InFlight::Slot* slot);
   void JoinRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

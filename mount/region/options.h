@@ -26,17 +26,20 @@ struct MountOptions {
   std::optional<uint32_t> mode, uid, gid;  // of the root of a new filesystem
   std::string node = "pkramfs";
   bool lock_memory = false;
-  bool export_handles = true;  // file handles find what the kernel does not know any more
-  bool takeover = false;       // another server goes on when one dies
-  bool writeback = false;      // the kernel keeps written pages until it is made to send them
+  bool export_handles = true;        // file handles find what the kernel does not know any more
+  std::optional<bool> takeover;      // another server goes on when one dies; as it is if not given
+  bool writeback = false;            // the kernel keeps written pages until it is made to send them
   std::optional<uint32_t> max_read;  // bytes that the kernel asks for at once, at most
   FlagChange flags;
   std::vector<std::string> fuse;  // options that the kernel and libfuse take
 
+  bool takes_over() const { return takeover.value_or(true); }
+
   // Says of options that none but size= and nr_inodes= are given.
   bool OnlySizes() const {
     return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && export_handles &&
-           !writeback && !remount && fuse.empty() && flags.set == 0 && flags.clear == 0;
+           !writeback && !takeover && !remount && fuse.empty() && flags.set == 0 &&
+           flags.clear == 0;
   }
 };
 

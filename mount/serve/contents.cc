@@ -1,5 +1,6 @@
 // Contents: files made and opened, read, written, allocated, copied.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -82,6 +83,22 @@ void ReleaseDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
   fuse_reply_err(req, 0);
 }
 
+namespace {
+
+// Has the answer's pages in this process.  The kernel fails a request with EIO whose answer it
+// cannot copy because the process is killed while it waits for a page; and many pages at once come
+// faster than one after the other.
+void MakePresent(const ReadAnswer& answer) {
+  for (const iovec& part : answer.iov) {
+    const auto from = reinterpret_cast<uintptr_t>(part.iov_base);
+    const uintptr_t first = from / pkram::kPageSize * pkram::kPageSize;
+    // It may fail (a region whose file somebody has cut): then the kernel's copying does.
+    madvise(reinterpret_cast<void*>(first), from + part.iov_len - first, MADV_POPULATE_READ);
+  }
+}
+
+}  // namespace
+
 void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
   const Result<ReadAnswer> answer =
       Begin(req, Request::kRead)->Read(ino, static_cast<uint64_t>(offset), size);
@@ -89,6 +106,7 @@ void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
     fuse_reply_err(req, answer.error());
     return;
   }
+  MakePresent(*answer);
   // The answer's pin holds the pages until the kernel has copied them.
   fuse_reply_iov(req, (*answer).iov.data(), static_cast<int>((*answer).iov.size()));
 }

@@ -8,6 +8,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,7 +23,14 @@ constexpr uint64_t kMagic = 0x494e464c49474854;
 // Of what is in this memory and what a receipt's answer means: another one is another program's.
 constexpr uint64_t kVersion = 1;
 constexpr size_t kInitBytes = 1024;
+constexpr size_t kReasonBytes = 64;
 constexpr size_t kSlotBytes = InFlight::kPage + InFlight::kRequestBytes;
+
+uint64_t Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
 
 absl::Status Failed(const char* what) {
   return absl::ResourceExhaustedError(absl::StrCat(what, ": ", std::strerror(errno)));
@@ -48,6 +57,9 @@ struct InFlight::Common {
   uint64_t magic, version;
   uint64_t slots;  // how many there are behind this page
   uint64_t frozen, ended, writeback;
+  uint64_t keeper;
+  uint64_t takeovers, died_at, pause;  // microseconds of the clock that never goes back
+  char reason[kReasonBytes];           // of the last death
   uint64_t init_size;
   char init[kInitBytes];
 };
@@ -136,6 +148,13 @@ InFlight::Slot* InFlight::Take() {
   return slot;
 }
 
+void InFlight::MakePresent(Slot* slot) { madvise(slot, kSlotBytes, MADV_POPULATE_WRITE); }
+
+void InFlight::Trim(Slot* slot) {
+  const size_t taken = (slot->header().len + kPage - 1) / kPage * kPage;
+  if (taken < kRequestBytes) madvise(slot->request() + taken, kRequestBytes - taken, MADV_REMOVE);
+}
+
 void InFlight::Return(Slot* slot) {
   pkram::MutexLock lock(&mu_);
   madvise(slot->request(), kRequestBytes, MADV_REMOVE);
@@ -155,6 +174,34 @@ void InFlight::set_frozen(bool frozen) { Store(common_->frozen, uint64_t{frozen}
 bool InFlight::writeback() const { return Load(common_->writeback) != 0; }
 void InFlight::set_writeback(bool writeback) { Store(common_->writeback, uint64_t{writeback}); }
 void InFlight::set_ended() { Store(common_->ended, uint64_t{1}); }
+
+pid_t InFlight::keeper() const { return static_cast<pid_t>(Load(common_->keeper)); }
+void InFlight::set_keeper(pid_t pid) { Store(common_->keeper, static_cast<uint64_t>(pid)); }
+
+InFlight::Takeovers InFlight::takeovers() const {
+  const char* const reason = common_->reason;
+  return {Load(common_->takeovers), std::string(reason, strnlen(reason, kReasonBytes)),
+          Load(common_->pause)};
+}
+
+uint64_t InFlight::NoteTakeover() {
+  const uint64_t pause = Now() - Load(common_->died_at);
+  Store(common_->pause, pause);
+  Store(common_->takeovers, Load(common_->takeovers) + 1);
+  return pause;
+}
+
+void InFlight::NoteDeath(int fd, const std::string& how) {
+  char reason[kReasonBytes] = {};
+  how.copy(reason, sizeof(reason));
+  const uint64_t now = Now();
+  for (const auto& [word, size, offset] :
+       {std::tuple<const void*, size_t, size_t>{reason, sizeof(reason), offsetof(Common, reason)},
+        {&now, sizeof(now), offsetof(Common, died_at)}}) {
+    // It fails without memory only, and then what is said of the last death is of the one before.
+    std::ignore = pwrite(fd, word, size, static_cast<off_t>(offset));
+  }
+}
 
 bool InFlight::Ended(int fd) { return ReadWord(fd, offsetof(Common, ended)) != 0; }
 

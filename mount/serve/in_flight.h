@@ -11,10 +11,12 @@
 #define MOUNT_SERVE_IN_FLIGHT_H_
 
 #include <linux/fuse.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -61,6 +63,11 @@ class InFlight {
 
   // A slot for a thread; null without memory.
   Slot* Take();
+  // Before this process receives into a slot for the first time, and after a Trim.  The kernel
+  // fails a request with EIO whose reader is killed while it waits for a page to copy it to.
+  static void MakePresent(Slot* slot);
+  // Gives back the memory that the slot's request does not take.
+  void Trim(Slot* slot);
   // The thread ends: the memory goes.  REQUIRES: it is free.
   void Return(Slot* slot);
   // Those that a predecessor has left.
@@ -75,11 +82,24 @@ class InFlight {
   // What was agreed on with the kernel, and cannot be otherwise for a successor.
   bool writeback() const;
   void set_writeback(bool writeback);
+  // The process that watches this one; 0 when there is none.
+  pid_t keeper() const;
+  void set_keeper(pid_t pid);
+  // Servers that went on where one had died, why the last one had, and for how long nobody served.
+  struct Takeovers {
+    uint64_t count;
+    std::string reason;
+    uint64_t pause;  // microseconds
+  };
+  Takeovers takeovers() const;
+  // One more: this process serves from now on.  Returns the pause.
+  uint64_t NoteTakeover();
   // The mount is over, or is being ended: there will be no successor.
   void set_ended();
 
   // Of somebody else's, as its keeper sees it.
   static bool Ended(int fd);
+  static void NoteDeath(int fd, const std::string& how);
   // How many requests have been answered; more is later.
   static uint64_t Progress(int fd);
 

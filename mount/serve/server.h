@@ -26,14 +26,15 @@ struct Server {
   bool writeback = false;
   bool lock_memory = false;
   bool auto_unmount = false;
+  bool takeover = false;
   uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes
   // Has the kernel ask for an inode's attributes again; nothing where there is no kernel.
   std::function<void(Ino)> forget_attributes;
   Statistics statistics;
 };
 
-// What a daemon says of itself, as JSON: "pid", "node", "options", "requests" by kind, "inodes",
-// "pages", "journal_waits".
+// What a daemon says of itself, as JSON: "pid", "keeper", "node", "options", "takeovers",
+// "requests" by kind, "inodes", "pages", "journal_waits".
 std::string Describe(const Server& server);
 
 // The operations of a session whose user data is a Server.

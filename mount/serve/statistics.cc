@@ -23,11 +23,19 @@ static_assert(std::size(kNames) == static_cast<size_t>(Request::kCount));
 std::string Describe(const Server& server) {
   nlohmann::ordered_json json;
   json["pid"] = getpid();
+  const InFlight& in_flight = *server.in_flight;
+  if (in_flight.keeper() != 0) json["keeper"] = in_flight.keeper();
   json["node"] = server.node;
   json["options"] = {{"writeback", server.writeback},
                      {"export", server.export_handles},
                      {"mlock", server.lock_memory},
+                     {"takeover", server.takeover},
                      {"max_read", server.max_read}};
+  if (const InFlight::Takeovers takeovers = in_flight.takeovers(); takeovers.count != 0) {
+    json["takeovers"] = {{"count", takeovers.count},
+                         {"last", takeovers.reason},
+                         {"pause_ms", static_cast<double>(takeovers.pause) / 1000}};
+  }
   for (size_t i = 0; i < std::size(kNames); ++i) {
     const uint64_t n = server.statistics.count(static_cast<Request>(i));
     if (n != 0) json["requests"][kNames[i]] = n;

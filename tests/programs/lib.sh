@@ -18,20 +18,70 @@ fail() {
   echo "FAILED: $*" >&2
   exit 1
 }
-mount_it() { "$PKRAMFS" "$REGION" "$MNT" -o size="$SIZE"; }
-daemon() { "$PKRAMCTL" info --json "$REGION" | sed -nE 's/^ *"pid": ([0-9]+),?$/\1/p'; }
-# Nothing is killed but the daemon that serves this mount.
+# With KILLS=1 the server is killed below the program all the time, and now and then the keeper that
+# starts another; and nobody may notice.
+: "${KILLS:=}"
+
+mount_it() {
+  "$PKRAMFS" "$REGION" "$MNT" -o size="$SIZE"
+  [ -z "$KILLS" ] || start_killer
+}
+killer=
+kills() { wc -l <"$TMP/kills"; }
+await_kills() {
+  local from
+  from=$(kills)
+  while [ $(($(kills) - from)) -lt "$1" ]; do sleep 0.05; done
+}
+start_killer() {
+  touch "$TMP/kills"
+  (
+    trap - EXIT
+    victim=pid
+    for ((n = 1; ; ++n)); do
+      sleep 0.3
+      was=$(process $victim)
+      kill -9 "$was"
+      echo >>"$TMP/kills"
+      # Both at once would be the end of it.
+      while now=$(process $victim) && { [ "$now" = "$was" ] || [ "$now" = 0 ]; }; do sleep 0.01; done
+      if [ $((n % 4)) = 0 ]; then victim=keeper; else victim=pid; fi
+    done
+  ) 2>/dev/null &
+  killer=$!
+}
+stop_killer() {
+  [ -n "$killer" ] || return 0
+  kill -9 "$killer" && wait "$killer" 2>/dev/null || true
+  killer=
+}
+# "pid" or "keeper", of who serves this mount and who would go on.
+process() { "$PKRAMCTL" info --json "$REGION" | sed -nE "s/^ *\"$1\": ([0-9]+),?\$/\1/p"; }
+# Nothing is killed but these two.
+kill_both() {
+  local server keeper
+  server=$(process pid)
+  keeper=$(process keeper)
+  kill -STOP "$keeper"
+  kill -9 "$server" "$keeper"
+}
 kill_it() {
-  kill -9 "$(daemon)"
+  kill_both
   umount -l "$MNT"
 }
 remount() {
+  stop_killer
   say "umount, mount"
   umount "$MNT"
   flock -w 300 "$REGION" true
   mount_it
 }
 remount_after_kill() {
+  if [ -n "$KILLS" ]; then
+    cd /
+    remount
+    return
+  fi
   say "kill -9, mount"
   kill_it
   mount_it
@@ -40,6 +90,11 @@ cleanup() {
   local status=$?
   trap - EXIT
   cd /
+  stop_killer
+  if [ -n "$KILLS" ]; then
+    say "$(kills) kills"
+    [ "$(kills)" -gt 0 ] || status=1
+  fi
   # What the script has started, if it says how to end it.
   if declare -F finish >/dev/null; then finish >/dev/null 2>&1 || true; fi
   umount -l "$MNT" 2>/dev/null || true

@@ -32,7 +32,7 @@ pg pg_amcheck --heapallindexed postgres || fail "pg_amcheck"
 say "kill -9 of the daemon while pgbench runs"
 pg pgbench -n -c 4 -j 2 -T 30 postgres >/dev/null 2>&1 &
 sleep 8
-kill -9 "$(daemon)"
+kill_both
 finish
 wait || true
 umount -l "$MNT"

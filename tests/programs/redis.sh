@@ -21,7 +21,7 @@ redis-cli -s "$socket" bgrewriteaof >/dev/null
 (while redis-cli -s "$socket" incr counter 2>/dev/null; do :; done) >"$TMP/acknowledged" 2>/dev/null &
 sleep 5
 say "kill -9 of the daemon, then of redis"
-kill -9 "$(daemon)"
+kill_both
 kill -9 $server
 wait || true
 umount -l "$MNT"

@@ -28,26 +28,33 @@ check() {
 for mode in delete wal; do
   db=$MNT/$mode.db
   sqlite3 "$db" "PRAGMA journal_mode=$mode; CREATE TABLE t(n, i, x); CREATE INDEX k ON t(x);" >/dev/null
-  for victim in program daemon program daemon; do
+  victims="program daemon program daemon"
+  [ -z "$KILLS" ] || victims="program program"
+  for victim in $victims; do
     sqlite3 "$db" 'DELETE FROM t'
     : >"$TMP/log"
     writer 2>/dev/null | sqlite3 -bail "$db" >"$TMP/log" 2>/dev/null &
+    job=$!
     # Until it is at work.
     for _ in $(seq 200); do
       [ "$(wc -l <"$TMP/log")" -lt 5 ] || break
       sleep 0.05
     done
     [ -s "$TMP/log" ] || fail "$mode: nothing was ever committed"
+    if [ -n "$KILLS" ]; then
+      await_kills 10
+      kill -0 "$job" || fail "$mode: sqlite3 has seen an error: $(tail -n 1 "$TMP/log")"
+    fi
     pid=$(pgrep -f "^sqlite3 -bail $db\$")
     if [ $victim = program ]; then
       kill -9 "$pid"
-      wait 2>/dev/null || true
+      wait "$job" 2>/dev/null || true
     else
       cd /
-      kill -9 "$(daemon)"
+      kill_both
       sleep 0.2
       kill -9 "$pid" 2>/dev/null || true
-      wait 2>/dev/null || true
+      wait "$job" 2>/dev/null || true
       umount -l "$MNT"
       mount_it
       cd "$MNT"

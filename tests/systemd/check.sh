@@ -44,18 +44,29 @@ ended_unit() { ! is "$1" active; }
 mounted() { [ "$(findmnt -n -t fuse.pkramfs -o TARGET "$1" | wc -l)" = 1 ]; }
 size() { [ "$(df --output=size -k "$1" | tail -n 1)" -eq $(($2 * 1024)) ]; }
 daemon() { pkramctl info "$1" | sed -n 's/^pid: //p'; }
+keeper() { pkramctl info "$1" | sed -n 's/^keeper: //p'; }
 ended() { ! kill -0 "$1"; }
-kill_daemon() {
+kill_server() {
   local pid
   pid=$(daemon "$1")
   kill -9 "$pid"
   eventually ended "$pid"
+}
+# And who would start another.
+kill_daemon() {
+  local server keeper
+  server=$(daemon "$1") keeper=$(keeper "$1")
+  kill -STOP "$keeper"
+  kill -9 "$server" "$keeper"
+  eventually ended "$server"
+  eventually ended "$keeper"
 }
 sealed() {
   pkramctl info "$1" | grep -x 'sealed: true'
   pkramctl check "$1" | grep ': 0 problems'
 }
 fstab() { printf '%s\n' "$@" >/etc/fstab; systemctl daemon-reload; }
+said_by_pkramfs() { journalctl -b -o cat --no-pager -t pkramfs | grep -F -- "$1"; }
 said() { journalctl -b -o cat --no-pager -u "$1" | grep -F -- "$2"; }
 
 # --- The first boot: a line of fstab (.ci/systemd wrote it) ---------------------------------------
@@ -125,7 +136,18 @@ twice() {
   systemctl daemon-reexec
   is srv-cache.mount active
   mounted /srv/cache
-  [ "$(pgrep -c pkramfs)" = 1 ]
+  [ "$(pgrep -x -c pkramfs)" = 1 ]
+}
+# With a line in the journal each.
+taken_over() {
+  exec 9</srv/cache/file
+  kill_server cache.pkram
+  grep -x kept /dev/fd/9
+  is srv-cache.mount active
+  kill -9 "$(keeper cache.pkram)"
+  grep -x kept /srv/cache/file
+  eventually said_by_pkramfs 'the server ended by signal 9 (Killed), and another took over'
+  eventually said_by_pkramfs 'the keeper ended, and there is another'
 }
 killed() {
   kill_daemon cache.pkram
@@ -152,6 +174,7 @@ boot_1() {
   check reload "fstab: reload changes size and flags in place"
   check reload_refused "fstab: what reload cannot change is said, and nothing changes"
   check twice "daemon-reload, daemon-reexec and mount -a, twice: one mount"
+  check taken_over "kill -9 of the server, then of the keeper: programs do not notice"
   check killed "kill -9, restart: the files are there"
   check killed_in_use "kill -9 with a file open: umount -l, start: the files are there"
   fstab "${line/nofail/nofail,x-systemd.automount,x-systemd.idle-timeout=1s}" \
@@ -252,6 +275,9 @@ front_killed() {
   systemctl start front.service
   eventually mounted /srv/front
   exec 9</srv/front/file
+  kill_server front.pkram
+  grep -x kept /dev/fd/9
+  is front.service active
   kill_daemon front.pkram
   eventually grep -x kept /srv/front/file
   is front.service active
@@ -260,6 +286,8 @@ behind() {
   systemctl start behind.service
   echo kept >/srv/behind/file
   systemctl restart behind.service
+  grep -x kept /srv/behind/file
+  kill_server behind.pkram
   grep -x kept /srv/behind/file
   kill_daemon behind.pkram
   eventually grep -x kept /srv/behind/file
