@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -108,6 +109,52 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       EXPECT_THAT(names, testing::HasSubstr((*it)[1].str()));
     }
   }
+}
+
+// Every kind of request that the kernel may send: what a successor is given again is tried at every
+// store (TakeoverTest), or is said here to need no trial.
+TEST(CrashRegistryTest, EveryRequestIsGivenToASuccessor) {
+  std::set<std::string> tried;
+  for (const Step& step : AllSteps()) {
+    if (step.one_request) tried.insert(step.name.substr(0, step.name.find_first_of(" ,")));
+  }
+  const std::map<std::string, std::string> executed_by = {{"SetAttr", "SetAttr"},
+                                                          {"MakeNode", "MakeNode"},
+                                                          {"MakeDirectory", "MakeDirectory"},
+                                                          {"Unlink", "Unlink"},
+                                                          {"RemoveDirectory", "RemoveDirectory"},
+                                                          {"Symlink", "MakeSymlink"},
+                                                          {"Rename", "Rename"},
+                                                          {"Link", "Link"},
+                                                          {"Write", "Write"},
+                                                          {"SetXattr", "SetXattr"},
+                                                          {"RemoveXattr", "RemoveXattr"},
+                                                          {"Create", "MakeNode"},
+                                                          {"MakeTemporary", "MakeTemporary"},
+                                                          {"Fallocate", "Fallocate"},
+                                                          {"CopyRange", "CopyRange"}};
+  const std::set<std::string> need_none = {
+      // They change nothing, or a count of lookups, which may be one too many.
+      "Lookup", "GetAttr", "ReadLink", "Open", "Read", "Flush", "Release", "Fsync", "OpenDirectory",
+      "ReadDirectory", "ReadDirectoryPlus", "ReleaseDirectory", "StatFs", "GetXattr", "ListXattrs",
+      "Seek",
+      // A successor is never given one.
+      "Forget",
+      // The same again is the same: freeze, thaw, resize; and upgrade (takeover_test,
+      // upgrade_test).
+      "Ioctl"};
+  const std::string text = TextOfFile("mount/serve/statistics.h");
+  const std::regex kind("\n  k(\\w+),");
+  size_t kinds = 0;
+  for (std::sregex_iterator it(text.begin(), text.end(), kind), end; it != end; ++it, ++kinds) {
+    const std::string name = (*it)[1];
+    const auto method = executed_by.find(name);
+    EXPECT_EQ((method != executed_by.end()) + need_none.count(name), 1u) << name;
+    if (method != executed_by.end()) {
+      EXPECT_TRUE(tried.contains(method->second)) << method->second;
+    }
+  }
+  EXPECT_EQ(kinds, executed_by.size() + need_none.size());
 }
 
 class Report : public testing::Environment {
