@@ -154,6 +154,8 @@ class Pkramfs final : public Fuse {
     unlink(region_.c_str());
   }
   void Remount() override { Remount(true); }
+  // The process that serves: the one that was started is its keeper.
+  pid_t daemon() const override { return server_; }
   const std::string& region() const { return region_; }
   uint64_t Requests() const override {
     const nlohmann::json statistics = StatisticsOf(dir());
@@ -168,7 +170,9 @@ class Pkramfs final : public Fuse {
   void Remount(bool mounted) {
     if (mounted) End();
     Start({program_, region_, mount_point_, "-f", "-o", options_});
+    server_ = StatisticsOf(dir())["pid"];
   }
+  pid_t server_ = 0;
   const std::string program_, region_, options_;
 };
 
