@@ -388,14 +388,18 @@ TEST_F(BadInputTest, WhatFusermountRefuses) {
         "; status=$?; grep \" " + where + " fuse.pkramfs\" /proc/mounts; exit $status'");
     EXPECT_NE(ran.status, 0);
     EXPECT_EQ(ran.out, "");
-    // What fusermount3 says, and what we do.
-    EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 2) << ran.err;
-    EXPECT_THAT(ran.err, HasSubstr("\npkramfs: cannot mount on " + where));
-    for (const std::string& words : what) EXPECT_THAT(ran.err, HasSubstr(words));
+    // What fusermount3 says, and what we do.  (libfuse from 3.17 on says itself that there is
+    // none.)
+    const bool is_started = ran.err.find("calling fusermount") == std::string::npos;
+    EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), is_started ? 2 : 1) << ran.err;
+    EXPECT_THAT(ran.err,
+                HasSubstr((is_started ? "\n" : "") + ("pkramfs: cannot mount on " + where)));
+    for (const std::string& words : what) EXPECT_THAT(ran.err, testing::ContainsRegex(words));
     EXPECT_NE(access(region_.c_str(), F_OK), 0);
   };
   const std::string binary = "$(readlink -f /usr/bin/fusermount3)";
-  refused("mount --bind /dev/null " + binary, "", {"failed to exec fusermount3"});
+  refused("mount --bind /dev/null " + binary, "",
+          {"failed to exec fusermount3|posix_spawn failed: Permission denied"});
   // One without the set-uid bit.
   refused("mount --bind " + dir_ + "/copy " + binary, "", {"Operation not permitted"});
   refused("mount --bind /dev/null /etc/fuse.conf", ",allow_other", {"allow_other"});

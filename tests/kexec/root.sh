@@ -52,7 +52,7 @@ add_kernel() {
     -name 'linux-binary-[0-9]*.deb' -o -name 'linux-modules-[0-9]*.deb')
   [ -n "$package" ] || return 1
   for name in $package; do dpkg-deb -x "$name" "$work/$1"; done
-  version=$(ls "$work/$1/lib/modules" 2>/dev/null || ls "$work/$1/usr/lib/modules")
+  version=$(ls "$work/$1/lib/modules" 2>/dev/null || ls "$work/$1/usr/lib/modules") || return 1
   local modules=$work/$1/lib/modules/$version
   [ -d "$modules" ] || modules=$work/$1/usr/lib/modules/$version
   mkdir -p "$root/boot" "$root/lib/modules/$version/kernel"

@@ -27,7 +27,7 @@ echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $c
 backports=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
            -o "Dir::State::Lists=$work/backports-lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
 if ! { apt-get "${backports[@]}" update &&
-       package=$(apt-cache "${backports[@]}" depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p') &&
+       package=$(apt-cache "${backports[@]}" depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p') &&
        mapfile -t packages < <(kernel_packages "$package" "${backports[@]}") &&
        cd "$work/backports" && apt-get "${backports[@]}" download "${packages[@]}" && cd "$here" &&
        add_kernel new "$work/backports"; } >>"$work/apt.log" 2>&1; then
