@@ -111,6 +111,12 @@ class MountProcess {
     KillBoth(mount_point_);
     Detach();
   }
+  // Another file with the program.
+  std::string CopyOfTheProgram() const {
+    const std::string copy = dir_ + "/copy-of-pkramfs";
+    Run("install -m 755 " + binary_ + " " + copy);
+    return copy;
+  }
   pid_t Pid() const { return StatisticsOf(mount_point_)["pid"]; }
   void WaitUntilFree() const {
     if (!WaitUntilRegionIsFree(region_)) throw std::runtime_error(region_ + " stays in use");

@@ -92,13 +92,23 @@ int Main(int argc, char** argv) {
     start("a writer's call failed", [&] { return writer.Run(go_on); });
   }
   start("a call on the large file failed", [&] { return UseLargeFile(large, go_on); });
-  uint64_t servers = 0, keepers = 0;
+  // An upgrade is a kill, too, to a copy of the program and back.
+  const std::string programs[] = {mount.CopyOfTheProgram(), PKRAMFS_BINARY};
+  uint64_t servers = 0, keepers = 0, upgrades = 0;
   const auto calls = [shared] {
     uint64_t n = 0;
     for (const Noted& note : shared->notes) n += note.calls;
     return n;
   };
   for (uint64_t i = 0; i < kills; ++i) {
+    if (random() % 8 == 0) {
+      const std::string command = PKRAMCTL_BINARY " upgrade " + mount.region() + " " +
+                                  programs[upgrades++ % 2] + " 2>/dev/null";
+      // A keeper that was killed a moment ago may not have been replaced yet.
+      if (Eventually([&] { return std::system(command.c_str()) == 0; })) continue;
+      std::printf("kill %llu: no upgrade\n", static_cast<unsigned long long>(i));
+      return 1;
+    }
     // Of either, also while the one before is being replaced.
     const Victim victim = random() % 4 == 0 ? Victim::kKeeper : Victim::kServer;
     if (!KillOne(victim, mount.region())) {
@@ -135,11 +145,11 @@ int Main(int argc, char** argv) {
   mount.Mount("size=256m");
   const uint64_t pages_after = PagesInUse(mount.mount_point());
   std::printf(
-      "%llu servers and %llu keepers killed, %llu calls, none failed; pages in use: %llu "
-      "before, %llu after all was deleted\n",
+      "%llu servers and %llu keepers killed, %llu upgrades, %llu calls, none failed; pages in use: "
+      "%llu before, %llu after all was deleted\n",
       static_cast<unsigned long long>(servers), static_cast<unsigned long long>(keepers),
-      static_cast<unsigned long long>(done), static_cast<unsigned long long>(pages_before),
-      static_cast<unsigned long long>(pages_after));
+      static_cast<unsigned long long>(upgrades), static_cast<unsigned long long>(done),
+      static_cast<unsigned long long>(pages_before), static_cast<unsigned long long>(pages_after));
   if (pages_after > pages_before) {
     std::printf("pages were leaked\n");
     return 1;

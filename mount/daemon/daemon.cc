@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,9 +19,11 @@
 #include "mount/daemon/keeper.h"
 #include "mount/daemon/link.h"
 #include "mount/daemon/log.h"
+#include "mount/daemon/program.h"
 #include "mount/daemon/remount.h"
 #include "mount/daemon/service.h"
 #include "mount/daemon/startup.h"
+#include "mount/daemon/succession.h"
 #include "mount/daemon/threads.h"
 #include "mount/region/mount_point.h"
 #include "mount/region/mounts.h"
@@ -77,46 +78,23 @@ absl::Status CheckThreads() {
                    "): end something of this user's, or raise the limit (ulimit -u)"));
 }
 
-// Until the mount is over.  `link`: to the keeper, if there is one.
-absl::Status ServeToTheEnd(Service* service, const std::string& where, const Program& program,
-                           std::optional<Link> link) {
-  pid_t keeper = 0;  // if it is a child of this process
-  if (link) service->in_flight().set_keeper(getppid());
-  while (service->session().WaitToEnd(link ? link->fd() : -1) == Threads::Wake::kLinkClosed) {
-    if (keeper != 0) waitpid(keeper, nullptr, 0);
-    keeper = 0;
-    absl::StatusOr<Link> anew = program.StartHeir("--keeper", service->estate(), &keeper);
-    link.reset();
-    service->in_flight().set_keeper(keeper);
-    if (anew.ok()) {
-      link = *std::move(anew);
-      Log(LOG_WARNING, absl::StrCat(where, ": the keeper ended, and there is another"));
-    } else {
-      Log(LOG_ERR, absl::StrCat(where, ": the keeper ended, and there is no other: ",
-                                std::string(anew.status().message())));
-    }
-  }
-  const absl::Status ended = service->End();
-  if (ended.ok()) Log(LOG_INFO, absl::StrCat(where, ": unmounted"));
-  return ended;
-}
-
 absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
                                  const Program& program, std::optional<Link> link) {
   TakeEndSignals();
   absl::StatusOr<std::unique_ptr<Service>> service = Service::Mount(options, Warn);
   if (!service.ok()) return service.status();
-  if (absl::Status s = (*service)->Start(); !s.ok()) return s;
+  const std::string where = options.mount_point;
+  Succession succession(*std::move(service), where, program, std::move(link));
+  if (absl::Status s = succession.service().Start(); !s.ok()) return s;
   if (IsToldToEnd()) return absl::CancelledError("the start was interrupted");
-  if (link) link->HandOver((*service)->estate());
+  succession.HandOver();
   if (!startup->Ready()) {
-    (*service)->in_flight().set_ended();
+    succession.service().in_flight().set_ended();
     return absl::CancelledError("the start was interrupted");
   }
-  (*service)->Keep();
-  const std::string where = options.mount_point;
+  succession.service().Keep();
   Log(LOG_INFO, absl::StrCat(where, ": mounted ", options.region));
-  absl::Status ended = ServeToTheEnd(service->get(), where, program, std::move(link));
+  absl::Status ended = succession.ServeToTheEnd();
   // In the foreground whoever started it hears it.
   if (!ended.ok() && !options.foreground) {
     Log(LOG_ERR, absl::StrCat(where, ": ", std::string(ended.message())));
@@ -151,7 +129,7 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   if (options.remount) return report(Remount(options));
   // Before this process has descriptors of its own, of which one might have that number.
   if (absl::Status s = CheckDescriptor(options.region); !s.ok()) return report(s);
-  const absl::StatusOr<Program> program = Program::Self(arguments);
+  absl::StatusOr<Program> program = Program::Self(arguments);
   if (!program.ok()) return report(program.status());
   if (options.foreground) LogToStandardError();
   Startup startup(options.foreground);
@@ -174,16 +152,16 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   }
   ends->second = Link(Descriptor(-1));
   startup.LeaveToAnother();
-  return Keep(*program, std::move(ends->first), server, options);
+  return Keep(*std::move(program), std::move(ends->first), server, std::nullopt, options);
 }
 
-int ServeInPlaceOf(int link_fd, const MountOptions& options,
+int ServeInPlaceOf(const Role& role, const MountOptions& options,
                    const std::vector<std::string>& arguments) {
   if (options.foreground) LogToStandardError();
   TakeEndSignals();
-  Link link{Descriptor(link_fd)};
+  Link link{Descriptor(role.link)};
   const absl::StatusOr<Program> program = Program::Self(arguments);
-  std::optional<Estate> estate = link.Receive();
+  std::optional<Estate> estate = link.ReceiveEstate();
   if (!program.ok() || !estate) return kTryAgain;
   const std::string where = estate->mount_point;
   const auto fail = [&](const absl::Status& s) {
@@ -193,26 +171,31 @@ int ServeInPlaceOf(int link_fd, const MountOptions& options,
   };
   absl::StatusOr<std::unique_ptr<Service>> service = Service::TakeOver(options, *std::move(estate));
   if (!service.ok()) return fail(service.status());
-  const size_t left = (*service)->in_flight().left().size();
-  if (absl::Status s = (*service)->Start(); !s.ok()) return fail(s);
-  const uint64_t pause = (*service)->in_flight().NoteTakeover();
-  std::optional<Link> to_keeper(std::move(link));
-  to_keeper->HandOver((*service)->estate());
-  Log(LOG_WARNING, absl::StrCat(where, ": the server ", (*service)->in_flight().takeovers().reason,
+  InFlight& in_flight = (*service)->in_flight();
+  Succession succession(*std::move(service), where, *program, std::move(link));
+  const size_t left = in_flight.left().size();
+  if (absl::Status s = succession.service().Start(); !s.ok()) return fail(s);
+  const uint64_t pause = in_flight.NoteTakeover();
+  succession.HandOver();
+  Log(LOG_WARNING, absl::StrCat(where, ": the server ", in_flight.takeovers().reason,
                                 ", and another took over: requests that were in flight: ", left,
                                 "; nothing was served for ", (pause + 500) / 1000, " ms"));
-  const absl::Status ended = ServeToTheEnd(service->get(), where, *program, std::move(to_keeper));
+  const absl::Status ended = succession.ServeToTheEnd();
   if (ended.ok()) return 0;
   Log(LOG_ERR, absl::StrCat(where, ": ", std::string(ended.message())));
   return kMountFailure;
 }
 
-int KeepFor(int link_fd, const MountOptions& options, const std::vector<std::string>& arguments) {
+int KeepFor(const Role& role, const MountOptions& options,
+            const std::vector<std::string>& arguments) {
   if (options.foreground) LogToStandardError();
   TakeEndSignals();
-  const absl::StatusOr<Program> program = Program::Self(arguments);
+  absl::StatusOr<Program> program = Program::Self(arguments);
   if (!program.ok()) return kTryAgain;
-  return Keep(*program, Link(Descriptor(link_fd)), 0, options);
+  std::optional<Estate> estate;
+  if (role.estate >= 0) estate = Link{Descriptor(role.estate)}.ReceiveEstate();
+  return Keep(*std::move(program), Link{Descriptor(role.link)}, role.server, std::move(estate),
+              options);
 }
 
 }  // namespace pkramfs

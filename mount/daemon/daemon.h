@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "mount/daemon/program.h"
 #include "mount/region/options.h"
 
 namespace pkramfs {
@@ -13,10 +14,11 @@ namespace pkramfs {
 // (remount); the exit status.  `arguments`: what `options` were read from, for successors.
 int Serve(const MountOptions& options, const std::vector<std::string>& arguments);
 
-// What the program is when it starts itself again; `link` is a descriptor (link.h).
-int ServeInPlaceOf(int link, const MountOptions& options,
+// What the program is when it is started for a mount that is there.
+int ServeInPlaceOf(const Role& role, const MountOptions& options,
                    const std::vector<std::string>& arguments);
-int KeepFor(int link, const MountOptions& options, const std::vector<std::string>& arguments);
+int KeepFor(const Role& role, const MountOptions& options,
+            const std::vector<std::string>& arguments);
 
 }  // namespace pkramfs
 

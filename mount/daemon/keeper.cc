@@ -1,9 +1,7 @@
 #include "mount/daemon/keeper.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -20,8 +18,6 @@
 #include "mount/daemon/threads.h"
 #include "mount/region/privileges.h"
 #include "mount/serve/in_flight.h"
-
-extern char** environ;
 
 namespace pkramfs {
 namespace {
@@ -71,53 +67,12 @@ void PassOn(int signals, pid_t child, const std::optional<Estate>& estate) {
 
 }  // namespace
 
-absl::StatusOr<Program> Program::Self(std::vector<std::string> arguments) {
-  Program program;
-  program.file_ = Descriptor(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-  if (program.file_.get() < 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("cannot open /proc/self/exe (", std::strerror(errno), "): mount /proc"));
-  }
-  program.arguments_ = std::move(arguments);
-  return program;
-}
-
-absl::StatusOr<pid_t> Program::Start(const std::string& role, const Link& link) const {
-  const std::string path = absl::StrCat("/proc/self/fd/", file_.get());
-  const std::string what = absl::StrCat(role, "=", link.fd());
-  std::vector<char*> argv = {const_cast<char*>("pkramfs"), const_cast<char*>(what.c_str())};
-  for (const std::string& argument : arguments_)
-    argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  // To itself: it is not closed then.
-  posix_spawn_file_actions_adddup2(&actions, link.fd(), link.fd());
-  pid_t pid = 0;
-  const int error = posix_spawn(&pid, path.c_str(), &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error == 0) return pid;
-  return absl::ResourceExhaustedError(
-      absl::StrCat("cannot start the program again: ", std::strerror(error)));
-}
-
-absl::StatusOr<Link> Program::StartHeir(const std::string& role, const Estate& estate,
-                                        pid_t* pid) const {
-  absl::StatusOr<std::pair<Link, Link>> ends = Link::Make();
-  if (!ends.ok()) return ends.status();
-  // First, so that it has all that it needs from its first moment, whatever becomes of this
-  // process.
-  if (!ends->first.HandOver(estate)) return absl::InternalError("cannot hand over");
-  const absl::StatusOr<pid_t> started = Start(role, ends->second);
-  if (!started.ok()) return started.status();
-  *pid = *started;
-  return std::move(ends->first);
-}
-
-int Keep(const Program& program, Link link, pid_t server, const MountOptions& options) {
+int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
+         const MountOptions& options) {
   const sigset_t end_signals = EndSignals();
   const Descriptor signals(signalfd(-1, &end_signals, SFD_CLOEXEC));
-  std::optional<Estate> estate;
+  std::optional<Program> wanted;  // to go on in the server's place when that ends
+  std::optional<Program> tried;   // has been started so
   uint64_t progress = 0;
   int deaths = 0;
   for (;;) {
@@ -125,20 +80,37 @@ int Keep(const Program& program, Link link, pid_t server, const MountOptions& op
     if (poll(events, 2, -1) < 0) continue;
     if (events[1].revents != 0) PassOn(signals.get(), server, estate);
     if (events[0].revents == 0) continue;
-    if (std::optional<Estate> now = link.Receive()) {
+    if (std::optional<Message> message = link.Receive()) {
+      if (!message->estate) {
+        wanted.emplace(std::move(message->program), program.arguments());
+        continue;
+      }
       if (!estate) {
         if (!options.foreground) Detach();
         SettleDown(options.lock_memory, true, true);
       }
-      estate = std::move(now);
+      estate = std::move(message->estate);
+      if (!tried) continue;
+      program = *std::exchange(tried, std::nullopt);
+      program.Become(link, *estate, server);
       continue;
     }
-    const Death death = Reap(server);
+    Death death = Reap(server);
     if (!estate) return death.status;
-    if (InFlight::Ended(estate->in_flight.get())) return server > 0 ? death.status : 0;
-    const uint64_t answered = InFlight::Progress(estate->in_flight.get());
-    // It has said why.
-    if (death.status == kRefused) return kRefused;
+    const int in_flight = estate->in_flight.get();
+    if (InFlight::Ended(in_flight)) return server > 0 ? death.status : 0;
+    if (tried) {
+      tried.reset();
+      InFlight::NoteUpgrade(in_flight, InFlight::Upgrade::kFailed);
+      death.how = "made way for a program that could not go on";
+    } else if (wanted) {
+      tried = std::exchange(wanted, std::nullopt);
+      InFlight::NoteUpgrade(in_flight, InFlight::Upgrade::kDone);
+      death.how = "made way for another program";
+    } else if (death.status == kRefused) {
+      return kRefused;  // it has said why
+    }
+    const uint64_t answered = InFlight::Progress(in_flight);
     deaths = answered == progress ? deaths + 1 : 1;
     progress = answered;
     if (deaths > kMostDeaths) {
@@ -150,13 +122,19 @@ int Keep(const Program& program, Link link, pid_t server, const MountOptions& op
                                 "it again"));
       return 1;
     }
-    InFlight::NoteDeath(estate->in_flight.get(), death.how);
+    InFlight::NoteDeath(in_flight, death.how);
     if (deaths > 1) Sleep(deaths);
-    absl::StatusOr<Link> to_heir = program.StartHeir("--successor", *estate, &server);
+    const auto start = [&] {
+      return (tried ? *tried : program).StartHeir("--successor", *estate, &server);
+    };
+    absl::StatusOr<Link> to_heir = start();
     // Memory and processes may be there again in a moment.
     for (; !to_heir.ok() && deaths < kMostDeaths; ++deaths) {
+      if (std::exchange(tried, std::nullopt)) {
+        InFlight::NoteUpgrade(in_flight, InFlight::Upgrade::kFailed);
+      }
       Sleep(100);
-      to_heir = program.StartHeir("--successor", *estate, &server);
+      to_heir = start();
     }
     if (!to_heir.ok()) {
       const std::string where = absl::StrCat(estate->mount_point, ": the server ", death.how);

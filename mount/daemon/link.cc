@@ -22,6 +22,9 @@ using Descriptors = std::array<Descriptor Estate::*, 5>;
 constexpr Descriptors kDescriptors = {&Estate::fusermount, &Estate::connection, &Estate::region,
                                       &Estate::in_flight, &Estate::server};
 
+// Of a message with the program.
+constexpr char kProgram[] = "program";
+
 union Control {
   cmsghdr header;
   char bytes[CMSG_SPACE(sizeof(int) * kDescriptors.size())];
@@ -41,14 +44,8 @@ Link::Link(Descriptor socket) : socket_(std::move(socket)) {
   fcntl(socket_.get(), F_SETFD, FD_CLOEXEC);
 }
 
-bool Link::HandOver(const Estate& estate) {
-  std::vector<int> fds;
-  for (const auto member : kDescriptors) fds.push_back((estate.*member).get());
-  if (fds.front() < 0) fds.erase(fds.begin());
+bool Link::Send(const std::string& text, const std::vector<int>& fds) {
   const size_t size = sizeof(int) * fds.size();
-  // No path has a NUL.
-  const std::string text = absl::StrCat(estate.mount_id, std::string(1, '\0'), estate.device,
-                                        std::string(1, '\0'), estate.mount_point);
   iovec bytes{const_cast<char*>(text.data()), text.size()};
   Control control{};
   msghdr message{};
@@ -68,7 +65,18 @@ bool Link::HandOver(const Estate& estate) {
   return sent == static_cast<ssize_t>(text.size());
 }
 
-std::optional<Estate> Link::Receive() {
+bool Link::HandOver(const Estate& estate) {
+  std::vector<int> fds;
+  for (const auto member : kDescriptors) fds.push_back((estate.*member).get());
+  if (fds.front() < 0) fds.erase(fds.begin());
+  // No path has a NUL.
+  const std::string nul(1, '\0');
+  return Send(absl::StrCat(estate.mount_id, nul, estate.device, nul, estate.mount_point), fds);
+}
+
+bool Link::HandOver(const Descriptor& program) { return Send(kProgram, {program.get()}); }
+
+std::optional<Message> Link::Receive() {
   char text[8192];
   iovec bytes{text, sizeof(text)};
   Control control{};
@@ -83,23 +91,33 @@ std::optional<Estate> Link::Receive() {
   } while (received < 0 && errno == EINTR);
   const cmsghdr* const header = CMSG_FIRSTHDR(&message);
   if (received <= 0 || header == nullptr || header->cmsg_len < CMSG_LEN(0)) return std::nullopt;
-  Estate estate;
-  const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-  if (count > kDescriptors.size()) return std::nullopt;
-  const size_t first = kDescriptors.size() - count;
-  for (size_t i = 0; i < count; ++i) {
+  std::vector<Descriptor> fds;
+  for (size_t at = CMSG_LEN(0); at < header->cmsg_len; at += sizeof(int)) {
     int fd;
-    std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-    estate.*kDescriptors[first + i] = Descriptor(fd);
+    std::memcpy(&fd, reinterpret_cast<const char*>(header) + at, sizeof(fd));
+    fds.emplace_back(fd);
   }
-  if (first > 1) return std::nullopt;
   const std::vector<std::string> words =
       absl::StrSplit(std::string(text, static_cast<size_t>(received)), '\0');
-  if (words.size() != 3) return std::nullopt;
+  Message result;
+  if (words.size() == 1 && fds.size() == 1) {
+    result.program = std::move(fds[0]);
+    return result;
+  }
+  if (words.size() != 3 || fds.size() + 1 < kDescriptors.size()) return std::nullopt;
+  Estate& estate = result.estate.emplace();
+  for (size_t i = 0; i < fds.size(); ++i) {
+    estate.*kDescriptors[kDescriptors.size() - fds.size() + i] = std::move(fds[i]);
+  }
   estate.mount_id = words[0];
   estate.device = words[1];
   estate.mount_point = words[2];
-  return estate;
+  return result;
+}
+
+std::optional<Estate> Link::ReceiveEstate() {
+  std::optional<Message> message = Receive();
+  return message ? std::move(message->estate) : std::nullopt;
 }
 
 }  // namespace pkramfs

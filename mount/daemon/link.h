@@ -26,6 +26,13 @@ struct Estate {
   std::string mount_id, device, mount_point;
 };
 
+// What comes through it: an estate, or, before a server that is to be replaced ends, the program to
+// replace it by.
+struct Message {
+  std::optional<Estate> estate;
+  pkram::Descriptor program{-1};
+};
+
 class Link {
  public:
   // Both ends.  RESOURCE_EXHAUSTED.
@@ -38,10 +45,14 @@ class Link {
 
   // False when the other end is gone.
   bool HandOver(const Estate& estate);
-  // Waits for it.  Nothing when the other has ended without.
-  std::optional<Estate> Receive();
+  bool HandOver(const pkram::Descriptor& program);
+  // Waits for the next.  Nothing when the other has ended without.
+  std::optional<Message> Receive();
+  // Waits for an estate, which is what comes first.
+  std::optional<Estate> ReceiveEstate();
 
  private:
+  bool Send(const std::string& text, const std::vector<int>& fds);
   pkram::Descriptor socket_;
 };
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mount/daemon/daemon.h"
+#include "mount/daemon/program.h"
 #include "mount/region/options.h"
 #include "mount/tools/command_line.h"
 
@@ -46,26 +47,33 @@ void WarnAboutFstab(bool helper, const std::string& region) {
                region.c_str() + directory.size(), directory.c_str());
 }
 
-// What this program is when it starts itself again: "--keeper=N", "--successor=N".
-struct Role {
-  int (*run)(int link, const pkramfs::MountOptions& options,
-             const std::vector<std::string>& arguments) = nullptr;
-  int link = -1;
-};
+using Run = int(const pkramfs::Role&, const pkramfs::MountOptions&,
+                const std::vector<std::string>& arguments);
 
-Role RoleOf(const std::string& argument) {
+int CanTakeOver(const pkramfs::Role&, const pkramfs::MountOptions&,
+                const std::vector<std::string>&) {
+  return 0;
+}
+
+// What to do in the place of a mount if the first argument is "--successor=5" or the like, as this
+// program starts itself again; null if it is not.
+Run* RunFor(const std::string& argument, pkramfs::Role* role) {
   const size_t at = argument.find('=');
   const std::string name = argument.substr(0, at);
-  if (at == std::string::npos || (name != "--keeper" && name != "--successor")) return {};
-  return {name == "--keeper" ? pkramfs::KeepFor : pkramfs::ServeInPlaceOf,
-          std::atoi(argument.c_str() + at + 1)};
+  if (at == std::string::npos) return nullptr;
+  const std::string value = argument.substr(at + 1);
+  if (name == "--can-take-over") return value == pkramfs::HandoverVersion() ? CanTakeOver : nullptr;
+  if (name != "--keeper" && name != "--successor") return nullptr;
+  std::sscanf(value.c_str(), "%d,%d,%d", &role->link, &role->estate, &role->server);
+  return name == "--keeper" ? pkramfs::KeepFor : pkramfs::ServeInPlaceOf;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Role role = argc > 1 ? RoleOf(argv[1]) : Role{};
-  if (role.run != nullptr) {
+  pkramfs::Role role;
+  Run* const run = argc > 1 ? RunFor(argv[1], &role) : nullptr;
+  if (run != nullptr) {
     --argc;
     ++argv;
   }
@@ -84,7 +92,7 @@ int main(int argc, char** argv) {
   // What mount(8) passes to a helper.
   bool ignored = false;
   std::string type, mount_namespace;
-  const bool helper = role.run != nullptr || Name(argv[0]).rfind("mount.", 0) == 0;
+  const bool helper = run != nullptr || Name(argv[0]).rfind("mount.", 0) == 0;
   if (helper) {
     line.Flag("-s", &options.sloppy, "Leave out options that are not known");
     line.Flag("-n,-v", &ignored, "(taken for mount's sake)");
@@ -99,11 +107,11 @@ int main(int argc, char** argv) {
     return 1;
   }
   if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
-  if (helper && flag_f && role.run == nullptr) return 0;
+  if (helper && flag_f && run == nullptr) return 0;
   // Not what mount(8) calls its helper.
-  prctl(PR_SET_NAME, role.run == pkramfs::KeepFor ? "pkramfs-keeper" : "pkramfs");
+  prctl(PR_SET_NAME, run == pkramfs::KeepFor ? "pkramfs-keeper" : "pkramfs");
   options.foreground = flag_f;
-  if (role.run != nullptr) return role.run(role.link, options, arguments);
+  if (run != nullptr) return run(role, options, arguments);
   WarnAboutFstab(helper, options.region);
   return pkramfs::Serve(options, arguments);
 }

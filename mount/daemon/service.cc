@@ -148,13 +148,15 @@ absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& o
       InFlight::Adopt(std::move(estate.in_flight));
   if (!in_flight.ok()) return in_flight.status();
   service->in_flight_ = *std::move(in_flight);
+  if (const auto inodes = service->in_flight_->max_inodes()) service->options_.max_inodes = inodes;
   std::vector<pkram::Receipt*> receipts;
   for (InFlight::Slot* const slot : service->in_flight_->left()) receipts.push_back(&slot->receipt);
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::TakeOver(options, estate.region, std::move(receipts));
   if (!file.ok()) return file.status();
   service->file_ = *std::move(file);
-  absl::StatusOr<std::unique_ptr<Filesystem>> fs = service->file_->OpenFilesystem(options);
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs =
+      service->file_->OpenFilesystem(service->options_);
   if (!fs.ok()) return fs.status();
   service->fs_ = *std::move(fs);
   if (service->in_flight_->frozen()) service->fs_->Freeze();

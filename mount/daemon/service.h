@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -40,6 +41,10 @@ class Service {
   Estate estate() const;
   Session& session() { return *session_; }
   InFlight& in_flight() { return *in_flight_; }
+  // How another program takes this one's place; before Start.
+  void set_upgrade(std::function<absl::Status(const std::string& path)> upgrade) {
+    server_.upgrade = std::move(upgrade);
+  }
 
   // Unmounts, if it is mounted still, and seals.
   absl::Status End();

@@ -24,11 +24,18 @@ struct ControlResize {
 };
 static_assert(sizeof(ControlResize) == 512);
 
+struct ControlUpgrade {
+  char program[4096];  // in: path, as the daemon sees it
+  char error[1024];    // out: why it still is as it was, or ""
+};
+static_assert(sizeof(ControlUpgrade) == 5120);
+
 inline constexpr unsigned kControlStatistics = _IOR('P', 1, ControlReply);
 // For root and the user who mounted; EPERM.
 inline constexpr unsigned kControlResize = _IOWR('P', 2, ControlResize);
 inline constexpr unsigned kControlFreeze = _IO('P', 3);  // EBUSY when it is frozen
 inline constexpr unsigned kControlThaw = _IO('P', 4);    // EINVAL when it is not
+inline constexpr unsigned kControlUpgrade = _IOWR('P', 5, ControlUpgrade);
 
 }  // namespace pkramfs
 

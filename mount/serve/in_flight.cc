@@ -42,6 +42,11 @@ uint64_t ReadWord(int fd, size_t offset) {
   return word;
 }
 
+// The page is there: a server has stored to it.
+void Write(int fd, const void* bytes, size_t size, size_t offset) {
+  std::ignore = pwrite(fd, bytes, size, static_cast<off_t>(offset));
+}
+
 template <typename T>
 T Load(T& word) {
   return std::atomic_ref<T>(word).load(std::memory_order_acquire);
@@ -57,7 +62,8 @@ struct InFlight::Common {
   uint64_t magic, version;
   uint64_t slots;  // how many there are behind this page
   uint64_t frozen, ended, writeback;
-  uint64_t keeper;
+  uint64_t keeper, upgrade;
+  uint64_t inodes;                     // 1 + how many there may be; 0: as the options say
   uint64_t takeovers, died_at, pause;  // microseconds of the clock that never goes back
   char reason[kReasonBytes];           // of the last death
   uint64_t init_size;
@@ -175,6 +181,14 @@ bool InFlight::writeback() const { return Load(common_->writeback) != 0; }
 void InFlight::set_writeback(bool writeback) { Store(common_->writeback, uint64_t{writeback}); }
 void InFlight::set_ended() { Store(common_->ended, uint64_t{1}); }
 
+std::optional<uint64_t> InFlight::max_inodes() const {
+  const uint64_t word = Load(common_->inodes);
+  return word == 0 ? std::nullopt : std::optional<uint64_t>(word - 1);
+}
+void InFlight::set_max_inodes(uint64_t count) { Store(common_->inodes, count + 1); }
+InFlight::Upgrade InFlight::upgrade() const { return static_cast<Upgrade>(Load(common_->upgrade)); }
+void InFlight::set_upgrade(Upgrade state) { Store(common_->upgrade, static_cast<uint64_t>(state)); }
+
 pid_t InFlight::keeper() const { return static_cast<pid_t>(Load(common_->keeper)); }
 void InFlight::set_keeper(pid_t pid) { Store(common_->keeper, static_cast<uint64_t>(pid)); }
 
@@ -195,12 +209,12 @@ void InFlight::NoteDeath(int fd, const std::string& how) {
   char reason[kReasonBytes] = {};
   how.copy(reason, sizeof(reason));
   const uint64_t now = Now();
-  for (const auto& [word, size, offset] :
-       {std::tuple<const void*, size_t, size_t>{reason, sizeof(reason), offsetof(Common, reason)},
-        {&now, sizeof(now), offsetof(Common, died_at)}}) {
-    // It fails without memory only, and then what is said of the last death is of the one before.
-    std::ignore = pwrite(fd, word, size, static_cast<off_t>(offset));
-  }
+  Write(fd, reason, sizeof(reason), offsetof(Common, reason));
+  Write(fd, &now, sizeof(now), offsetof(Common, died_at));
+}
+
+void InFlight::NoteUpgrade(int fd, Upgrade state) {
+  Write(fd, &state, sizeof(state), offsetof(Common, upgrade));
 }
 
 bool InFlight::Ended(int fd) { return ReadWord(fd, offsetof(Common, ended)) != 0; }

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,14 @@ class InFlight {
   // What was agreed on with the kernel, and cannot be otherwise for a successor.
   bool writeback() const;
   void set_writeback(bool writeback);
+  // How many inodes there may be, if that was changed since the mount.
+  std::optional<uint64_t> max_inodes() const;
+  void set_max_inodes(uint64_t count);
+  // What has become of an upgrade: the program that was asked for serves, or another one still
+  // does.
+  enum class Upgrade : uint64_t { kNone, kDone, kFailed };
+  Upgrade upgrade() const;
+  void set_upgrade(Upgrade state);
   // The process that watches this one; 0 when there is none.
   pid_t keeper() const;
   void set_keeper(pid_t pid);
@@ -100,6 +109,7 @@ class InFlight {
   // Of somebody else's, as its keeper sees it.
   static bool Ended(int fd);
   static void NoteDeath(int fd, const std::string& how);
+  static void NoteUpgrade(int fd, Upgrade state);
   // How many requests have been answered; more is later.
   static uint64_t Progress(int fd);
 

@@ -32,7 +32,9 @@ void ReplyResize(fuse_req_t req, const void* in) {
   std::optional<uint64_t> pages, inodes;
   if (resize.size != kControlKeep) pages = RegionPages(resize.size);
   if (resize.inodes != kControlKeep) inodes = resize.inodes;
-  const absl::Status done = ServerOf(req)->fs->Resize(pages, inodes);
+  Server* const server = ServerOf(req);
+  const absl::Status done = server->fs->Resize(pages, inodes);
+  if (done.ok() && inodes) server->in_flight->set_max_inodes(*inodes);
   const std::string_view error(done.message().data(), done.message().size());
   resize.error[error.copy(resize.error, sizeof(resize.error) - 1)] = 0;
   fuse_reply_ioctl(req, 0, &resize, sizeof(resize));
@@ -52,6 +54,35 @@ void ReplyFreeze(fuse_req_t req, bool freeze) {
   error != 0 ? fuse_reply_err(req, error) : fuse_reply_ioctl(req, 0, nullptr, 0);
 }
 
+// What a slot's receipt says of a request for which its server has ended.
+constexpr uint64_t kUpgrading = 1;
+
+// Why the program that was asked for does not serve, or nothing.
+std::string Upgrade(Server* server, const std::string& program) {
+  pkram::Receipt& receipt = CurrentRequest::Get()->receipt;
+  if (receipt.next == kUpgrading) {
+    // This process is the answer.
+    if (server->in_flight->upgrade() == InFlight::Upgrade::kDone) return "";
+    return program +
+           " could not take over, and the program that was there goes on: its log says why";
+  }
+  if (!server->upgrade) {
+    return "the mount has no keeper (notakeover): unmount it, and mount it again";
+  }
+  receipt.next = kUpgrading;
+  server->in_flight->set_upgrade(InFlight::Upgrade::kNone);
+  return std::string(server->upgrade(program).message());
+}
+
+void ReplyUpgrade(fuse_req_t req, const void* in) {
+  ControlUpgrade upgrade;
+  std::memcpy(&upgrade, in, sizeof(upgrade));
+  const std::string program(upgrade.program, strnlen(upgrade.program, sizeof(upgrade.program)));
+  const std::string error = Upgrade(ServerOf(req), program);
+  upgrade.error[error.copy(upgrade.error, sizeof(upgrade.error) - 1)] = 0;
+  fuse_reply_ioctl(req, 0, &upgrade, sizeof(upgrade));
+}
+
 }  // namespace
 
 void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
@@ -61,19 +92,22 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
     ReplyStatistics(req);
     return;
   }
-  if (command != kControlResize && command != kControlFreeze && command != kControlThaw) {
+  const size_t size = command == kControlResize    ? sizeof(ControlResize)
+                      : command == kControlUpgrade ? sizeof(ControlUpgrade)
+                                                   : 0;
+  if (size == 0 && command != kControlFreeze && command != kControlThaw) {
     fuse_reply_err(req, ENOTTY);
     return;
   }
   const std::optional<uid_t> uid = UserOf(req);
   if (uid != uid_t{0} && uid != geteuid()) {
     fuse_reply_err(req, EPERM);
-  } else if (command == kControlFreeze || command == kControlThaw) {
+  } else if (size == 0) {
     ReplyFreeze(req, command == kControlFreeze);
-  } else if (in_size < sizeof(ControlResize) || out_size < sizeof(ControlResize)) {
+  } else if (in_size < size || out_size < size) {
     fuse_reply_err(req, EINVAL);
   } else {
-    ReplyResize(req, in);
+    command == kControlResize ? ReplyResize(req, in) : ReplyUpgrade(req, in);
   }
 }
 

@@ -28,13 +28,16 @@ struct Server {
   bool auto_unmount = false;
   bool takeover = false;
   uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes
+  // Another program goes on in this one's place: returns only when it cannot.  Nothing without a
+  // keeper.
+  std::function<absl::Status(const std::string& path)> upgrade;
   // Has the kernel ask for an inode's attributes again; nothing where there is no kernel.
   std::function<void(Ino)> forget_attributes;
   Statistics statistics;
 };
 
-// What a daemon says of itself, as JSON: "pid", "keeper", "node", "options", "takeovers",
-// "requests" by kind, "inodes", "pages", "journal_waits".
+// What a daemon says of itself, as JSON: "pid", "keeper", "program", "version", "node", "options",
+// "takeovers", "requests" by kind, "inodes", "pages", "journal_waits".
 std::string Describe(const Server& server);
 
 // The operations of a session whose user data is a Server.

@@ -77,6 +77,18 @@ absl::Status LiveMount::Resize(const MountOptions& options) const {
   return absl::OutOfRangeError(resize.error);
 }
 
+absl::Status LiveMount::Upgrade(const std::string& program) const {
+  ControlUpgrade upgrade{};
+  if (program.size() >= sizeof(upgrade.program)) {
+    return absl::InvalidArgumentError(absl::StrCat(program, ": ", std::strerror(ENAMETOOLONG)));
+  }
+  program.copy(upgrade.program, program.size());
+  if (absl::Status s = Ask("cannot upgrade", kControlUpgrade, &upgrade); !s.ok()) return s;
+  upgrade.error[sizeof(upgrade.error) - 1] = 0;
+  if (upgrade.error[0] == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(upgrade.error);
+}
+
 absl::Status LiveMount::Sync() const {
   if (syncfs(directory_.get()) == 0) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("syncfs: ", std::strerror(errno)));

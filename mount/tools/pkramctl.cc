@@ -78,6 +78,16 @@ absl::Status Resize(const LiveMount& mount, const std::string& list) {
   return mount.Resize(options);
 }
 
+// The path that the daemon, which is elsewhere, is to find.
+absl::Status Upgrade(const LiveMount& mount, std::string program) {
+  if (program.empty()) {
+    // The one that was installed with this one.
+    const std::string self = Canonical("/proc/self/exe");
+    program = self.substr(0, self.rfind('/')) + "/pkramfs";
+  }
+  return mount.Upgrade(Canonical(program));
+}
+
 // What is done to a region through its mount.
 template <typename Fn>
 int ThroughMount(const std::string& path, Fn fn) {
@@ -282,7 +292,7 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
 
 int Main(int argc, char** argv) {
   CommandLine line("pkramctl", "Looks into pkramfs regions, and moves bytes in and out of them.");
-  std::string region, name, sizes, salvage;
+  std::string region, name, sizes, salvage, program;
   bool as_json = false;
   const auto command = [&](const char* command_name, const char* what) -> CommandLine& {
     CommandLine& added = line.Command(command_name, what);
@@ -304,6 +314,9 @@ int Main(int argc, char** argv) {
   CommandLine& freeze =
       command("freeze", "Keep a mounted region as it is, for a copy: what changes it waits");
   CommandLine& thaw = command("thaw", "End that");
+  CommandLine& upgrade =
+      command("upgrade", "Have another program serve a mounted region, while programs use it");
+  upgrade.Option("program", &program, "Path (default: the pkramfs beside this pkramctl)");
   if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
   const std::string path = RegionPath(region);
   if (info.given()) return Info(path, as_json);
@@ -312,6 +325,9 @@ int Main(int argc, char** argv) {
   if (thaw.given()) {
     return ThroughMount(path,
                         [](const LiveMount& m) { return m.Ask("cannot thaw", kControlThaw); });
+  }
+  if (upgrade.given()) {
+    return ThroughMount(path, [&](const LiveMount& m) { return Upgrade(m, program); });
   }
   if (resize.given()) {
     return ThroughMount(path, [&](const LiveMount& m) { return Resize(m, sizes); });

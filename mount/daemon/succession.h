@@ -1,0 +1,52 @@
+// A server's side of its own succession: it sees to it that there is a keeper, and makes way for
+// another program when it is told to.
+#ifndef MOUNT_DAEMON_SUCCESSION_H_
+#define MOUNT_DAEMON_SUCCESSION_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "mount/daemon/link.h"
+#include "mount/daemon/program.h"
+#include "mount/daemon/service.h"
+#include "pkram/mutex.h"
+
+namespace pkramfs {
+
+class Succession {
+ public:
+  // `service` has not started.  `where` it is mounted, for the log.  `link`: to the keeper, which
+  // has started this process; none without takeover.  `program` outlives it.
+  Succession(std::unique_ptr<Service> service, std::string where, const Program& program,
+             std::optional<Link> link);
+  Succession(const Succession&) = delete;
+  Succession& operator=(const Succession&) = delete;
+
+  Service& service() { return *service_; }
+  // Gives the keeper what it keeps.
+  void HandOver();
+  // Serves until the mount is over, and seals.  A keeper that ends is replaced.
+  absl::Status ServeToTheEnd();
+
+ private:
+  // Ends this process, and the keeper starts that program.  Returns why not.
+  absl::Status MakeWayFor(const std::string& path);
+  void ReplaceKeeper();
+
+  const std::string where_;
+  const Program& program_;
+  pid_t keeper_ = 0;  // if it is a child of this process
+  pkram::Mutex mu_;
+  std::optional<Link> link_ ABSL_GUARDED_BY(mu_);
+  int link_fd_;  // -1 without; the thread's that serves to the end
+  // Its threads end before the rest of this.
+  const std::unique_ptr<Service> service_;
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_DAEMON_SUCCESSION_H_
