@@ -9,6 +9,7 @@
 
 #include <thread>
 
+#include "mount/serve/in_flight.h"
 #include "tests/killer.h"
 #include "tests/mount_fixture.h"
 
@@ -147,6 +148,58 @@ TEST_F(TakeoverTest, AServerThatWasStoppedGoesOnOrIsReplaced) {
   ASSERT_TRUE(Eventually([&] { return StateOf(server) == 'T'; }));
   KillServer();
   EXPECT_EQ(Slurp(mount_ + "/file"), "asked");
+}
+
+// A descriptor of another process, by what it leads to; -1 without the right.
+int DescriptorOf(pid_t pid, const std::string& what) {
+  const std::string dir = "/proc/" + std::to_string(pid) + "/fd";
+  const pkram::Descriptor process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  int found = -1;
+  DIR* const fds = opendir(dir.c_str());
+  while (const dirent* const entry = fds == nullptr ? nullptr : readdir(fds)) {
+    char link[4096] = {};
+    if (readlink((dir + "/" + entry->d_name).c_str(), link, sizeof(link) - 1) < 0) continue;
+    if (found < 0 && std::string(link).find(what) == 0) {
+      found =
+          static_cast<int>(syscall(SYS_pidfd_getfd, process.get(), std::atoi(entry->d_name), 0));
+    }
+  }
+  if (fds != nullptr) closedir(fds);
+  return found;
+}
+
+// A server that dies after its answer, and before it could note that it has sent it.
+TEST_F(TakeoverTest, WhatWasAnsweredIsNotDoneAgain) {
+  const pid_t server = Server();
+  const int connection = DescriptorOf(server, "/dev/fuse");
+  const int memory = DescriptorOf(server, "/memfd:pkramfs in flight");
+  if (connection < 0 || memory < 0) GTEST_SKIP() << "no right to another process's descriptors";
+  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
+  int error = 0;
+  std::thread asks([&] {
+    if (mkdir((mount_ + "/dir").c_str(), 0755) != 0) error = errno;
+  });
+  uint64_t unique = 0;
+  ASSERT_TRUE(Eventually([&] {
+    const auto in_flight = InFlight::Adopt(pkram::Descriptor(dup(memory))).value();
+    for (InFlight::Slot* const slot : in_flight->left()) {
+      if (slot->header().opcode == FUSE_MKDIR) unique = slot->header().unique;
+    }
+    return unique != 0;
+  }));
+  // In its name.
+  const fuse_out_header answer{sizeof(answer), -EDQUOT, unique};
+  ASSERT_EQ(write(connection, &answer, sizeof(answer)), static_cast<ssize_t>(sizeof(answer)));
+  asks.join();
+  EXPECT_EQ(error, EDQUOT);
+  close(connection);
+  close(memory);
+  KillServer();
+  ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
+  // Whatever is in flight is done before that is over.
+  Unmount();
+  Mount();
+  EXPECT_EQ(access((mount_ + "/dir").c_str(), F_OK), -1);
 }
 
 TEST_F(TakeoverTest, InfoSaysHowOftenAndWhy) {

@@ -161,6 +161,14 @@ TEST_F(UpgradeTest, OnlyRootAndWhoMountedMay) {
                         region_ + " " + Copy("one"));
   EXPECT_EQ(ran.status, 2);
   EXPECT_EQ(DaemonPid(), before);
+  // Nor root of a container, who names files of its own.
+  for (const char* as : {"unshare --pid --fork ", "setpriv --bounding-set=-sys_admin "}) {
+    const Ran contained = Shell(as + ctl + " upgrade " + region_ + " " + Copy("two"));
+    EXPECT_EQ(contained.status, 2) << as;
+    EXPECT_THAT(contained.err, HasSubstr("Operation not permitted")) << as;
+  }
+  EXPECT_EQ(DaemonPid(), before);
+  EXPECT_EQ(Upgrade(Copy("three")).status, 0);
 }
 
 }  // namespace

@@ -174,7 +174,8 @@ int ServeInPlaceOf(const Role& role, const MountOptions& options,
   InFlight& in_flight = (*service)->in_flight();
   Succession succession(*std::move(service), where, *program, std::move(link));
   const size_t left = in_flight.left().size();
-  if (absl::Status s = succession.service().Start(); !s.ok()) return fail(s);
+  // The mount stays for the next one, so nothing is ended here.
+  if (absl::Status s = succession.service().Start(); !s.ok()) _exit(fail(s));
   const uint64_t pause = in_flight.NoteTakeover();
   succession.HandOver();
   Log(LOG_WARNING, absl::StrCat(where, ": the server ", in_flight.takeovers().reason,

@@ -148,6 +148,8 @@ absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& o
       InFlight::Adopt(std::move(estate.in_flight));
   if (!in_flight.ok()) return in_flight.status();
   service->in_flight_ = *std::move(in_flight);
+  // The whole path, and where it led then.
+  service->options_.mount_point = estate.mount_point;
   if (const auto inodes = service->in_flight_->max_inodes()) service->options_.max_inodes = inodes;
   std::vector<pkram::Receipt*> receipts;
   for (InFlight::Slot* const slot : service->in_flight_->left()) receipts.push_back(&slot->receipt);

@@ -154,11 +154,11 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Resume(Estate estate,
   session->fusermount_ = std::move(estate.fusermount);
   session->mount_ = {estate.mount_id, estate.device};
   session->by_itself_ = geteuid() == 0;
-  session->mounted_ = true;
   if (!session->by_itself_) session->users_mount_point_ = estate.mount_point;
   if (const absl::Status s = ResumeSession(session->session_, *in_flight); !s.ok()) {
     return WithFuseMessage(s);
   }
+  session->mounted_ = true;  // and is to be unmounted in the end
   session->threads_ = std::make_unique<Threads>(session->session_, in_flight);
   return session;
 }
@@ -173,20 +173,23 @@ Session::~Session() {
   if (session_ == nullptr) return;
   fuse_session_exit(session_);
   threads_.reset();
-  if (mounted_ && !users_mount_point_.empty()) UnmountAsUser(users_mount_point_);
+  if (mounted_ && !users_mount_point_.empty() && !IsGone()) UnmountAsUser(users_mount_point_);
   if (by_itself_ && mounted_ && !mount_.id.empty()) Unmount();
   if (mounted_) fuse_session_unmount(session_);
   fuse_session_destroy(session_);
+}
+
+bool Session::IsGone() const {
+  pollfd state{fuse_session_fd(session_), 0, 0};
+  return poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
 }
 
 // libfuse would go by the path, or have umount(8) do it.  As it does, the connection ends
 // first, so that nothing is asked of a daemon that does not answer; in its place libfuse
 // finds a broken pipe, which says, as a connection after an umount, that all is done.
 void Session::Unmount() {
-  const int connection = fuse_session_fd(session_);
-  pollfd state{connection, 0, 0};
-  if (poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0) return;
-  dup2(broken_pipe_.get(), connection);
+  if (IsGone()) return;
+  dup2(broken_pipe_.get(), fuse_session_fd(session_));
   Detach(mount_);
 }
 

@@ -60,6 +60,8 @@ class Session {
   Session() = default;
   absl::Status Make(const std::string& fuse_options, Server* server);
   void Unmount();
+  // Whether somebody has unmounted it.
+  bool IsGone() const;
 
   fuse_session* session_ = nullptr;
   std::unique_ptr<Threads> threads_;

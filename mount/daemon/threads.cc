@@ -86,6 +86,7 @@ absl::Status Threads::Start() {
   pkram::MutexLock lock(&mu_);
   int error = 0;
   for (InFlight::Slot* const slot : in_flight_->left()) {
+    if (IsAnswered(slot)) slot->Clear();
     if (error == 0) error = StartOne(slot);
   }
   if (error == 0) error = StartOne(in_flight_->Take());
@@ -148,14 +149,26 @@ bool Threads::Receive(Worker* worker) {
 
 // A request that has killed servers gets an error, and everything else goes on.
 void Threads::Refuse(InFlight::Slot* slot) {
-  const fuse_in_header& header = slot->header();
-  Log(LOG_ERR, absl::StrCat("a request of kind ", header.opcode, " (inode ", header.nodeid,
-                            ") has ended ", slot->faults,
-                            " servers by a fault of theirs: answered with EIO; please report it"));
+  const fuse_in_header header = slot->header();
+  const uint64_t faults = slot->faults;
   const fuse_out_header answer{sizeof(answer), -EIO, header.unique};
-  if (write(fuse_session_fd(session_), &answer, sizeof(answer)) < 0) {
-    Log(LOG_ERR, absl::StrCat("and that answer failed: ", std::strerror(errno)));
-  }
+  const bool is_taken = write(fuse_session_fd(session_), &answer, sizeof(answer)) >= 0;
+  slot->Clear();
+  Log(LOG_ERR,
+      absl::StrCat("a request of kind ", header.opcode, " (inode ", header.nodeid, ") has ended ",
+                   faults, " servers by a fault of theirs: answered with EIO",
+                   is_taken ? "" : ", which the kernel did not take", "; please report it"));
+}
+
+// Whether nobody waits any more for the answer to a request that a predecessor has left: it was
+// sent, and the predecessor died before it could note that.  Linux says whether it knows a request
+// by an answer to its interruption (FUSE_INTERRUPT), which has no effect.
+bool Threads::IsAnswered(InFlight::Slot* slot) const {
+  constexpr uint64_t kOfInterruption = 1;
+  const fuse_in_header& header = slot->header();
+  if (IsForget(header) || header.opcode == FUSE_INTERRUPT) return false;
+  const fuse_out_header probe{sizeof(probe), -EINTR, header.unique | kOfInterruption};
+  return write(fuse_session_fd(session_), &probe, sizeof(probe)) < 0 && errno == ENOENT;
 }
 
 void Threads::Answer(InFlight::Slot* slot) {
@@ -167,10 +180,10 @@ void Threads::Answer(InFlight::Slot* slot) {
   if (IsForget(slot->header())) slot->Clear();
   if (slot->faults >= kMostFaults) {
     Refuse(slot);
-  } else {
-    const CurrentRequest current(slot);
-    fuse_session_process_buf(session_, &request);
+    return;
   }
+  const CurrentRequest current(slot);
+  fuse_session_process_buf(session_, &request);
   slot->Clear();
 }
 

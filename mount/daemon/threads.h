@@ -54,6 +54,7 @@ class Threads {
   bool Receive(Worker* worker);
   void Answer(InFlight::Slot* slot);
   void Refuse(InFlight::Slot* slot);
+  bool IsAnswered(InFlight::Slot* slot) const;
   void JoinRetired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int StartOne(InFlight::Slot* slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

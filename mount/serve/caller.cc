@@ -73,6 +73,22 @@ std::optional<bool> KernelDropsSetId() {
   return std::nullopt;
 }
 
+std::string TextOf(const std::string& path) {
+  std::ifstream in(path);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+// What follows `name` on its line; nothing when there is none.
+std::string FieldOf(const std::string& path, const std::string& name) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind(name, 0) == 0) return line.substr(name.size());
+  }
+  return "";
+}
+
 Membership HasGroup(fuse_req_t req, gid_t group) {
   const std::optional<Credentials> caller = CredentialsOf(fuse_req_ctx(req)->pid);
   if (!caller) return Membership::kUnknown;
@@ -88,6 +104,20 @@ std::optional<uid_t> UserOf(fuse_req_t req) {
   const std::optional<Credentials> caller = CredentialsOf(ctx->pid);
   if (!caller) return std::nullopt;
   return caller->uid;
+}
+
+bool MayChooseProgram(fuse_req_t req) {
+  constexpr int kSysAdmin = 21;
+  const std::string proc = "/proc/" + std::to_string(fuse_req_ctx(req)->pid);
+  if (TextOf(proc + "/uid_map") != TextOf("/proc/self/uid_map")) return false;
+  const std::string namespaces = FieldOf(proc + "/status", "NSpid:");
+  // Of the same process namespace: it has one number.
+  std::istringstream numbers(namespaces);
+  std::string number, more;
+  if (!(numbers >> number) || numbers >> more) return false;
+  const uint64_t capabilities =
+      std::strtoull(FieldOf(proc + "/status", "CapEff:").c_str(), nullptr, 16);
+  return UserOf(req) != uid_t{0} || (capabilities >> kSysAdmin & 1) != 0;
 }
 
 Context ContextOf(fuse_req_t req) {

@@ -69,12 +69,16 @@ std::string Upgrade(Server* server, const std::string& program) {
   if (!server->upgrade) {
     return "the mount has no keeper (notakeover): unmount it, and mount it again";
   }
-  receipt.next = kUpgrading;
   server->in_flight->set_upgrade(InFlight::Upgrade::kNone);
+  receipt.next = kUpgrading;
   return std::string(server->upgrade(program).message());
 }
 
 void ReplyUpgrade(fuse_req_t req, const void* in) {
+  if (!MayChooseProgram(req)) {
+    fuse_reply_err(req, EPERM);
+    return;
+  }
   ControlUpgrade upgrade;
   std::memcpy(&upgrade, in, sizeof(upgrade));
   const std::string program(upgrade.program, strnlen(upgrade.program, sizeof(upgrade.program)));
