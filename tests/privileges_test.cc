@@ -40,6 +40,8 @@ class PrivilegesTest : public MountTest {
     const auto set = [this, pid](const char* name) {
       return std::stoull(StatusOf(pid, name), nullptr, 16);
     };
+    // A keeper settles down once it has been given what it keeps; this is the last step of it.
+    EXPECT_TRUE(Eventually([&] { return StatusOf(pid, "NoNewPrivs") == "1"; }));
     const uint64_t left = 1ull << 21 | 1ull << 2 | (locks ? 1ull << 14 : 0ull);
     EXPECT_EQ(set("CapEff"), left);
     EXPECT_EQ(set("CapPrm"), left);
@@ -49,7 +51,6 @@ class PrivilegesTest : public MountTest {
     if (HasCapability(kSetPcap)) {
       EXPECT_EQ(set("CapBnd"), takes_over ? left : 0u);
     }
-    EXPECT_EQ(StatusOf(pid, "NoNewPrivs"), "1");
     constexpr int kSysResource = 24;
     if (HasCapability(kSysResource)) {
       EXPECT_EQ(Slurp("/proc/" + std::to_string(pid) + "/oom_score_adj"), "-999\n");
