@@ -2,6 +2,7 @@
 #include "pkram/backing.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -195,7 +196,9 @@ int LockHolder(int fd) {
     unsigned long long ino = 0;
     if (!(in >> number >> kind >> advisory >> access >> pid >> file)) continue;
     if (kind != "FLOCK" || std::sscanf(file.c_str(), "%x:%x:%llu", &maj, &min, &ino) != 3) continue;
-    if (ino == st.st_ino && makedev(maj, min) == st.st_dev) return pid;
+    // Who took the lock may be gone, and another process hold the same open file (a server that took over).
+    if (ino != st.st_ino || makedev(maj, min) != st.st_dev) continue;
+    return kill(pid, 0) == 0 || errno == EPERM ? pid : 0;
   }
   return 0;
 }

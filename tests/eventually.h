@@ -2,6 +2,7 @@
 #ifndef TESTS_EVENTUALLY_H_
 #define TESTS_EVENTUALLY_H_
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -9,12 +10,16 @@
 
 namespace pkramfs {
 
-// Whether it comes to be true, within minutes: others may have the processor meanwhile.
+// Whether it comes to be true, within minutes: others may have the processor meanwhile.  It looks again
+// soon at first, and more and more seldom.
 template <typename Condition>
 bool Eventually(Condition is_true) {
-  for (int i = 0; i < 20000; ++i) {
+  using std::chrono::microseconds;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(4);
+  for (microseconds pause(100); std::chrono::steady_clock::now() < end;
+       pause = std::min(2 * pause, microseconds(10000))) {
     if (is_true()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::this_thread::sleep_for(pause);
   }
   return is_true();
 }

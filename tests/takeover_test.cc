@@ -68,6 +68,14 @@ TEST_F(TakeoverTest, WhatIsOpenStaysOpen) {
   EXPECT_TRUE(Eventually([&] { return Statistics()["inodes"] == 2; })) << Statistics();
 }
 
+// The kernel names who took a lock, and that process may be gone.
+TEST_F(TakeoverTest, NobodyDeadIsSaidToUseTheRegion) {
+  KillServer();
+  const Ran ran = Shell(Pkramctl() + " check " + region_);
+  EXPECT_NE(ran.status, 0);
+  EXPECT_THAT(ran.err, testing::HasSubstr("in use by another process"));
+}
+
 // Locks of all kinds, a lease, a watch, a working directory, mounts on and below it.
 TEST_F(TakeoverTest, WhatTheKernelKnowsStays) {
   ASSERT_EQ(mkdir((mount_ + "/dir").c_str(), 0755), 0);
