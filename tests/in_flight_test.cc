@@ -48,7 +48,7 @@ TEST(InFlightTest, AHeirFindsTheRequests) {
   slot->header().len = 100;
   slot->header().unique = 7;
   slot->receipt.answer = 3;
-  in_flight->set_frozen(true);
+  in_flight->NoteFrozen(6);
   const auto heir = InFlight::Adopt(pkram::Descriptor(dup(in_flight->fd()))).value();
   ASSERT_EQ(heir->left().size(), 1u);
   EXPECT_EQ(heir->left()[0]->header().unique, 7u);
@@ -63,6 +63,22 @@ TEST(InFlightTest, AHeirFindsTheRequests) {
   EXPECT_FALSE(InFlight::Ended(heir->fd()));
   heir->set_ended();
   EXPECT_TRUE(InFlight::Ended(in_flight->fd()));
+}
+
+TEST(InFlightTest, WhoIsGivenARequestAgainKnowsWhatItDid) {
+  const auto in_flight = InFlight::Make().value();
+  EXPECT_FALSE(in_flight->frozen());
+  EXPECT_FALSE(in_flight->WasFrozenBy(2));
+  EXPECT_FALSE(in_flight->WasThawedBy(2));
+  in_flight->NoteFrozen(2);
+  EXPECT_TRUE(in_flight->frozen());
+  EXPECT_TRUE(in_flight->WasFrozenBy(2));
+  EXPECT_FALSE(in_flight->WasFrozenBy(4));
+  EXPECT_FALSE(in_flight->WasThawedBy(2));
+  in_flight->NoteThawed(4);
+  EXPECT_FALSE(in_flight->frozen());
+  EXPECT_TRUE(in_flight->WasThawedBy(4));
+  EXPECT_FALSE(in_flight->WasFrozenBy(2));
 }
 
 // A memory that is no server's, or another version's.

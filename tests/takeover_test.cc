@@ -351,6 +351,43 @@ TEST_F(TakeoverTest, FrozenStaysFrozen) {
   EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
 }
 
+// To freeze what is frozen is an error, and so it is to thaw twice.  A server dies that has done it
+// and not answered: this process is that server.
+TEST_F(TakeoverTest, FreezeAndThawAreDoneOnce) {
+  const int root = open(mount_.c_str(), O_RDONLY | O_DIRECTORY);
+  for (const unsigned command : {kControlFreeze, kControlThaw}) {
+    const pid_t server = Server();
+    const int connection = DescriptorOf(server, "/dev/fuse");
+    const int memory = DescriptorOf(server, "/memfd:pkramfs in flight");
+    if (connection < 0 || memory < 0) {
+      close(root);
+      GTEST_SKIP() << "no right to another process's descriptors";
+    }
+    kill(server, SIGSTOP);
+    ASSERT_TRUE(Eventually([&] { return StateOf(server) == 'T'; }));
+    int error = 0;
+    std::thread asks([&] {
+      if (ioctl(root, command) != 0) error = errno;
+    });
+    {
+      const auto in_flight = InFlight::Adopt(pkram::Descriptor(memory)).value();
+      InFlight::Slot* const slot = in_flight->Take();
+      slot->Prepare();
+      EXPECT_GT(read(connection, slot->request(), InFlight::kRequestBytes), 0);
+      EXPECT_EQ(slot->header().opcode, FUSE_IOCTL);
+      const uint64_t unique = slot->header().unique;
+      command == kControlFreeze ? in_flight->NoteFrozen(unique) : in_flight->NoteThawed(unique);
+    }
+    close(connection);
+    KillServer();
+    asks.join();
+    EXPECT_EQ(error, 0) << std::strerror(error);
+  }
+  close(root);
+  Spill(mount_ + "/file", "not frozen");
+  EXPECT_EQ(Slurp(mount_ + "/file"), "not frozen");
+}
+
 // Pages that the kernel sends later were stored to before that: the mtime stays.
 TEST_F(TakeoverTest, AnMtimeThatWasGivenStays) {
   const int fd = open((mount_ + "/file").c_str(), O_RDWR | O_CREAT, 0600);

@@ -22,12 +22,14 @@
 #include "mount/daemon/program.h"
 #include "mount/daemon/remount.h"
 #include "mount/daemon/service.h"
+#include "mount/daemon/service_manager.h"
 #include "mount/daemon/startup.h"
 #include "mount/daemon/succession.h"
 #include "mount/daemon/threads.h"
 #include "mount/region/mount_point.h"
 #include "mount/region/mounts.h"
 #include "mount/region/region_file.h"
+#include "mount/serve/in_flight.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -35,9 +37,6 @@ namespace {
 
 using pkram::Descriptor;
 
-// What a successor ends with when there is no use in another.  (And mount(8)'s, which passes on
-// what its helpers end with.)
-constexpr int kMountFailure = 32;
 constexpr int kTryAgain = 1;
 
 void Say(const std::string& text) { std::fprintf(stderr, "pkramfs: %s\n", text.c_str()); }
@@ -118,20 +117,39 @@ absl::Status Run(MountOptions options, Startup* startup, const Program& program,
   return ServeUntilUnmounted(options, startup, program, std::move(link));
 }
 
+// Both processes of a mount have died, and the service manager has kept what they had.
+int GoOnWhereBothDied(Estate estate, Program program, const MountOptions& options) {
+  InFlight::NoteDeath(estate.in_flight.get(), "ended, and its keeper");
+  pid_t server = 0;
+  absl::StatusOr<Link> link = program.StartHeir("--successor", estate, &server);
+  if (!link.ok()) {
+    Say(std::string(link.status().message()));
+    return kTryAgain;
+  }
+  return Keep(std::move(program), *std::move(link), server, std::nullopt, options);
+}
+
 }  // namespace
 
 int Serve(const MountOptions& options, const std::vector<std::string>& arguments) {
   const auto report = [](const absl::Status& s) {
     if (s.ok()) return 0;
     Say(std::string(s.message()));
-    return kMountFailure;
+    return kRefused;
   };
   if (options.remount) return report(Remount(options));
+  std::optional<Estate> kept;
+  if (options.foreground && options.takes_over()) kept = KeptByServiceManager();
   // Before this process has descriptors of its own, of which one might have that number.
   if (absl::Status s = CheckDescriptor(options.region); !s.ok()) return report(s);
   absl::StatusOr<Program> program = Program::Self(arguments);
   if (!program.ok()) return report(program.status());
   if (options.foreground) LogToStandardError();
+  if (kept) {
+    TakeEndSignals();
+    prctl(PR_SET_NAME, "pkramfs-keeper");
+    return GoOnWhereBothDied(*std::move(kept), *std::move(program), options);
+  }
   Startup startup(options.foreground);
   if (!options.takes_over()) return report(Run(options, &startup, *program, std::nullopt));
   absl::StatusOr<std::pair<Link, Link>> ends = Link::Make();
@@ -165,9 +183,9 @@ int ServeInPlaceOf(const Role& role, const MountOptions& options,
   if (!program.ok() || !estate) return kTryAgain;
   const std::string where = estate->mount_point;
   const auto fail = [&](const absl::Status& s) {
-    Log(LOG_ERR, absl::StrCat(where, ": cannot take over: ", std::string(s.message())));
+    Log(LOG_ERR, absl::StrCat(where, ": cannot take over this mount: ", std::string(s.message())));
     const bool passes = absl::IsResourceExhausted(s) || absl::IsUnavailable(s);
-    return passes ? kTryAgain : kMountFailure;
+    return passes ? kTryAgain : kRefused;
   };
   absl::StatusOr<std::unique_ptr<Service>> service = Service::TakeOver(options, *std::move(estate));
   if (!service.ok()) return fail(service.status());
@@ -184,7 +202,7 @@ int ServeInPlaceOf(const Role& role, const MountOptions& options,
   const absl::Status ended = succession.ServeToTheEnd();
   if (ended.ok()) return 0;
   Log(LOG_ERR, absl::StrCat(where, ": ", std::string(ended.message())));
-  return kMountFailure;
+  return kRefused;
 }
 
 int KeepFor(const Role& role, const MountOptions& options,

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mount/daemon/log.h"
+#include "mount/daemon/service_manager.h"
 #include "mount/daemon/startup.h"
 #include "mount/daemon/threads.h"
 #include "mount/region/privileges.h"
@@ -27,8 +28,14 @@ using pkram::Descriptor;
 // Servers that die one after the other and have answered nothing.  (Whoever kills them on purpose
 // may kill many before one gets so far.)
 constexpr int kMostDeaths = 100;
-// What a successor ends with when the next one would not do better (see daemon.cc).
-constexpr int kRefused = 32;
+
+// What keeps the mount is let go, and then it is dead: a line about it may go to a file of it.
+int GiveUp(std::optional<Estate>* estate, const std::string& why) {
+  const std::string where = (*estate)->mount_point;
+  estate->reset();
+  Log(LOG_ERR, absl::StrCat(where, ": ", why));
+  return 1;
+}
 
 void Sleep(int milliseconds) { poll(nullptr, 0, milliseconds); }
 
@@ -86,7 +93,11 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
         continue;
       }
       if (!estate) {
-        if (!options.foreground) Detach();
+        if (options.foreground) {
+          TellServiceManager(*message->estate);
+        } else {
+          Detach();
+        }
         SettleDown(options.lock_memory, true, true);
       }
       estate = std::move(message->estate);
@@ -114,13 +125,11 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
     deaths = answered == progress ? deaths + 1 : 1;
     progress = answered;
     if (deaths > kMostDeaths) {
-      const std::string where = estate->mount_point;
-      estate.reset();
-      Log(LOG_ERR, absl::StrCat(where, ": ", kMostDeaths,
-                                " servers have died one after the other and answered nothing: "
-                                "giving up; unmount it (umount -l), check the region, and mount "
-                                "it again"));
-      return 1;
+      return GiveUp(&estate,
+                    absl::StrCat(kMostDeaths,
+                                 " servers have died one after the other and answered nothing: "
+                                 "giving up; unmount it (umount -l), check the region, and mount "
+                                 "it again"));
     }
     InFlight::NoteDeath(in_flight, death.how);
     if (deaths > 1) Sleep(deaths);
@@ -137,11 +146,8 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
       to_heir = start();
     }
     if (!to_heir.ok()) {
-      const std::string where = absl::StrCat(estate->mount_point, ": the server ", death.how);
-      estate.reset();
-      Log(LOG_ERR, absl::StrCat(where, ", and there is no other: ",
-                                std::string(to_heir.status().message()), ": giving up"));
-      return 1;
+      return GiveUp(&estate, absl::StrCat("the server ", death.how, ", and there is no other: ",
+                                          std::string(to_heir.status().message()), ": giving up"));
     }
     link = *std::move(to_heir);
   }

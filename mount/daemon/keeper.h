@@ -21,6 +21,10 @@
 
 namespace pkramfs {
 
+// What a successor ends with when there is no use in another.  (And mount(8)'s, which passes on what
+// its helpers end with.)
+inline constexpr int kRefused = 32;
+
 // The keeper's life: until the mount is over.  `server` is the process at the other end of `link`
 // if it is a child of this one, else 0.  `estate`: what it keeps already, if it does.  Returns what
 // to end with: as the server, 0 when the mount ended, 1 when there was no successor to be had.

@@ -163,8 +163,8 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Resume(Estate estate,
   return session;
 }
 
-Threads::Wake Session::WaitToEnd(int link) {
-  const Threads::Wake wake = threads_->WaitToEnd(link);
+Threads::Wake Session::WaitToEnd(int link, int timeout) {
+  const Threads::Wake wake = threads_->WaitToEnd(link, timeout);
   if (wake == Threads::Wake::kEnd) threads_.reset();
   return wake;
 }

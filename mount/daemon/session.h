@@ -42,9 +42,9 @@ class Session {
   // Requests are answered from now on, those that a predecessor has left first.
   // RESOURCE_EXHAUSTED without threads.
   absl::Status Start() { return threads_->Start(); }
-  // Until it is unmounted or the process is told to end, and no request is being answered; or until
-  // the other end of `link` is closed (none: -1).
-  Threads::Wake WaitToEnd(int link);
+  // Until it is unmounted or the process is told to end, and no request is being answered; or as
+  // Threads' does.
+  Threads::Wake WaitToEnd(int link, int timeout);
   bool ended() const { return fuse_session_exited(session_) != 0; }
 
   // What the kernel has cached of them.

@@ -3,12 +3,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "mount/daemon/log.h"
 
 namespace pkramfs {
+namespace {
+
+constexpr int kFirstRetry = 100;  // milliseconds
+constexpr int kLastRetry = 60'000;
+
+}  // namespace
 
 Succession::Succession(std::unique_ptr<Service> service, std::string where, const Program& program,
                        std::optional<Link> link)
@@ -56,14 +63,20 @@ void Succession::ReplaceKeeper() {
   service_->in_flight().set_keeper(keeper_);
   if (failed.ok()) {
     Log(LOG_WARNING, absl::StrCat(where_, ": the keeper ended, and there is another"));
-  } else {
-    Log(LOG_ERR, absl::StrCat(where_, ": the keeper ended, and there is no other: ",
-                              std::string(failed.message())));
+    retry_in_ = -1;
+    return;
   }
+  // Memory and processes may be there again later.
+  if (retry_in_ < 0) {
+    Log(LOG_ERR,
+        absl::StrCat(where_, ": the keeper ended, and there is no other yet: ",
+                     std::string(failed.message()), ": if the server dies now, the mount is dead"));
+  }
+  retry_in_ = retry_in_ < 0 ? kFirstRetry : std::min(2 * retry_in_, kLastRetry);
 }
 
 absl::Status Succession::ServeToTheEnd() {
-  while (service_->session().WaitToEnd(link_fd_) == Threads::Wake::kLinkClosed) ReplaceKeeper();
+  while (service_->session().WaitToEnd(link_fd_, retry_in_) != Threads::Wake::kEnd) ReplaceKeeper();
   const absl::Status ended = service_->End();
   if (ended.ok()) Log(LOG_INFO, absl::StrCat(where_, ": unmounted"));
   return ended;

@@ -215,13 +215,15 @@ void Threads::Work(Worker* worker) {
   }
 }
 
-Threads::Wake Threads::WaitToEnd(int link) {
+Threads::Wake Threads::WaitToEnd(int link, int timeout) {
   sigset_t set = EndSignals();
   sigaddset(&set, SIGUSR1);
   const pkram::Descriptor signals(signalfd(-1, &set, SFD_CLOEXEC));
   while (fuse_session_exited(session_) == 0) {
     pollfd events[] = {{signals.get(), POLLIN, 0}, {link, 0, 0}};
-    if (poll(events, 2, -1) <= 0) continue;
+    const int ready = poll(events, 2, timeout);
+    if (ready == 0) return Wake::kTimeout;
+    if (ready < 0) continue;
     if (events[0].revents == 0) return Wake::kLinkClosed;
     signalfd_siginfo info;
     if (read(signals.get(), &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGUSR1) {

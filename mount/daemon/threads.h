@@ -38,9 +38,10 @@ class Threads {
   // RESOURCE_EXHAUSTED.
   absl::Status Start();
   // Until the session ends, or the process is told to: then it ends the session.  Or until the
-  // other end of `link` is closed.
-  enum class Wake { kEnd, kLinkClosed };
-  Wake WaitToEnd(int link);
+  // other end of `link` is closed (-1: there is none), or so many milliseconds have passed (-1: as
+  // long as it takes).
+  enum class Wake { kEnd, kLinkClosed, kTimeout };
+  Wake WaitToEnd(int link, int timeout);
 
  private:
   struct Worker {

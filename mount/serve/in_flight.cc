@@ -61,13 +61,15 @@ void Store(T& word, T value) {
 struct InFlight::Common {
   uint64_t magic, version;
   uint64_t slots;  // how many there are behind this page
-  uint64_t frozen, ended, writeback;
+  uint64_t frozen;  // the request that froze it; 0 when it is not frozen
+  uint64_t ended, writeback;
   uint64_t keeper, upgrade;
   uint64_t inodes;                     // 1 + how many there may be; 0: as the options say
   uint64_t takeovers, died_at, pause;  // microseconds of the clock that never goes back
   char reason[kReasonBytes];           // of the last death
   uint64_t init_size;
   char init[kInitBytes];
+  uint64_t thawed;  // the last request that did
 };
 
 // What is left of the one before goes here, and not when that is answered: whoever dies before it
@@ -176,7 +178,16 @@ void InFlight::KeepInit(absl::Span<const char> request) {
 }
 
 bool InFlight::frozen() const { return Load(common_->frozen) != 0; }
-void InFlight::set_frozen(bool frozen) { Store(common_->frozen, uint64_t{frozen}); }
+bool InFlight::WasFrozenBy(uint64_t unique) const { return Load(common_->frozen) == unique; }
+bool InFlight::WasThawedBy(uint64_t unique) const {
+  return !frozen() && Load(common_->thawed) == unique;
+}
+void InFlight::NoteFrozen(uint64_t unique) { Store(common_->frozen, unique); }
+// In this order: between the two it is frozen, and is thawed again.
+void InFlight::NoteThawed(uint64_t unique) {
+  Store(common_->thawed, unique);
+  Store(common_->frozen, uint64_t{0});
+}
 bool InFlight::writeback() const { return Load(common_->writeback) != 0; }
 void InFlight::set_writeback(bool writeback) { Store(common_->writeback, uint64_t{writeback}); }
 void InFlight::set_ended() { Store(common_->ended, uint64_t{1}); }

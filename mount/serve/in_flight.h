@@ -77,9 +77,13 @@ class InFlight {
   // The kernel's first request, which it never sends again; empty until it is kept.
   absl::Span<const char> init() const;
   void KeepInit(absl::Span<const char> request);
-  // Whether changes wait: they do for the successor, too.
+  // Whether changes wait: they do for the successor, too.  Noted by the request that froze or
+  // thawed (the kernel's number of it, `unique`), so that who is given it again knows.
   bool frozen() const;
-  void set_frozen(bool frozen);
+  void NoteFrozen(uint64_t unique);
+  void NoteThawed(uint64_t unique);
+  bool WasFrozenBy(uint64_t unique) const;
+  bool WasThawedBy(uint64_t unique) const;
   // What was agreed on with the kernel, and cannot be otherwise for a successor.
   bool writeback() const;
   void set_writeback(bool writeback);

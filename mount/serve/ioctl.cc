@@ -40,17 +40,25 @@ void ReplyResize(fuse_req_t req, const void* in) {
   fuse_reply_ioctl(req, 0, &resize, sizeof(resize));
 }
 
-// The successor is to find it as it is, so it is noted while nothing changes.
+// The successor is to find it as it is, so it is noted while nothing changes.  And a request that a
+// predecessor has executed is not executed again: to freeze twice is an error.
+int Freeze(Server* server, uint64_t unique) {
+  if (server->in_flight->WasFrozenBy(unique)) return 0;
+  if (!server->fs->Freeze()) return EBUSY;
+  server->in_flight->NoteFrozen(unique);
+  return 0;
+}
+
+int Thaw(Server* server, uint64_t unique) {
+  if (server->in_flight->WasThawedBy(unique)) return 0;
+  if (!server->in_flight->frozen()) return EINVAL;
+  server->in_flight->NoteThawed(unique);
+  return server->fs->Thaw() ? 0 : EINVAL;
+}
+
 void ReplyFreeze(fuse_req_t req, bool freeze) {
-  Server* const server = ServerOf(req);
-  int error = 0;
-  if (freeze) {
-    error = server->fs->Freeze() ? 0 : EBUSY;
-    if (error == 0) server->in_flight->set_frozen(true);
-  } else {
-    server->in_flight->set_frozen(false);
-    error = server->fs->Thaw() ? 0 : EINVAL;
-  }
+  const uint64_t unique = CurrentRequest::Get()->header().unique;
+  const int error = (freeze ? Freeze : Thaw)(ServerOf(req), unique);
   error != 0 ? fuse_reply_err(req, error) : fuse_reply_ioctl(req, 0, nullptr, 0);
 }
 

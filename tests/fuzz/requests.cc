@@ -8,7 +8,9 @@
 #include <array>
 #include <cstring>
 
+#include "mount/serve/caller.h"
 #include "mount/serve/control.h"
+#include "mount/serve/in_flight.h"
 #include "mount/serve/server.h"
 #include "tests/fs_fixture.h"
 #include "tests/fuzz/targets.h"
@@ -69,7 +71,7 @@ constexpr uint8_t kFirstLater = 230;
 
 class Session {
  public:
-  explicit Session(Server* server) {
+  explicit Session(Server* server) : slot_(server->in_flight->Take()) {
     const char* argv[] = {"fuzz", nullptr};
     fuse_args args = FUSE_ARGS_INIT(1, const_cast<char**>(argv));
     se_ = fuse_session_new(&args, &Operations(), sizeof(Operations()), server);
@@ -99,15 +101,19 @@ class Session {
     header.unique = ++unique_;
     header.nodeid = node;
     header.uid = header.gid = uid;
-    std::string bytes(reinterpret_cast<const char*>(&header), sizeof(header));
-    bytes += body;
+    slot_->Prepare();
+    slot_->header() = header;
+    body.copy(slot_->request() + sizeof(header), InFlight::kRequestBytes - sizeof(header));
     fuse_buf buffer{};
-    buffer.mem = bytes.data();
-    buffer.size = bytes.size();
+    buffer.mem = slot_->request();
+    buffer.size = header.len;
+    const CurrentRequest current(slot_);
     fuse_session_process_buf(se_, &buffer);
+    slot_->Clear();
   }
 
  private:
+  InFlight::Slot* const slot_;
   fuse_session* se_ = nullptr;
   uint64_t unique_ = 0;
 };

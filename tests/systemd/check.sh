@@ -227,10 +227,10 @@ boot_2() {
   check killed_idle "automount: kill -9: back after the idle timeout"
   check heals "automount, auto_unmount: kill -9 with a file open: the next access mounts again"
   fstab 'joe.pkram /srv/joe fuse.pkramfs size=64m,user,noauto 0 0'
-  cp /tests/units/srv-unit.mount /tests/units/{front,behind,holder}.service /etc/systemd/system/
+  cp /tests/units/srv-unit.mount /tests/units/{front,behind,holder,stored}.service /etc/systemd/system/
   systemctl daemon-reload
   systemctl enable srv-unit.mount
-  mkdir -p /srv/{front,behind,transient,hand,joe}
+  mkdir -p /srv/{front,behind,stored,transient,hand,joe}
 }
 
 # --- The third: a unit written by hand, services, systemd-mount, an ordinary user's mount ---------
@@ -281,6 +281,39 @@ front_killed() {
   kill_daemon front.pkram
   eventually grep -x kept /srv/front/file
   is front.service active
+}
+stored() {
+  systemctl start stored.service
+  mounted /srv/stored
+  exec 9<>/srv/stored/file
+  echo kept >&9
+  kill_server stored.pkram
+  grep -x kept /dev/fd/9
+  kill -9 "$(keeper stored.pkram)"
+  grep -x kept /dev/fd/9
+  is stored.service active
+  systemctl reload stored.service
+  grep -x kept /dev/fd/9
+}
+# Whoever has files open waits for the next start.
+stored_killed() {
+  exec 9<>/srv/stored/file 8<>/srv/stored/gone
+  rm /srv/stored/gone
+  echo nameless >&8
+  for _ in 1 2; do
+    kill_daemon stored.pkram
+    grep -x kept /dev/fd/9
+    grep -x nameless /dev/fd/8
+    eventually is stored.service active
+    mounted /srv/stored
+  done
+}
+stored_unmounted() {
+  umount /srv/stored
+  eventually is stored.service inactive
+  sealed stored.pkram
+  systemctl start stored.service
+  grep -x kept /srv/stored/file
 }
 behind() {
   systemctl start behind.service
@@ -335,6 +368,9 @@ boot_3() {
   check front_stops "a service in the foreground: stop with a file open seals the region"
   check front_unmounted "a service in the foreground: umount ends it"
   check front_killed "a service in the foreground: kill -9 with a file open: it restarts"
+  check stored "a service that notifies: kill -9 of either, reload"
+  check stored_killed "a service that notifies: kill -9 of both with files open: programs do not notice"
+  check stored_unmounted "a service that notifies: umount ends it, and it starts anew"
   check behind "a service in the background: start, restart, kill -9"
   check transient "systemd-mount of a region that is there"
   check session "a mount by hand: ends with its session, and is sealed"
@@ -350,6 +386,7 @@ all_sealed() {
   sealed joe.pkram
   sealed front.pkram
   sealed behind.pkram
+  sealed stored.pkram
 }
 held_sealed() { sealed unit.pkram; }
 boot_4() {

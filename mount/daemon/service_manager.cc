@@ -1,0 +1,121 @@
+#include "mount/daemon/service_manager.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "mount/serve/in_flight.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+constexpr std::pair<const char*, Descriptor Estate::*> kNames[] = {
+    {"pkramfs-fusermount", &Estate::fusermount},
+    {"pkramfs-connection", &Estate::connection},
+    {"pkramfs-region", &Estate::region},
+    {"pkramfs-in-flight", &Estate::in_flight}};
+constexpr char kMount[] = "pkramfs-mount";
+constexpr size_t kMaxWords = 8192;  // one of them is a path
+constexpr uint64_t kBarrierMicroseconds = 10'000'000;
+
+void Store(const std::string& name, int fd) {
+  sd_pid_notify_with_fds(0, 0, absl::StrCat("FDSTORE=1\nFDNAME=", name).c_str(), &fd, 1);
+}
+
+void Remove(const std::string& name) {
+  sd_notify(0, absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name).c_str());
+}
+
+// No path has a NUL.
+Descriptor WordsOf(const Estate& estate) {
+  const std::string nul(1, '\0');
+  const std::string words =
+      absl::StrCat(estate.mount_id, nul, estate.device, nul, estate.mount_point);
+  Descriptor file(memfd_create("pkramfs mount", MFD_CLOEXEC));
+  if (pwrite(file.get(), words.data(), words.size(), 0) != static_cast<ssize_t>(words.size())) {
+    return Descriptor(-1);
+  }
+  return file;
+}
+
+bool ReadWords(const Descriptor& file, Estate* estate) {
+  char bytes[kMaxWords];
+  const ssize_t size = pread(file.get(), bytes, sizeof(bytes), 0);
+  if (size <= 0) return false;
+  const std::vector<std::string> words =
+      absl::StrSplit(std::string(bytes, static_cast<size_t>(size)), '\0');
+  if (words.size() != 3) return false;
+  estate->mount_id = words[0];
+  estate->device = words[1];
+  estate->mount_point = words[2];
+  return true;
+}
+
+bool IsMounted(const Estate& estate) {
+  pollfd state{estate.connection.get(), 0, 0};
+  return poll(&state, 1, 0) == 0 && !InFlight::Ended(estate.in_flight.get());
+}
+
+}  // namespace
+
+void TellServiceManager(const Estate& estate) {
+  if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
+  // The manager leaves out what it has.  But the words may be another file with the same.
+  Remove(kMount);
+  if (const Descriptor words = WordsOf(estate); words.get() >= 0) {
+    Store(kMount, words.get());
+    for (const auto& [name, member] : kNames) {
+      if (const int fd = (estate.*member).get(); fd >= 0) Store(name, fd);
+    }
+  }
+  sd_notify(0, absl::StrCat("READY=1\nSTATUS=", estate.mount_point, " is mounted").c_str());
+}
+
+std::optional<Estate> KeptByServiceManager() {
+  char** names = nullptr;
+  const int count = sd_listen_fds_with_names(1, &names);
+  const absl::Cleanup free_names = [names] {
+    for (char** name = names; name != nullptr && *name != nullptr; ++name) std::free(*name);
+    std::free(names);
+  };
+  if (count <= 0) return std::nullopt;
+  Estate estate;
+  Descriptor words(-1);
+  bool is_ours = false;
+  for (int i = 0; i < count; ++i) {
+    const int fd = SD_LISTEN_FDS_START + i;
+    for (const auto& [name, member] : kNames) {
+      if (std::strcmp(names[i], name) == 0) estate.*member = Descriptor(fd);
+    }
+    if (std::strcmp(names[i], kMount) == 0) words = Descriptor(fd);
+    is_ours |= std::strncmp(names[i], "pkramfs-", 8) == 0;
+  }
+  if (!is_ours) return std::nullopt;
+  estate.server = Descriptor(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+  if (estate.connection.get() >= 0 && estate.region.get() >= 0 && estate.in_flight.get() >= 0 &&
+      ReadWords(words, &estate) && IsMounted(estate)) {
+    return estate;
+  }
+  // The region is to be free when this returns.
+  Remove(kMount);
+  for (const auto& [name, member] : kNames) Remove(name);
+  sd_notify_barrier(0, kBarrierMicroseconds);
+  return std::nullopt;
+}
+
+}  // namespace pkramfs
