@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "tests/mount_fixture.h"
@@ -15,7 +16,8 @@
 namespace pkramfs {
 namespace {
 
-constexpr uint64_t kLimit = 160 << 20;  // a sanitizer takes some of it
+constexpr uint64_t kMiB = 1 << 20;
+constexpr uint64_t kLimit = 160 * kMiB;  // a sanitizer takes some of it
 
 class CgroupTest : public MountTest {
  protected:
@@ -29,7 +31,7 @@ class CgroupTest : public MountTest {
       if (mkdir(group.c_str(), 0755) != 0) continue;
       group_ = group;
       std::ofstream out(group + limit);
-      out << kLimit << std::flush;
+      out << limit_ << std::flush;
       if (out.good() && access((group + limit).c_str(), W_OK) == 0) return;
       rmdir(group.c_str());
       group_.clear();
@@ -42,23 +44,33 @@ class CgroupTest : public MountTest {
   }
 
   // With the daemon in the group.  Skips where no process can be moved to one.
-  void MountInside(const std::string& options) {
-    const Ran ran = Shell("exec sh -c 'echo $$ >" + group_ + "/cgroup.procs || exit 77; exec " +
-                          Pkramfs() + " " + region_ + " " + mount_ + " -o " + options + "'");
+  void MountInside(const std::string& options, const std::string& wrapper = "") {
+    const Ran ran =
+        Shell("exec sh -c 'echo $$ >" + group_ + "/cgroup.procs || exit 77; exec " + wrapper +
+              Pkramfs() + " " + region_ + " " + mount_ + " -o " + options + "'");
     if (ran.status == 77) GTEST_SKIP() << "no process can be moved to a cgroup here";
     ASSERT_EQ(ran.status, 0) << ran.err;
-    EXPECT_THAT(ran.err, testing::HasSubstr("may have 160 MiB of memory (" + group_));
+    warned_ = ran.err;
+  }
+  void KeepFromSwapping() const {
+    std::ofstream(group_ + "/memory.swappiness") << 0;
+    std::ofstream(group_ + "/memory.swap.max") << 0;
+  }
+  void ExpectWarned() {
+    EXPECT_THAT(warned_, testing::HasSubstr("may have " + std::to_string(limit_ / kMiB) +
+                                            " MiB of memory (" + group_));
   }
 
-  std::string group_;
+  uint64_t limit_ = kLimit;
+  std::string group_, warned_;
 };
 
 TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
   // Who writes is not in the group, from which nothing is swapped out.
-  std::ofstream(group_ + "/memory.swappiness") << 0;
-  std::ofstream(group_ + "/memory.swap.max") << 0;
+  KeepFromSwapping();
   MountInside("size=512m");
   if (IsSkipped() || HasFailure()) return;
+  ExpectWarned();
   Spill(mount_ + "/deleted", "this");
   const std::string bytes(1000000, 'g');
   int acknowledged = 0;
@@ -111,10 +123,28 @@ TEST_F(CgroupTest, ByDefaultAndInPercentASizeIsOfTheLimit) {
   }
 }
 
-// More than the group may have, part of which is swapped out.
-class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::string> {
+// A group, and what is written to a mount whose daemon is in it.
+struct Group {
+  const char* name;
+  uint64_t limit, size, bytes;  // MiB
+  const char* wrapper = "";     // of the daemon
+  bool swaps = true;
+};
+// Most of these are more than the group may have, and part of it is swapped out.
+constexpr Group kGroups[] = {
+    {"middling", 160, 400, 240},
+    // (Each of the daemon's threads has a MiB.)
+    {"small", 64, 240, 200},
+    {"small_and_may_little", 64, 240, 100, "setpriv --bounding-set=-sys_resource "},
+    // The files fit, and with the kernel's cache of them they do not.
+    {"full", 160, 95, 90},
+    {"full_without_swap", 160, 95, 90, "", false},
+};
+
+class SwappingTest : public CgroupTest,
+                     public testing::WithParamInterface<std::tuple<Group, const char*>> {
  protected:
-  static constexpr uint64_t kBytes = 240 << 20;
+  static constexpr uint64_t kMostBytes = 240 * kMiB;
   static constexpr uint64_t kPage = 4096;
 
   static void SetUpTestSuite() {
@@ -123,7 +153,7 @@ class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::
     flock(lock_, LOCK_EX);
     struct sysinfo info;
     if (PKRAMFS_IS_SANITIZED || geteuid() != 0 || sysinfo(&info) != 0 ||
-        info.freeswap * info.mem_unit > 3 * kBytes)
+        info.freeswap * info.mem_unit > 3 * kMostBytes)
       return;
     char file[] = "/var/tmp/pkramfs-swap-XXXXXX";
     close(mkstemp(file));
@@ -140,13 +170,23 @@ class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::
     close(lock_);
   }
   void SetUp() override {
+    const auto& [group, mode] = GetParam();
+    limit_ = group.limit * kMiB;
+    bytes_ = group.bytes * kMiB;
     CgroupTest::SetUp();
     if (IsSkipped()) return;
     if (PKRAMFS_IS_SANITIZED) GTEST_SKIP() << "a sanitizer's own memory is swapped all the time";
     struct sysinfo info;
     sysinfo(&info);
-    if (info.freeswap * info.mem_unit < 2 * kBytes) GTEST_SKIP() << "no swap can be had here";
-    MountInside("size=400m" + GetParam());
+    if (info.freeswap * info.mem_unit < 2 * kMostBytes) GTEST_SKIP() << "no swap can be had here";
+    if (!group.swaps) KeepFromSwapping();
+    MountInside("size=" + std::to_string(group.size) + "m" + mode, group.wrapper);
+    if (IsSkipped() || HasFailure()) return;
+    if (group.size > group.limit) {
+      ExpectWarned();
+    } else {
+      EXPECT_EQ(warned_, "");
+    }
   }
 
   static uint64_t Word(uint64_t page) { return page * 0x9e3779b97f4a7c15 + 1; }
@@ -175,7 +215,7 @@ class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::
   bool WriteAll() const {
     const int fd = open(file().c_str(), O_RDWR | O_CREAT, 0644);
     std::vector<uint64_t> block(1 << 17);
-    for (uint64_t at = 0; at < kBytes; at += 1 << 20) {
+    for (uint64_t at = 0; at < bytes_; at += 1 << 20) {
       std::fill(block.begin(), block.end(), 0);
       for (uint64_t in = 0; in < 1 << 20; in += kPage) block[in / 8] = Word((at + in) / kPage);
       if (write(fd, block.data(), 1 << 20) != 1 << 20) return false;
@@ -184,18 +224,18 @@ class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::
   }
   bool StoreAll() const {
     const int fd = open(file().c_str(), O_RDWR | O_CREAT, 0644);
-    if (ftruncate(fd, kBytes) != 0) return false;
-    void* const mapped = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (ftruncate(fd, bytes_) != 0) return false;
+    void* const mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED) return false;
     auto* const words = static_cast<uint64_t*>(mapped);
-    for (uint64_t page = 0; page < kBytes / kPage; ++page) words[page * kPage / 8] = Word(page);
-    return msync(mapped, kBytes, MS_SYNC) == 0;
+    for (uint64_t page = 0; page < bytes_ / kPage; ++page) words[page * kPage / 8] = Word(page);
+    return msync(mapped, bytes_, MS_SYNC) == 0;
   }
   bool ReadAll() const {
     // What the kernel has cached would be read without the daemon.
     const int fd = open(file().c_str(), O_RDONLY);
     posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-    for (uint64_t page = 0; page < kBytes / kPage; ++page) {
+    for (uint64_t page = 0; page < bytes_ / kPage; ++page) {
       uint64_t word = 0;
       if (pread(fd, &word, 8, static_cast<off_t>(page * kPage)) != 8 || word != Word(page)) {
         return false;
@@ -205,6 +245,7 @@ class SwappingTest : public CgroupTest, public testing::WithParamInterface<std::
   }
   std::string file() const { return mount_ + "/f"; }
 
+  uint64_t bytes_ = 0;
   static std::string swap_;
   static bool has_swap_;
   static int lock_;
@@ -229,9 +270,15 @@ TEST_P(SwappingTest, AMappingInside) {
   ExpectDone(false, [this] { return ReadAll(); });
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SwappingTest, testing::Values("", ",writeback"), [](const auto& of) {
-  return of.param.empty() ? std::string("default") : of.param.substr(1);
-});
+std::string NameOf(const testing::TestParamInfo<SwappingTest::ParamType>& info) {
+  const auto& [group, mode] = info.param;
+  return std::string(group.name) + (*mode == 0 ? "_default" : "_writeback");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SwappingTest,
+                         testing::Combine(testing::ValuesIn(kGroups),
+                                          testing::Values("", ",writeback")),
+                         NameOf);
 
 }  // namespace
 }  // namespace pkramfs

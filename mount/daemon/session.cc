@@ -2,9 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "mount/region/privileges.h"
 #include "mount/serve/handshake.h"
 
 namespace pkramfs {
@@ -82,15 +81,6 @@ class FusermountSocket {
   const std::set<int> before_;
 };
 
-// As libfuse does it for a mount that it made.
-void UnmountAsUser(const std::string& mount_point) {
-  const char* argv[] = {"fusermount3", "-u", "-q", "-z", "--", mount_point.c_str(), nullptr};
-  pid_t pid = 0;
-  if (posix_spawnp(&pid, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ) == 0) {
-    waitpid(pid, nullptr, 0);
-  }
-}
-
 }  // namespace
 
 absl::Status Session::Make(const std::string& fuse_options, Server* server) {
@@ -120,7 +110,6 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Mount(const std::string& fuse_
   if (!directory.ok()) return directory.status();
   std::unique_ptr<Session> session(new Session);
   if (absl::Status s = session->Make(fuse_options, server); !s.ok()) return s;
-  session->by_itself_ = by_itself;
   const std::string path = by_itself ? PathOf(*directory) : mount_point;
   std::optional<FusermountSocket> socket;
   if (server->auto_unmount) socket.emplace();
@@ -153,8 +142,6 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Resume(Estate estate,
   }
   session->fusermount_ = std::move(estate.fusermount);
   session->mount_ = {estate.mount_id, estate.device};
-  session->by_itself_ = geteuid() == 0;
-  if (!session->by_itself_) session->users_mount_point_ = estate.mount_point;
   if (const absl::Status s = ResumeSession(session->session_, *in_flight); !s.ok()) {
     return WithFuseMessage(s);
   }
@@ -173,9 +160,7 @@ Session::~Session() {
   if (session_ == nullptr) return;
   fuse_session_exit(session_);
   threads_.reset();
-  if (mounted_ && !users_mount_point_.empty() && !IsGone()) UnmountAsUser(users_mount_point_);
-  if (by_itself_ && mounted_ && !mount_.id.empty()) Unmount();
-  if (mounted_) fuse_session_unmount(session_);
+  if (mounted_) Unmount();
   fuse_session_destroy(session_);
 }
 
@@ -184,13 +169,16 @@ bool Session::IsGone() const {
   return poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
 }
 
-// libfuse would go by the path, or have umount(8) do it.  As it does, the connection ends
-// first, so that nothing is asked of a daemon that does not answer; in its place libfuse
-// finds a broken pipe, which says, as a connection after an umount, that all is done.
+// libfuse would go by the path, where another mount may be by now.  As it does, the connection ends
+// first, so that nothing is asked of a daemon that does not answer; in its place libfuse finds a
+// broken pipe, which says, as a connection after an umount, that all is done.
 void Session::Unmount() {
-  if (IsGone()) return;
-  dup2(broken_pipe_.get(), fuse_session_fd(session_));
-  Detach(mount_);
+  const bool is_gone = IsGone();
+  if (!mount_.id.empty()) {
+    dup2(broken_pipe_.get(), fuse_session_fd(session_));
+    if (!is_gone) (MayMount() ? Detach : DetachAsUser)(mount_);
+  }
+  fuse_session_unmount(session_);
 }
 
 }  // namespace pkramfs

@@ -66,10 +66,7 @@ class Session {
   fuse_session* session_ = nullptr;
   std::unique_ptr<Threads> threads_;
   MountIdentity mount_;
-  bool by_itself_ = false;
   bool mounted_ = false;
-  // Of a mount that was taken over and that fusermount3 made: libfuse does not know where it is.
-  std::string users_mount_point_;
   pkram::Descriptor fusermount_{-1};
   // Made before the mount, which could not be unmounted without it.
   pkram::Descriptor broken_pipe_{-1};

@@ -1,9 +1,11 @@
 #include "mount/region/mount_point.h"
 
 #include <fcntl.h>
+#include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -74,16 +76,36 @@ MountIdentity MountOn(const Descriptor& directory) {
   return last;
 }
 
-void Detach(const MountIdentity& mount) {
+namespace {
+
+// Where it is, held; nothing when it is gone, or under what came on top of it since.
+Descriptor RootOf(const MountIdentity& mount) {
   for (const MountEntry& m : AllMounts()) {
     if (m.id != mount.id || m.device != mount.device) continue;
-    // What came on top of it since stays.
-    const Descriptor top(
-        open(m.mount_point.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    Descriptor top(open(m.mount_point.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     std::ifstream in(absl::StrCat("/proc/self/fdinfo/", top.get()));
     for (std::string field, value; in >> field >> value;) {
-      if (field == "mnt_id:" && value == mount.id) umount2(PathOf(top).c_str(), MNT_DETACH);
+      if (field == "mnt_id:" && value == mount.id) return top;
     }
+  }
+  return Descriptor(-1);
+}
+
+}  // namespace
+
+void Detach(const MountIdentity& mount) {
+  const Descriptor root = RootOf(mount);
+  if (root.get() >= 0) umount2(PathOf(root).c_str(), MNT_DETACH);
+}
+
+void DetachAsUser(const MountIdentity& mount) {
+  const Descriptor root = RootOf(mount);
+  if (root.get() < 0) return;
+  const std::string path = NameOf(root);
+  const char* argv[] = {"fusermount3", "-u", "-q", "-z", "--", path.c_str(), nullptr};
+  pid_t pid = 0;
+  if (posix_spawnp(&pid, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ) == 0) {
+    waitpid(pid, nullptr, 0);
   }
 }
 

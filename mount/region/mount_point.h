@@ -30,6 +30,8 @@ MountIdentity MountOn(const pkram::Descriptor& directory);
 
 // Detaches that mount, wherever it is by now, and no other.
 void Detach(const MountIdentity& mount);
+// The same for who may not: fusermount3 does it, by its path.
+void DetachAsUser(const MountIdentity& mount);
 
 }  // namespace pkramfs
 

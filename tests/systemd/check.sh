@@ -39,6 +39,9 @@ eventually() {
 }
 fails() { if "$@"; then return 1; fi; }
 is() { [ "$(systemctl show -P ActiveState "$1")" = "$2" ]; }
+# (What the kernel has cached of a dead mount can be read still.)
+restarts() { systemctl show -P NRestarts "$1"; }
+restarted() { [ "$(restarts "$1")" -gt "$2" ] && is "$1" active; }
 # Inactive, or failed.
 ended_unit() { ! is "$1" active; }
 mounted() { [ "$(findmnt -n -t fuse.pkramfs -o TARGET "$1" | wc -l)" = 1 ]; }
@@ -278,9 +281,10 @@ front_killed() {
   kill_server front.pkram
   grep -x kept /dev/fd/9
   is front.service active
+  restarts=$(restarts front.service)
   kill_daemon front.pkram
+  eventually restarted front.service "$restarts"
   eventually grep -x kept /srv/front/file
-  is front.service active
 }
 stored() {
   systemctl start stored.service
@@ -292,8 +296,9 @@ stored() {
   kill -9 "$(keeper stored.pkram)"
   grep -x kept /dev/fd/9
   is stored.service active
-  systemctl reload stored.service
+  pkramctl upgrade stored.pkram
   grep -x kept /dev/fd/9
+  is stored.service active
 }
 # Whoever has files open waits for the next start.
 stored_killed() {
@@ -301,10 +306,11 @@ stored_killed() {
   rm /srv/stored/gone
   echo nameless >&8
   for _ in 1 2; do
+    restarts=$(restarts stored.service)
     kill_daemon stored.pkram
+    eventually restarted stored.service "$restarts"
     grep -x kept /dev/fd/9
     grep -x nameless /dev/fd/8
-    eventually is stored.service active
     mounted /srv/stored
   done
 }
@@ -322,9 +328,10 @@ behind() {
   grep -x kept /srv/behind/file
   kill_server behind.pkram
   grep -x kept /srv/behind/file
+  restarts=$(restarts behind.service)
   kill_daemon behind.pkram
-  eventually grep -x kept /srv/behind/file
-  is behind.service active
+  eventually restarted behind.service "$restarts"
+  grep -x kept /srv/behind/file
   mounted /srv/behind
 }
 transient() {
