@@ -223,19 +223,49 @@ TEST_F(PrivilegesTest, WhatIsMountedOnTopStaysAndItsOwnGoesWhateverItIsCalled) {
 }
 
 TEST_F(PrivilegesTest, WhatIsMountedInItsPlaceStaysWhenItEnds) {
-  Mount("size=16m");
-  Spill(mount_ + "/f", "open");
-  const int fd = open((mount_ + "/f").c_str(), O_RDONLY);
-  const pid_t pid = DaemonPid();
-  // It goes on for the sake of the open file.
-  ASSERT_EQ(umount2(mount_.c_str(), MNT_DETACH), 0);
-  ASSERT_EQ(mount("none", mount_.c_str(), "tmpfs", 0, ""), 0);
-  Spill(mount_ + "/next", "there");
-  kill(pid, SIGTERM);
-  WaitUntilFree();
-  EXPECT_EQ(Slurp(mount_ + "/next"), "there");
-  close(fd);
-  umount2(mount_.c_str(), MNT_DETACH);
+  for (const char* options : {"size=16m", "size=16m,auto_unmount"}) {
+    Mount(options);
+    Spill(mount_ + "/f", "open");
+    const int fd = open((mount_ + "/f").c_str(), O_RDONLY);
+    const pid_t pid = DaemonPid();
+    // It goes on for the sake of the open file.
+    ASSERT_EQ(umount2(mount_.c_str(), MNT_DETACH), 0);
+    ASSERT_EQ(mount("none", mount_.c_str(), "tmpfs", 0, ""), 0);
+    Spill(mount_ + "/next", "there");
+    kill(pid, SIGTERM);
+    WaitUntilFree();
+    EXPECT_EQ(Slurp(mount_ + "/next"), "there") << options;
+    close(fd);
+    umount2(mount_.c_str(), MNT_DETACH);
+  }
+}
+
+// An ordinary user's, who may unmount whatever is a FUSE mount of his there.
+TEST_F(PrivilegesTest, WhatAUserMountsInItsPlaceStaysWhenItEnds) {
+  if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
+  const pid_t child = fork();
+  if (child == 0) {
+    MountProcess first(MountProcess::As::kUser);
+    first.Mount("size=16m");
+    const std::string where = first.mount_point(), other = first.region() + "-other";
+    Spill(where + "/f", "open");
+    const int fd = open((where + "/f").c_str(), O_RDONLY);
+    const pid_t pid = StatisticsOf(where)["pid"];
+    bool well = Shell("fusermount3 -u -z " + where).status == 0 &&
+                Shell(where + "/../pkramfs " + other + " " + where + " -o size=16m").status == 0;
+    Spill(where + "/next", "there");
+    kill(pid, SIGTERM);
+    well = well && WaitUntilRegionIsFree(first.region()) && Slurp(where + "/next") == "there";
+    close(fd);
+    Shell("fusermount3 -u -z " + where);
+    WaitUntilRegionIsFree(other);
+    unlink(other.c_str());
+    first.~MountProcess();
+    _exit(well ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
 }
 
 // Numbers of mounts are given again.  Here a stranger has ours, and a bind mount keeps our
