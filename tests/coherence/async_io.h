@@ -16,10 +16,10 @@
 
 namespace pkramfs {
 
-// libaio's: one request at a time.
+// libaio's.
 class LinuxAio {
  public:
-  LinuxAio() { ok_ = syscall(SYS_io_setup, 8, &context_) == 0; }
+  LinuxAio() { ok_ = syscall(SYS_io_setup, kMost, &context_) == 0; }
   ~LinuxAio() {
     if (ok_) syscall(SYS_io_destroy, context_);
   }
@@ -40,6 +40,35 @@ class LinuxAio {
     }
     return event.res;
   }
+  // Writes a buffer in as many pieces at once.  False unless each is written as a whole.
+  bool WriteAtOnce(int fd, char* bytes, size_t size, uint64_t offset, size_t pieces) {
+    iocb requests[kMost] = {};
+    iocb* list[kMost];
+    const size_t piece = size / pieces;
+    for (size_t i = 0; i < pieces; ++i) {
+      requests[i].aio_fildes = static_cast<uint32_t>(fd);
+      requests[i].aio_lio_opcode = IOCB_CMD_PWRITE;
+      requests[i].aio_buf = reinterpret_cast<uint64_t>(bytes + i * piece);
+      requests[i].aio_nbytes = piece;
+      requests[i].aio_offset = static_cast<int64_t>(offset + i * piece);
+      list[i] = &requests[i];
+    }
+    const auto count = static_cast<long>(pieces);
+    if (syscall(SYS_io_submit, context_, count, list) != count) return false;
+    bool is_whole = true;
+    for (size_t done = 0; done < pieces;) {
+      io_event event{};
+      if (syscall(SYS_io_getevents, context_, 1, 1, &event, nullptr) != 1) {
+        if (errno != EINTR) return false;
+        continue;
+      }
+      is_whole = is_whole && event.res == static_cast<int64_t>(piece);
+      ++done;
+    }
+    return is_whole;
+  }
+
+  static constexpr size_t kMost = 8;  // requests at once
 
  private:
   aio_context_t context_ = 0;

@@ -90,7 +90,9 @@ inline Deadline In(double seconds) {
 
 // Each says at once what is wrong, and returns whether nothing was.
 bool CheckContents(const std::string& directory, double seconds);
-bool CheckLogs(const std::string& directory, double seconds);
+bool CheckBatches(const std::string& directory, double seconds);
+// `exact`: also that a file is never shorter than its size says (docs/semantics.md, "Modes").
+bool CheckLogs(const std::string& directory, double seconds, bool exact);
 
 }  // namespace pkramfs
 

@@ -1,6 +1,8 @@
 // A file of a few pages that is written again and again, by two processes, while others read it.
 #include <fcntl.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <random>
 #include <sstream>
@@ -27,6 +29,11 @@ struct alignas(kBlock) Block {
     }
   }
 };
+
+std::string NameOf(const std::array<Way<Writer>, 2>& ways) {
+  if (ways[0].name == ways[1].name) return ways[0].name;
+  return ways[0].name + " | " + ways[1].name;
+}
 
 // Those of `parity`.
 void WriteUntil(Deadline deadline, Writer* writer, size_t parity, Oracle* oracle) {
@@ -65,7 +72,9 @@ void ReadUntil(Deadline deadline, const std::string& how, Reader* reader, Oracle
   }
 }
 
-std::string CheckOne(const std::string& path, const Way<Writer>& way, double seconds) {
+// `ways`: of the one who writes, and of the other.
+std::string CheckOne(const std::string& path, const std::array<Way<Writer>, 2>& ways,
+                     double seconds) {
   const Shared<Oracle> oracle;
   {
     const pkram::Descriptor fd(open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0644));
@@ -80,7 +89,7 @@ std::string CheckOne(const std::string& path, const Way<Writer>& way, double sec
   std::vector<std::function<void()>> processes;
   for (const size_t parity : {0, 1}) {
     processes.emplace_back([&, parity] {
-      const std::unique_ptr<Writer> writer = way.make(path);
+      const std::unique_ptr<Writer> writer = ways[parity].make(path);
       if (writer != nullptr) WriteUntil(deadline, writer.get(), parity, &*oracle);
     });
   }
@@ -91,7 +100,7 @@ std::string CheckOne(const std::string& path, const Way<Writer>& way, double sec
     });
   }
   RunAll(processes, &oracle->fault);
-  std::printf("  %-40s %8llu writes %9llu reads\n", way.name.c_str(),
+  std::printf("  %-40s %8llu writes %9llu reads\n", NameOf(ways).c_str(),
               static_cast<unsigned long long>(oracle->writes),
               static_cast<unsigned long long>(oracle->reads));
   return oracle->fault.text();
@@ -99,15 +108,21 @@ std::string CheckOne(const std::string& path, const Way<Writer>& way, double sec
 
 }  // namespace
 
+// Each way beside itself, and beside direct writes.
 bool CheckContents(const std::string& directory, double seconds) {
   const std::vector<Way<Writer>> ways = WaysToWrite();
   bool is_right = true;
+  const auto direct =
+      std::ranges::find(ways, std::string("libaio, O_DIRECT"), &Way<Writer>::name);
   for (const Way<Writer>& way : ways) {
-    const std::string fault =
-        CheckOne(directory + "/contents", way, seconds / static_cast<double>(ways.size()));
-    if (fault.empty()) continue;
-    std::printf("%s: %s\n", way.name.c_str(), fault.c_str());
-    is_right = false;
+    for (const Way<Writer>& other : {way, *direct}) {
+      const std::array<Way<Writer>, 2> both = {way, other};
+      const std::string fault =
+          CheckOne(directory + "/contents", both, seconds / static_cast<double>(2 * ways.size()));
+      if (fault.empty()) continue;
+      std::printf("%s: %s\n", NameOf(both).c_str(), fault.c_str());
+      is_right = false;
+    }
   }
   return is_right;
 }

@@ -1,5 +1,7 @@
 // A file that grows while others read it to its end, again and again.
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -156,9 +158,43 @@ void Measure(const std::string& path, Log* log) {
   }
 }
 
+// A SIGBUS of this process's mapping.
+sigjmp_buf beyond;
+
+// What its size says is there can be read and mapped, if `exact`; otherwise less of it may be there
+// (the kernel has not moved its own size yet), and nothing else.
+void Trust(const std::string& path, Log* log, bool exact) {
+  signal(SIGBUS, [](int) { siglongjmp(beyond, 1); });
+  std::string buffer(kMost + (2 << 20), 0);
+  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  while (!log->fault.stop() && log->over == 0) {
+    struct stat st;
+    if (fstat(fd.get(), &st) != 0 || st.st_size == 0) continue;
+    const auto size = static_cast<size_t>(st.st_size);
+    const size_t from = size / kBlock * kBlock > kBlock ? size / kBlock * kBlock - kBlock : 0;
+    const ssize_t n = pread(fd.get(), buffer.data(), size - from, static_cast<off_t>(from));
+    if (n < 0 || (exact && n != static_cast<ssize_t>(size - from))) {
+      throw std::runtime_error("its size is " + std::to_string(size) + ", and a read from " +
+                               std::to_string(from) + " has " + std::to_string(n) + " bytes");
+    }
+    MustBeText(buffer.data(), from, static_cast<size_t>(n), "who trusts its size");
+    char* const at = static_cast<char*>(
+        mmap(nullptr, size - from, PROT_READ, MAP_SHARED, fd.get(), static_cast<off_t>(from)));
+    if (at == MAP_FAILED) throw std::runtime_error("mmap");
+    if (sigsetjmp(beyond, 1) == 0) {
+      std::memcpy(buffer.data(), at, size - from);
+      if (exact) MustBeText(buffer.data(), from, size - from, "who maps what its size says");
+    } else if (exact) {
+      throw std::runtime_error("SIGBUS below its size");
+    }
+    munmap(at, size - from);
+    ++log->reads;
+  }
+}
+
 }  // namespace
 
-bool CheckLogs(const std::string& directory, double seconds) {
+bool CheckLogs(const std::string& directory, double seconds, bool exact) {
   Text();
   bool is_right = true;
   const std::string path = directory + "/log";
@@ -178,7 +214,8 @@ bool CheckLogs(const std::string& directory, double seconds) {
         };
       };
       RunAll({[&] { Append(deadline, path, kind, &*log); }, when_there(Follow), when_there(Follow),
-              when_there(Look), when_there(Measure)},
+              when_there(Look), when_there(Measure),
+              when_there([&](const std::string& of, Log* it) { Trust(of, it, exact); })},
              &log->fault);
       appends += log->appends;
       reads += log->reads;

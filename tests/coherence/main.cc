@@ -15,11 +15,12 @@ namespace {
 
 bool only_logs = false;
 
-int Check(const std::string& directory, double seconds) {
-  if (only_logs) return CheckLogs(directory, seconds) ? 0 : 1;
-  const bool contents_are_right = CheckContents(directory, seconds * 0.7);
-  const bool logs_are_right = CheckLogs(directory, seconds * 0.3);
-  return contents_are_right && logs_are_right ? 0 : 1;
+int Check(const std::string& directory, double seconds, bool exact) {
+  if (only_logs) return CheckLogs(directory, seconds, exact) ? 0 : 1;
+  const bool contents_are_right = CheckContents(directory, seconds * 0.6);
+  const bool batches_are_right = CheckBatches(directory, seconds * 0.1);
+  const bool logs_are_right = CheckLogs(directory, seconds * 0.3, exact);
+  return contents_are_right && batches_are_right && logs_are_right ? 0 : 1;
 }
 
 int OnTmpfs(double seconds) {
@@ -27,7 +28,7 @@ int OnTmpfs(double seconds) {
   if (mkdtemp(directory) == nullptr || mount("none", directory, "tmpfs", 0, "size=64m") != 0) {
     throw std::runtime_error("cannot mount a tmpfs");
   }
-  const int status = Check(directory, seconds);
+  const int status = Check(directory, seconds, true);
   umount2(directory, MNT_DETACH);
   rmdir(directory);
   return status;
@@ -36,7 +37,7 @@ int OnTmpfs(double seconds) {
 int OnAMount(const std::string& options, double seconds) {
   MountProcess mount;
   mount.Mount(options);
-  return Check(mount.mount_point(), seconds);
+  return Check(mount.mount_point(), seconds, options.find("writeback") != std::string::npos);
 }
 
 int Main(int argc, char** argv) {
@@ -49,7 +50,7 @@ int Main(int argc, char** argv) {
   if (const auto status = line.Parse(argc, argv)) return *status;
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const auto time = static_cast<double>(seconds);
-  if (where.rfind('/', 0) == 0) return Check(where, time);
+  if (where.rfind('/', 0) == 0) return Check(where, time, false);
   if (geteuid() != 0 || access("/dev/fuse", F_OK) != 0) {
     std::puts("skipped: needs root and /dev/fuse");
     return 77;

@@ -1,6 +1,7 @@
 # Sourced by the tests of real programs: a mount of pkramfs of their own.
 #   $PKRAMFS, $PKRAMCTL   the programs under test
 #   $SOURCE               the project's sources
+#   $MOUNT_OPTIONS        more options of the mount (default: none)
 # Gives $MNT, $TMP (a directory elsewhere, on this host's tmpfs) and the functions below.
 set -euo pipefail
 export LC_ALL=C GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
@@ -23,7 +24,7 @@ fail() {
 : "${KILLS:=}"
 
 mount_it() {
-  "$PKRAMFS" "$REGION" "$MNT" -o size="$SIZE"
+  "$PKRAMFS" "$REGION" "$MNT" -o "size=$SIZE${MOUNT_OPTIONS:+,$MOUNT_OPTIONS}"
   [ -z "$KILLS" ] || start_killer
 }
 killer=
