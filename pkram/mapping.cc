@@ -34,6 +34,8 @@ absl::Status Mapping::LockInMemory(uint64_t pages) {
                    ": raise the limit (ulimit -l) or mount without mlock"));
 }
 
+void Mapping::UnlockFromMemory() { munlock(mapped_.data(), mapped_.size()); }
+
 void Mapping::LetGoOfUsed() {
   // What Linux makes of it (vma_has_recency): it does not look whether pages were used.
   madvise(mapped_.data(), mapped_.size(), MADV_RANDOM);

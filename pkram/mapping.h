@@ -30,6 +30,7 @@ class Mapping {
   // Keeps in memory what is touched of the first `pages` pages through base() from now
   // on.  PERMISSION_DENIED beyond RLIMIT_MEMLOCK.
   absl::Status LockInMemory(uint64_t pages);
+  void UnlockFromMemory();
   // Touches pages that exist, so that they are locked.
   absl::Status Populate(PageRun run);
 

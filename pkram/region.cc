@@ -495,6 +495,29 @@ absl::Status Region::LockInMemory(const PageMap& map, uint64_t pages) {
   return absl::OkStatus();
 }
 
+absl::Status Region::LockInMemory() {
+  MutexLock lock(&resize_mu_);
+  if (locked_) return absl::OkStatus();
+  if (absl::Status s = mapping_->LockInMemory(super().page_count); !s.ok()) return s;
+  // What is filled from now on is locked then; what was before, here.
+  locked_ = true;
+  const int fd = backing_->fd();
+  for (off_t end = 0, at; (at = lseek(fd, end, SEEK_DATA)) >= 0;) {
+    end = lseek(fd, at, SEEK_HOLE);
+    const Pfn first(static_cast<uint64_t>(at) >> kPageShift);
+    const uint64_t last = std::min(PagesFor(static_cast<uint64_t>(end)), super().page_count);
+    if (first.value() >= last) break;
+    if (absl::Status s = mapping_->Populate({first, last - first.value()}); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+void Region::UnlockFromMemory() {
+  MutexLock lock(&resize_mu_);
+  locked_ = false;
+  mapping_->UnlockFromMemory();
+}
+
 absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
   absl::Status filled = backing_->Fill(offset, bytes);
   if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->Fill(offset, bytes);

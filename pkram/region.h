@@ -92,6 +92,9 @@ class Region {
   // OUT_OF_RANGE, and nothing changed, when more pages are in use, when the region was not
   // opened to grow so far, or when its device has no more.
   absl::Status Resize(uint64_t pages);
+  // As OpenOptions::lock_memory, of a region in use; or no longer.  PERMISSION_DENIED.
+  absl::Status LockInMemory();
+  void UnlockFromMemory();
 
   // Seals everything and ends the use.  DATA_LOSS, and no seal, when the region
   // is not sound any more: something scribbled on it while it was in use.
@@ -147,7 +150,7 @@ class Region {
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<Space> space_;
   std::vector<NodeCounts> found_;
-  bool locked_ = false;
+  std::atomic<bool> locked_ = false;
 
   Mutex resize_mu_;  // one at a time
   mutable Mutex nodes_mu_;

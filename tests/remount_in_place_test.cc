@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <sys/statvfs.h>
 
+#include "tests/killer.h"
 #include "tests/mount_fixture.h"
 
 namespace pkramfs {
@@ -99,11 +100,41 @@ TEST_F(RemountInPlaceTest, WhatIsSoAlreadyIsTaken) {
   ExpectRemount("size=65m");
 }
 
+// KiB of the region that the daemon has locked.
+long long LockedBy(pid_t pid, const std::string& region) {
+  std::istringstream maps(Slurp("/proc/" + std::to_string(pid) + "/smaps"));
+  bool ours = false;
+  long long locked = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') < line.find(' ')) ours = line.find(region) != std::string::npos;
+    if (ours && line.rfind("Locked:", 0) == 0) locked += std::stoll(line.substr(7));
+  }
+  return locked;
+}
+
+TEST_F(RemountInPlaceTest, TheRegionIsLockedInMemory) {
+  Mount("size=64m");
+  Spill(mount_ + "/before", std::string(4 << 20, 'b'));
+  EXPECT_EQ(LockedBy(DaemonPid(), region_), 0);
+  // What fails changes nothing.
+  ExpectRefused("mlock,size=1m", "is too small");
+  EXPECT_EQ(LockedBy(DaemonPid(), region_), 0);
+  ExpectRemount("mlock");
+  EXPECT_GE(LockedBy(DaemonPid(), region_), 4 << 10);
+  Spill(mount_ + "/after", std::string(4 << 20, 'a'));
+  EXPECT_GE(LockedBy(DaemonPid(), region_), 8 << 10);
+  ExpectRemount("mlock,size=80m");
+  EXPECT_EQ(Statistics()["options"]["mlock"], true);
+  // So it is for whoever goes on.
+  ASSERT_TRUE(KillOne(Victim::kServer, region_));
+  EXPECT_EQ(Statistics()["options"]["mlock"], true);
+  EXPECT_GE(LockedBy(DaemonPid(), region_), 8 << 10);
+}
+
 TEST_F(RemountInPlaceTest, WhatCannotChangeIsRefusedByName) {
   Mount("size=64m");
   ExpectRefused("writeback,size=32m", "option writeback: cannot change while it is mounted");
   ExpectRefused("noexport,ro", "option noexport: cannot change");
-  ExpectRefused("mlock", "option mlock: cannot change");
   ExpectRefused("pkram=other", "option pkram=other: cannot change");
   ExpectRefused("max_read=8192", "option max_read=8192: cannot change");
   ExpectRefused("notakeover", "option notakeover: cannot change");

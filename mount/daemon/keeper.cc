@@ -98,7 +98,7 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
         } else {
           Detach();
         }
-        SettleDown(options.lock_memory, true, true);
+        SettleDown(true, true);
       }
       estate = std::move(message->estate);
       if (!tried) continue;

@@ -18,14 +18,18 @@ absl::Status CannotChange(const std::string& option) {
       "option ", option, ": cannot change while it is mounted: unmount it, and mount it with it"));
 }
 
+// What the daemon says of its options.
+nlohmann::json OptionsOf(const nlohmann::json& statistics) {
+  return statistics.is_object() ? statistics.value("options", nlohmann::json::object())
+                                : nlohmann::json::object();
+}
+
 // Whether each option that is not a matter of remounting is what it was.
 absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount) {
   const auto json = nlohmann::json::parse(mount.Statistics(), nullptr, false);
-  const auto is =
-      json.is_object() ? json.value("options", nlohmann::json::object()) : nlohmann::json::object();
+  const auto is = OptionsOf(json);
   if (options.writeback && !is.value("writeback", false)) return CannotChange("writeback");
   if (!options.export_handles && is.value("export", true)) return CannotChange("noexport");
-  if (options.lock_memory && !is.value("mlock", false)) return CannotChange("mlock");
   if (options.takeover && *options.takeover != is.value("takeover", false)) {
     return CannotChange(*options.takeover ? "takeover" : "notakeover");
   }
@@ -53,10 +57,16 @@ absl::Status Remount(const MountOptions& options) {
   const MountIdentity identity{mount->entry().id, mount->entry().device};
   const FlagChange before = FlagsOf(mount->entry());
   if (absl::Status s = ChangeFlags(identity, options.flags); !s.ok()) return s;
-  if (!options.size && !options.max_inodes) return absl::OkStatus();
-  const absl::Status resized = mount->Resize(options);
-  if (!resized.ok()) ChangeFlags(identity, before).IgnoreError();
-  return resized;
+  const auto is = OptionsOf(nlohmann::json::parse(mount->Statistics(), nullptr, false));
+  const bool locks = options.lock_memory && !is.value("mlock", false);
+  absl::Status done;
+  if (locks) done = mount->LockMemory(true);
+  if (done.ok() && (options.size || options.max_inodes)) {
+    done = mount->Resize(options);
+    if (!done.ok() && locks) mount->LockMemory(false).IgnoreError();
+  }
+  if (!done.ok()) ChangeFlags(identity, before).IgnoreError();
+  return done;
 }
 
 }  // namespace pkramfs

@@ -129,6 +129,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
     }
   }
   service->in_flight_->set_writeback(wanted.writeback);
+  service->in_flight_->set_locks_memory(wanted.lock_memory);
   service->Describe(wanted.writeback);
   const bool by_itself = MayMount() && !service->server_.auto_unmount;
   absl::StatusOr<std::unique_ptr<Session>> mounted =
@@ -150,11 +151,13 @@ absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& o
   service->in_flight_ = *std::move(in_flight);
   // The whole path, and where it led then.
   service->options_.mount_point = estate.mount_point;
+  service->options_.lock_memory |= service->in_flight_->locks_memory();
+  service->in_flight_->set_locks_memory(service->options_.lock_memory);
   if (const auto inodes = service->in_flight_->max_inodes()) service->options_.max_inodes = inodes;
   std::vector<pkram::Receipt*> receipts;
   for (InFlight::Slot* const slot : service->in_flight_->left()) receipts.push_back(&slot->receipt);
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
-      RegionFile::TakeOver(options, estate.region, std::move(receipts));
+      RegionFile::TakeOver(service->options_, estate.region, std::move(receipts));
   if (!file.ok()) return file.status();
   service->file_ = *std::move(file);
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
@@ -185,7 +188,6 @@ void Service::Describe(bool writeback) {
   server_.node = options_.node;
   server_.export_handles = options_.export_handles;
   server_.writeback = writeback;
-  server_.lock_memory = options_.lock_memory;
   server_.max_read = options_.max_read.value_or(0);
   server_.takeover = options_.takes_over();
   server_.auto_unmount = std::ranges::count(options_.fuse, "auto_unmount") != 0;
@@ -201,7 +203,7 @@ void Service::Attach() {
 
 absl::Status Service::Start() {
   TakeFaults();
-  SettleDown(options_.lock_memory, !tight_, options_.takes_over());
+  SettleDown(!tight_, options_.takes_over());
   return session_->Start();
 }
 

@@ -19,14 +19,14 @@ bool MayMount() {
          access("/proc/self/mountinfo", R_OK) == 0;
 }
 
-void SettleDown(bool locks_memory, bool writes_for_reclaim, bool has_heirs) {
+void SettleDown(bool writes_for_reclaim, bool has_heirs) {
   // These two take capabilities that go.  Killed last, but not never:
   // -1000 would let a cgroup that has no memory left wait for some for ever.
   std::ofstream("/proc/self/oom_score_adj") << -999;
   if (writes_for_reclaim) prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   capng_get_caps_process();
   const bool unmounts = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_ADMIN) != 0;
-  const bool locks = capng_have_capability(CAPNG_PERMITTED, CAP_IPC_LOCK) != 0 && locks_memory;
+  const bool locks = capng_have_capability(CAPNG_PERMITTED, CAP_IPC_LOCK) != 0;
   const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED |
                                               (has_heirs ? CAPNG_BOUNDING_SET : 0));
   capng_clear(CAPNG_SELECT_ALL);

@@ -30,12 +30,19 @@ struct ControlUpgrade {
 };
 static_assert(sizeof(ControlUpgrade) == 5120);
 
+struct ControlLock {
+  uint64_t locks;   // in: whether the region is kept from being swapped out
+  char error[504];  // out: why it is as it was, or ""
+};
+static_assert(sizeof(ControlLock) == 512);
+
 inline constexpr unsigned kControlStatistics = _IOR('P', 1, ControlReply);
 // For root and the user who mounted; EPERM.
 inline constexpr unsigned kControlResize = _IOWR('P', 2, ControlResize);
 inline constexpr unsigned kControlFreeze = _IO('P', 3);  // EBUSY when it is frozen
 inline constexpr unsigned kControlThaw = _IO('P', 4);    // EINVAL when it is not
 inline constexpr unsigned kControlUpgrade = _IOWR('P', 5, ControlUpgrade);
+inline constexpr unsigned kControlLock = _IOWR('P', 6, ControlLock);
 
 }  // namespace pkramfs
 

@@ -70,6 +70,7 @@ struct InFlight::Common {
   uint64_t init_size;
   char init[kInitBytes];
   uint64_t thawed;  // the last request that did
+  uint64_t locks_memory;
 };
 
 // What is left of the one before goes here, and not when that is answered: whoever dies before it
@@ -190,6 +191,8 @@ void InFlight::NoteThawed(uint64_t unique) {
 }
 bool InFlight::writeback() const { return Load(common_->writeback) != 0; }
 void InFlight::set_writeback(bool writeback) { Store(common_->writeback, uint64_t{writeback}); }
+bool InFlight::locks_memory() const { return Load(common_->locks_memory) != 0; }
+void InFlight::set_locks_memory(bool locks) { Store(common_->locks_memory, uint64_t{locks}); }
 void InFlight::set_ended() { Store(common_->ended, uint64_t{1}); }
 
 std::optional<uint64_t> InFlight::max_inodes() const {

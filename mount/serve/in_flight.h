@@ -87,6 +87,9 @@ class InFlight {
   // What was agreed on with the kernel, and cannot be otherwise for a successor.
   bool writeback() const;
   void set_writeback(bool writeback);
+  // Whether the region is kept from being swapped out.
+  bool locks_memory() const;
+  void set_locks_memory(bool locks);
   // How many inodes there may be, if that was changed since the mount.
   std::optional<uint64_t> max_inodes() const;
   void set_max_inodes(uint64_t count);

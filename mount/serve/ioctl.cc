@@ -40,6 +40,22 @@ void ReplyResize(fuse_req_t req, const void* in) {
   fuse_reply_ioctl(req, 0, &resize, sizeof(resize));
 }
 
+void ReplyLock(fuse_req_t req, const void* in) {
+  ControlLock lock;
+  std::memcpy(&lock, in, sizeof(lock));
+  Server* const server = ServerOf(req);
+  absl::Status done;
+  if (lock.locks != 0) {
+    done = server->region->LockInMemory();
+  } else {
+    server->region->UnlockFromMemory();
+  }
+  if (done.ok()) server->in_flight->set_locks_memory(lock.locks != 0);
+  const std::string_view error(done.message().data(), done.message().size());
+  lock.error[error.copy(lock.error, sizeof(lock.error) - 1)] = 0;
+  fuse_reply_ioctl(req, 0, &lock, sizeof(lock));
+}
+
 // The successor is to find it as it is, so it is noted while nothing changes.  And a request that a
 // predecessor has executed is not executed again: to freeze twice is an error.
 int Freeze(Server* server, uint64_t unique) {
@@ -106,6 +122,7 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
   }
   const size_t size = command == kControlResize    ? sizeof(ControlResize)
                       : command == kControlUpgrade ? sizeof(ControlUpgrade)
+                      : command == kControlLock    ? sizeof(ControlLock)
                                                    : 0;
   if (size == 0 && command != kControlFreeze && command != kControlThaw) {
     fuse_reply_err(req, ENOTTY);
@@ -119,7 +136,10 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
   } else if (in_size < size || out_size < size) {
     fuse_reply_err(req, EINVAL);
   } else {
-    command == kControlResize ? ReplyResize(req, in) : ReplyUpgrade(req, in);
+    const auto reply = command == kControlResize ? ReplyResize
+                       : command == kControlLock ? ReplyLock
+                                                 : ReplyUpgrade;
+    reply(req, in);
   }
 }
 

@@ -24,7 +24,6 @@ struct Server {
   std::string node;
   bool export_handles = true;
   bool writeback = false;
-  bool lock_memory = false;
   bool auto_unmount = false;
   bool takeover = false;
   uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes

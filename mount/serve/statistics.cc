@@ -33,7 +33,7 @@ std::string Describe(const Server& server) {
   json["node"] = server.node;
   json["options"] = {{"writeback", server.writeback},
                      {"export", server.export_handles},
-                     {"mlock", server.lock_memory},
+                     {"mlock", in_flight.locks_memory()},
                      {"takeover", server.takeover},
                      {"max_read", server.max_read}};
   if (const InFlight::Takeovers takeovers = in_flight.takeovers(); takeovers.count != 0) {

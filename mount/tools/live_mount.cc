@@ -77,6 +77,14 @@ absl::Status LiveMount::Resize(const MountOptions& options) const {
   return absl::OutOfRangeError(resize.error);
 }
 
+absl::Status LiveMount::LockMemory(bool locks) const {
+  ControlLock lock{locks, {}};
+  if (absl::Status s = Ask("cannot lock the memory of", kControlLock, &lock); !s.ok()) return s;
+  lock.error[sizeof(lock.error) - 1] = 0;
+  if (lock.error[0] == 0) return absl::OkStatus();
+  return absl::PermissionDeniedError(lock.error);
+}
+
 absl::Status LiveMount::Upgrade(const std::string& program) const {
   ControlUpgrade upgrade{};
   if (program.size() >= sizeof(upgrade.program)) {

@@ -28,6 +28,8 @@ class LiveMount {
   absl::Status Ask(const char* what, unsigned command, void* argument = nullptr) const;
   // What the options say of size= and nr_inodes=; whatever else they say.
   absl::Status Resize(const MountOptions& options) const;
+  // Keeps the region from being swapped out, or no longer.  PERMISSION_DENIED.
+  absl::Status LockMemory(bool locks) const;
   // Another program serves when this returns.  FAILED_PRECONDITION, saying why, when it does not.
   absl::Status Upgrade(const std::string& program) const;
   // What programs have stored through shared mappings is sent, too.
