@@ -26,11 +26,12 @@ class BadInputTest : public MountTest {
     for (const std::string& words : what) EXPECT_THAT(ran.err, HasSubstr(words));
     EXPECT_FALSE(IsMounted(mount_));
   }
-  // The same of a mount of region_, which is what it was before.
+  // The same of a mount of region_, which is what it was before; in the background and not.
   void ExpectMountRefused(const std::vector<std::string>& what, const std::string& options = "") {
     const bool existed = access(region_.c_str(), F_OK) == 0;
     const std::string before = existed ? Slurp(region_) : "";
     ExpectRefused(Command(options), what);
+    ExpectRefused(Command(options) + " -f", what);
     EXPECT_EQ(access(region_.c_str(), F_OK) == 0, existed);
     if (existed) {
       EXPECT_TRUE(Slurp(region_) == before);
@@ -361,6 +362,13 @@ TEST_F(ShortOfTest, Processes) {
     mounted += ran.status == 0;
     if (ran.status == 0) umount2(mount_.c_str(), 0);
     WaitUntilFree();
+    if (n > 1) continue;
+    // In the foreground, too.
+    const Ran front = Shell("prlimit --nproc=1 setpriv --reuid=games --regid=games --clear-groups " +
+                            dir_ + "/pkramfs -f " + region_ + " " + mount_ + " -o size=16m");
+    EXPECT_NE(front.status, 0);
+    EXPECT_NE(front.err, "");
+    EXPECT_FALSE(IsMounted(mount_));
     unlink(region_.c_str());
   }
   EXPECT_GT(mounted, 0);
@@ -378,8 +386,8 @@ TEST_F(BadInputTest, WhatFusermountRefuses) {
       0);
   chmod(dir_.c_str(), 0777);
   region_ = dir_ + "/region";  // logind has no say there
-  const auto refused = [this](const std::string& prepare, const std::string& options,
-                              const std::vector<std::string>& what, std::string where = "") {
+  const auto try_it = [this](const std::string& prepare, const std::string& options,
+                             const std::vector<std::string>& what, std::string where) {
     if (where.empty()) where = mount_;
     // Nothing is mounted in there, either.
     const Ran ran = Shell(
@@ -397,6 +405,12 @@ TEST_F(BadInputTest, WhatFusermountRefuses) {
     for (const std::string& words : what) EXPECT_THAT(ran.err, testing::ContainsRegex(words));
     EXPECT_NE(access(region_.c_str(), F_OK), 0);
   };
+  // In the background and not.
+  const auto refused = [&](const std::string& prepare, const std::string& options,
+                           const std::vector<std::string>& what, const std::string& where = "") {
+    try_it(prepare, options, what, where);
+    try_it(prepare, options + " -f", what, where);
+  };
   const std::string binary = "$(readlink -f /usr/bin/fusermount3)";
   refused("mount --bind /dev/null " + binary, "",
           {"failed to exec fusermount3|posix_spawn failed: Permission denied"});
@@ -407,6 +421,24 @@ TEST_F(BadInputTest, WhatFusermountRefuses) {
           {"mount_max"});
   refused("true", "", {"no write access to mountpoint"}, dir_ + "/roots");
   refused("true", ",fscontext=nonsense", {"fscontext"});
+}
+
+TEST_F(BadInputTest, AUserIsNamedAndARootThatIsThereKeepsItsOwner) {
+  Mount("size=16m,uid=nobody,mode=750");
+  struct stat st;
+  ASSERT_EQ(stat(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, 65534u);
+  EXPECT_EQ(st.st_mode & 07777, 0750u);
+  EXPECT_EQ(st.st_blksize, 4096) << "programs take it for the size of holes";
+  Unmount();
+  Mount("uid=nobody,mode=750");
+  Unmount();
+  // What changes nothing says so.
+  const Ran ran = TryMount("uid=root,mode=755");
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.err, HasSubstr("mode=755 (it is 750), uid=0 (it is 65534) changes nothing"));
+  ASSERT_EQ(stat(mount_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, 65534u);
 }
 
 TEST_F(BadInputTest, MaxReadIsHonoured) {

@@ -123,6 +123,25 @@ TEST_F(CgroupTest, ByDefaultAndInPercentASizeIsOfTheLimit) {
   }
 }
 
+TEST_F(CgroupTest, GrowingBeyondTheLimitIsSaid) {
+  MountInside("size=32m");
+  if (IsSkipped() || HasFailure()) return;
+  EXPECT_EQ(warned_, "");
+  const Ran within = Shell(Pkramctl() + " resize " + region_ + " size=64m");
+  EXPECT_EQ(within.status, 0);
+  EXPECT_EQ(within.err, "");
+  for (const std::string& command :
+       {Pkramctl() + " resize " + region_ + " size=128m",
+        Pkramfs() + " " + region_ + " " + mount_ + " -o remount,size=129m"}) {
+    const Ran beyond = Shell(command);
+    EXPECT_EQ(beyond.status, 0);
+    EXPECT_THAT(beyond.err,
+                testing::AllOf(testing::HasSubstr("warning: this process may have 160 MiB of "
+                                                  "memory (" + group_),
+                               testing::HasSubstr("unmount it, and mount it again")));
+  }
+}
+
 // A group, and what is written to a mount whose daemon is in it.
 struct Group {
   const char* name;

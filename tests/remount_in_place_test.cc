@@ -180,6 +180,9 @@ TEST_F(RemountInPlaceTest, TheSourceIsWhatWasTyped) {
                   HasSubstr("\"mounted_on\": \"" + mount_));
     }
     EXPECT_EQ(Shell("findmnt -n -o TARGET --source '" + typed + "'").out, mount_ + "\n");
+    EXPECT_EQ(Shell("mountpoint -q " + mount_).status, 0);
+    // (What `mount -o remount,size=17m SOURCE` runs, with the directory of that source.)
+    EXPECT_EQ(Shell(Pkramfs() + " '" + typed + "' " + mount_ + " -o remount,size=17m").err, "");
     EXPECT_EQ(Shell("umount '" + typed + "'").status, 0);
     WaitUntilFree();
   }

@@ -137,7 +137,7 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
     Say(std::string(s.message()));
     return kRefused;
   };
-  if (options.remount) return report(Remount(options));
+  if (options.remount) return report(Remount(options, Warn));
   std::optional<Estate> kept;
   if (options.foreground && options.takes_over()) kept = KeptByServiceManager();
   // Before this process has descriptors of its own, of which one might have that number.

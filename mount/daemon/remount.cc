@@ -50,7 +50,8 @@ absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount)
 
 }  // namespace
 
-absl::Status Remount(const MountOptions& options) {
+absl::Status Remount(const MountOptions& options,
+                     const std::function<void(const std::string&)>& warn) {
   const absl::StatusOr<LiveMount> mount = LiveMount::On(options.mount_point);
   if (!mount.ok()) return mount.status();
   if (absl::Status s = CheckTheOthers(options, *mount); !s.ok()) return s;
@@ -62,7 +63,7 @@ absl::Status Remount(const MountOptions& options) {
   absl::Status done;
   if (locks) done = mount->LockMemory(true);
   if (done.ok() && (options.size || options.max_inodes)) {
-    done = mount->Resize(options);
+    done = mount->Resize(options, warn);
     if (!done.ok() && locks) mount->LockMemory(false).IgnoreError();
   }
   if (!done.ok()) ChangeFlags(identity, before).IgnoreError();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "mount/region/privileges.h"
@@ -101,6 +102,28 @@ std::string Warning(const MemoryLimit& limit, uint64_t size) {
       "swapped out or this process is killed: raise the limit, or choose a smaller size=");
 }
 
+// mode=, uid= and gid= are of a new filesystem's root; one that is there keeps what it has.
+void WarnAboutRoot(const MountOptions& options, Filesystem& fs,
+                   const std::function<void(const std::string&)>& warn) {
+  const Result<Attr> root = fs.GetAttr(kRootIno);
+  if (!root.ok()) return;
+  std::vector<std::string> others;
+  const uint32_t mode = (*root).mode & 07777;
+  if (options.mode && *options.mode != mode) {
+    others.push_back(absl::StrFormat("mode=%o (it is %o)", *options.mode, mode));
+  }
+  if (options.uid && *options.uid != (*root).uid) {
+    others.push_back(absl::StrFormat("uid=%d (it is %d)", *options.uid, (*root).uid));
+  }
+  if (options.gid && *options.gid != (*root).gid) {
+    others.push_back(absl::StrFormat("gid=%d (it is %d)", *options.gid, (*root).gid));
+  }
+  if (others.empty()) return;
+  warn(absl::StrCat("the filesystem is there already, and its root keeps its owner and mode: ",
+                    absl::StrJoin(others, ", "), " changes nothing: use chown and chmod on ",
+                    options.mount_point));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
@@ -117,10 +140,14 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
   if (!fs.ok()) return fs.status();
   service->fs_ = *std::move(fs);
   service->is_open_ = true;
+  WarnAboutRoot(wanted, *service->fs_, warn);
   pkram::Region& region = *service->file_->region();
   service->tight_ = TightLimit(region);
   if (const std::optional<MemoryLimit>& tight = service->tight_) {
-    warn(Warning(*tight, region.space().counts().total * pkram::kPageSize));
+    warn(absl::StrCat(Warning(*tight, region.space().counts().total * pkram::kPageSize),
+                      tight->is_version_1 ? "; with cgroup version 1 it is mounted as with "
+                                            "-o writeback,sync until then"
+                                          : ""));
     if (tight->is_version_1) {
       // Who needs memory waits there for dirty pages to be written: so there are none.  (Without
       // the kernel's cache of writes it waits for those of mappings without an end.)
@@ -198,7 +225,22 @@ void Service::Attach() {
   fs_->set_abandoned([session] { return session->ended(); });
   server_.forget_attributes = [session](Ino ino) { session->ForgetAttributes(ino); };
   fs_->set_privileges_dropped(server_.forget_attributes);
+  server_.resized = [this] { return LookAtLimit(); };
   if (tight_) file_->region()->mapping().LetGoOfUsed();
+}
+
+// A limit of memory that was far enough at first may not be after a resize.  What can be changed by
+// now is; not what was agreed on with the kernel.
+std::string Service::LookAtLimit() {
+  pkram::Region& region = *file_->region();
+  const std::optional<MemoryLimit> limit = TightLimit(region);
+  if (!limit) return "";
+  if (!tight_) {
+    SetKernelLimits(session_->mount().device, server_.writeback, region, limit);
+    region.mapping().LetGoOfUsed();
+  }
+  return absl::StrCat(Warning(*limit, region.space().counts().total * pkram::kPageSize),
+                      tight_ ? "" : "; unmount it, and mount it again, to have it served for that");
 }
 
 absl::Status Service::Start() {

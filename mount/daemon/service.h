@@ -54,6 +54,7 @@ class Service {
   explicit Service(MountOptions options) : options_(std::move(options)) {}
   void Describe(bool writeback);
   void Attach();
+  std::string LookAtLimit();
 
   MountOptions options_;
   std::optional<MemoryLimit> tight_;

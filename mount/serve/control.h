@@ -20,9 +20,10 @@ inline constexpr uint64_t kControlKeep = ~uint64_t{0};
 struct ControlResize {
   uint64_t size;    // in: bytes of contents, or kControlKeep
   uint64_t inodes;  // in: how many at most, 0 for no limit of their own, or kControlKeep
-  char error[496];  // out: why nothing was changed, or ""
+  char error[496];  // out: why nothing was changed, or ""; or a warning, which begins so
 };
 static_assert(sizeof(ControlResize) == 512);
+inline constexpr char kControlWarning[] = "warning: ";
 
 struct ControlUpgrade {
   char program[4096];  // in: path, as the daemon sees it

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <string>
 
 #include "mount/region/region_file.h"
 #include "mount/serve/caller.h"
@@ -35,7 +36,12 @@ void ReplyResize(fuse_req_t req, const void* in) {
   Server* const server = ServerOf(req);
   const absl::Status done = server->fs->Resize(pages, inodes);
   if (done.ok() && inodes) server->in_flight->set_max_inodes(*inodes);
-  const std::string_view error(done.message().data(), done.message().size());
+  std::string error(done.message());
+  if (done.ok() && server->resized) {
+    if (const std::string warning = server->resized(); !warning.empty()) {
+      error = kControlWarning + warning;
+    }
+  }
   resize.error[error.copy(resize.error, sizeof(resize.error) - 1)] = 0;
   fuse_reply_ioctl(req, 0, &resize, sizeof(resize));
 }

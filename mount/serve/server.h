@@ -32,6 +32,8 @@ struct Server {
   std::function<absl::Status(const std::string& path)> upgrade;
   // Has the kernel ask for an inode's attributes again; nothing where there is no kernel.
   std::function<void(Ino)> forget_attributes;
+  // After the region has another size: what will go wrong later, as a sentence, or "".
+  std::function<std::string()> resized;
   Statistics statistics;
 };
 

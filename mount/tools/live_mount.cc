@@ -68,13 +68,17 @@ absl::Status LiveMount::Ask(const char* what, unsigned command, void* argument) 
   return absl::InternalError(absl::StrCat(what, " ", mount_point, ": ", std::strerror(errno)));
 }
 
-absl::Status LiveMount::Resize(const MountOptions& options) const {
+absl::Status LiveMount::Resize(const MountOptions& options,
+                               const std::function<void(const std::string&)>& warn) const {
   ControlResize resize{
       options.size.value_or(kControlKeep), options.max_inodes.value_or(kControlKeep), {}};
   if (absl::Status s = Ask("cannot resize", kControlResize, &resize); !s.ok()) return s;
   resize.error[sizeof(resize.error) - 1] = 0;
-  if (resize.error[0] == 0) return absl::OkStatus();
-  return absl::OutOfRangeError(resize.error);
+  const std::string_view error = resize.error;
+  if (error.empty()) return absl::OkStatus();
+  if (!error.starts_with(kControlWarning)) return absl::OutOfRangeError(resize.error);
+  warn(std::string(error.substr(std::strlen(kControlWarning))));
+  return absl::OkStatus();
 }
 
 absl::Status LiveMount::LockMemory(bool locks) const {

@@ -2,6 +2,7 @@
 #ifndef MOUNT_TOOLS_LIVE_MOUNT_H_
 #define MOUNT_TOOLS_LIVE_MOUNT_H_
 
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,8 +27,10 @@ class LiveMount {
 
   // kControlFreeze or kControlThaw.
   absl::Status Ask(const char* what, unsigned command, void* argument = nullptr) const;
-  // What the options say of size= and nr_inodes=; whatever else they say.
-  absl::Status Resize(const MountOptions& options) const;
+  // What the options say of size= and nr_inodes=; whatever else they say.  `warn` gets a sentence
+  // about what will go wrong later.
+  absl::Status Resize(const MountOptions& options,
+                      const std::function<void(const std::string&)>& warn) const;
   // Keeps the region from being swapped out, or no longer.  PERMISSION_DENIED.
   absl::Status LockMemory(bool locks) const;
   // Another program serves when this returns.  FAILED_PRECONDITION, saying why, when it does not.

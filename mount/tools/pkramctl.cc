@@ -75,7 +75,9 @@ absl::Status Resize(const LiveMount& mount, const std::string& list) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", list, "': only size= and nr_inodes= can be changed, as size=2G"));
   }
-  return mount.Resize(options);
+  return mount.Resize(options, [](const std::string& text) {
+    std::fprintf(stderr, "pkramctl: warning: %s\n", text.c_str());
+  });
 }
 
 // The path that the daemon, which is elsewhere, is to find.
