@@ -84,15 +84,21 @@ int RegisterWithIoUring(void* at) {
   return ErrnoOf(syscall(SYS_io_uring_register, ring.get(), IORING_REGISTER_BUFFERS, &buffer, 1));
 }
 
+// Whether events can be had that name files by their handles.
+auto MarkedForFanotify(unsigned what) {
+  return [what](const std::string& directory) -> std::string {
+    const pkram::Descriptor fd(fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID, 0));
+    if (fd.get() < 0) return "not here";
+    return strerrorname_np(ErrnoOf(
+        fanotify_mark(fd.get(), FAN_MARK_ADD | what, FAN_MODIFY, AT_FDCWD, directory.c_str())));
+  };
+}
+
 std::vector<Probe> Probes() {
   return {
-      {"fanotify with FAN_REPORT_FID",
-       [](const std::string& directory) -> std::string {
-         const pkram::Descriptor fd(fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID, 0));
-         if (fd.get() < 0) return "not here";
-         return strerrorname_np(ErrnoOf(
-             fanotify_mark(fd.get(), FAN_MARK_ADD, FAN_MODIFY, AT_FDCWD, directory.c_str())));
-       }},
+      {"fanotify of an inode", MarkedForFanotify(FAN_MARK_INODE)},
+      {"fanotify of a mount", MarkedForFanotify(FAN_MARK_MOUNT)},
+      {"fanotify of a filesystem", MarkedForFanotify(FAN_MARK_FILESYSTEM)},
       {"f_fsid",
        [](const std::string& directory) -> std::string {
          struct statvfs st {};

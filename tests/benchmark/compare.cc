@@ -92,6 +92,11 @@ class Work {
     const std::string file = fs_->dir() + "/large";
     const size_t size = 256 * kMiB;
     Measure("cp a large file in, fresh", 1, [&] { Shell("cp " + source_ + "/large " + file); });
+    Measure("read it after that, 128 KiB", size / (kMiB / 8), [&] { ReadAll(file, kMiB / 8); });
+    Measure("dd into a new file, 4 KiB", 16384, [&] {
+      Shell("dd if=" + source_ + "/large of=" + file + "2 bs=4k count=16384 status=none");
+    });
+    Must(unlink((file + "2").c_str()) == 0, "unlink");
     for (const auto& [name, piece, bytes] :
          {std::tuple{"overwrite, 1 MiB", kMiB, size},
           std::tuple{"overwrite, 128 KiB", kMiB / 8, size},
@@ -117,6 +122,7 @@ class Work {
   void Tree() {
     const std::string dir = fs_->dir() + "/tree";
     Measure("cp -r a tree in", 1, [&] { Shell("cp -r /usr/include " + dir); });
+    Measure("grep -r after that", 1, [&] { Shell("grep -r no-such-word-here " + dir + " || true"); });
     fs_->Remount();
     Measure("tar a tree out, cold", 1,
             [&] { Shell("tar cf - -C " + dir + " . | cat >/dev/null"); });
