@@ -5,8 +5,10 @@
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/xattr.h>
 
+#include "tests/killer.h"
 #include "tests/mount_fixture.h"
 
 namespace pkramfs {
@@ -56,6 +58,14 @@ class OpenFile {
   const int fd_;
 };
 
+void StoreAndSend(int fd) {
+  void* const at = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  ASSERT_NE(at, MAP_FAILED);
+  *static_cast<char*>(at) = 's';
+  EXPECT_EQ(msync(at, 4096, MS_SYNC), 0);
+  munmap(at, 4096);
+}
+
 // rw- for the owner, r-- for others, and `group` for the group.
 void SetAcl(const std::string& path, uint16_t group, const char* name = "system.posix_acl_access") {
   constexpr uint32_t kNobody = ACL_UNDEFINED_ID;
@@ -66,6 +76,9 @@ void SetAcl(const std::string& path, uint16_t group, const char* name = "system.
             {ACL_USER_OBJ, 6, kNobody}, {ACL_GROUP_OBJ, group, kNobody}, {ACL_OTHER, 4, kNobody}}};
   EXPECT_EQ(setxattr(path.c_str(), name, &acl, sizeof acl, 0), 0) << std::strerror(errno);
 }
+
+// Long ago.
+constexpr timespec kThen[] = {{100, 3}, {100, 3}};
 
 struct Call {
   const char* name;
@@ -87,11 +100,44 @@ std::vector<Call> Calls() {
       {"append", on_f(O_WRONLY | O_APPEND, [](int fd) { EXPECT_EQ(write(fd, "x", 1), 1); })},
       {"write of nothing", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(write(fd, "", 0), 0); })},
       {"write, O_SYNC", on_f(O_WRONLY | O_SYNC, [](int fd) { EXPECT_EQ(write(fd, "x", 1), 1); })},
+      {"write, O_DIRECT", on_f(O_WRONLY | O_DIRECT,
+                               [](int fd) {
+                                 alignas(4096) static const char bytes[4096] = {};
+                                 EXPECT_EQ(pwrite(fd, bytes, 4096, 4096), 4096);
+                               })},
+      {"sendfile",
+       [](const std::string& d) {
+         const OpenFile from(d + "/f", O_RDONLY), to(d + "/g", O_WRONLY);
+         EXPECT_EQ(sendfile(to, from, nullptr, 5000), 5000);
+       }},
+      {"splice",
+       [](const std::string& d) {
+         const OpenFile to(d + "/g", O_WRONLY);
+         int pipe[2];
+         EXPECT_EQ(pipe2(pipe, O_CLOEXEC), 0);
+         EXPECT_EQ(::write(pipe[1], "xyz", 3), 3);
+         EXPECT_EQ(splice(pipe[0], nullptr, to, nullptr, 3, 0), 3);
+         close(pipe[0]);
+         close(pipe[1]);
+       }},
       {"open, O_TRUNC", on_f(O_WRONLY | O_TRUNC, [](int) {})},
+      {"open, O_TRUNC of nothing",
+       [](const std::string& d) {
+         OpenFile(d + "/g", O_WRONLY | O_TRUNC);
+         utimensat(-1, (d + "/g").c_str(), kThen, 0);
+         WaitForTheFileClock();
+         OpenFile(d + "/g", O_WRONLY | O_TRUNC);
+       }},
+      {"ftruncate to the same", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(ftruncate(fd, 10000), 0); })},
       {"ftruncate to less", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(ftruncate(fd, 50), 0); })},
       {"ftruncate to more", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(ftruncate(fd, 50000), 0); })},
       {"truncate", [](const std::string& d) { EXPECT_EQ(truncate((d + "/f").c_str(), 7), 0); }},
       {"fallocate", on_f(O_WRONLY, [](int fd) { EXPECT_EQ(fallocate(fd, 0, 0, 99999), 0); })},
+      {"fallocate of what is there",
+       on_f(O_WRONLY, [](int fd) { EXPECT_EQ(fallocate(fd, 0, 0, 5000), 0); })},
+      {"fallocate behind the end",
+       on_f(O_WRONLY,
+            [](int fd) { EXPECT_EQ(fallocate(fd, FALLOC_FL_KEEP_SIZE, 50000, 5000), 0); })},
       {"punch", on_f(O_WRONLY,
                      [](int fd) {
                        EXPECT_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096),
@@ -103,6 +149,21 @@ std::vector<Call> Calls() {
          EXPECT_EQ(copy_file_range(from, nullptr, to, nullptr, 4096, 0), 4096);
        }},
       {"utimensat", [=](const std::string& d) { utimensat(-1, (d + "/f").c_str(), kGiven, 0); }},
+      {"utimensat of one",
+       [](const std::string& d) {
+         constexpr timespec kOne[] = {{1000, 5}, {0, UTIME_OMIT}};
+         utimensat(-1, (d + "/f").c_str(), kOne, 0);
+       }},
+      {"utimensat of the other",
+       [](const std::string& d) {
+         constexpr timespec kOne[] = {{0, UTIME_OMIT}, {2000, 7}};
+         utimensat(-1, (d + "/f").c_str(), kOne, 0);
+       }},
+      {"utimensat of none",
+       [](const std::string& d) {
+         constexpr timespec kNone[] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
+         utimensat(-1, (d + "/f").c_str(), kNone, 0);
+       }},
       {"utimensat to now",
        [=](const std::string& d) { utimensat(-1, (d + "/f").c_str(), kNow, 0); }},
       {"futimens", on_f(O_RDONLY, [=](int fd) { futimens(fd, kGiven); })},
@@ -139,6 +200,10 @@ std::vector<Call> Calls() {
        }},
       {"rename to the same",
        [](const std::string& d) { rename((d + "/f").c_str(), (d + "/f").c_str()); }},
+      {"rename that leaves a whiteout",
+       [](const std::string& d) {
+         EXPECT_EQ(renameat2(-1, (d + "/f").c_str(), -1, (d + "/d/f").c_str(), RENAME_WHITEOUT), 0);
+       }},
       {"mkdir", [](const std::string& d) { mkdir((d + "/e").c_str(), 0755); }},
       {"rmdir", [](const std::string& d) { rmdir((d + "/d").c_str()); }},
       {"create", [](const std::string& d) { OpenFile(d + "/n", O_CREAT | O_WRONLY); }},
@@ -146,8 +211,6 @@ std::vector<Call> Calls() {
       {"what fails", [](const std::string& d) { mkdir((d + "/f").c_str(), 0755); }},
   };
 }
-
-constexpr Time kLongAgo{100, 3};
 
 // What is there, with times of long ago, and then: which of them are others.
 std::string WhatChanges(const std::string& directory, const Call& call) {
@@ -157,8 +220,6 @@ std::string WhatChanges(const std::string& directory, const Call& call) {
   mkdir((directory + "/d").c_str(), 0755);
   (void)!symlink("f", (directory + "/l").c_str());
   const std::string names[] = {"/f", "/g", "/d", "/l", ""};
-  constexpr timespec kThen[] = {{kLongAgo.first, kLongAgo.second},
-                                {kLongAgo.first, kLongAgo.second}};
   for (const std::string& name : names) {
     utimensat(-1, (directory + name).c_str(), kThen, AT_SYMLINK_NOFOLLOW);
   }
@@ -182,11 +243,14 @@ std::string WhatChanges(const std::string& directory, const Call& call) {
 }
 
 TEST_P(TimesTest, EachCallSetsWhatItSetsOnTmpfs) {
-  // Since Linux 6.6 a tmpfs has user attributes.
+  // Since Linux 6.6 a tmpfs has user attributes, and takes O_DIRECT.
   const bool has_attributes = setxattr(tmpfs_.c_str(), "user.a", "1", 1, 0) == 0;
+  const int direct = open((tmpfs_ + "/direct").c_str(), O_CREAT | O_RDWR | O_DIRECT, 0600);
+  if (direct >= 0) close(direct);
   int i = 0;
   for (const Call& call : Calls()) {
     if (!has_attributes && std::string(call.name) == "setxattr") continue;
+    if (direct < 0 && std::string(call.name) == "write, O_DIRECT") continue;
     const std::string name = "/" + std::to_string(i++);
     EXPECT_EQ(WhatChanges(mount_ + name, call), WhatChanges(tmpfs_ + name, call)) << call.name;
   }
@@ -267,16 +331,45 @@ TEST_P(TimesTest, ARemountFindsThemAsTheyWere) {
   int i = 0;
   for (const Call& call : Calls()) WhatChanges(mount_ + "/" + std::to_string(i++), call);
   for (int k = 0; k < 20; ++k) Spill(mount_ + "/w" + std::to_string(k), std::string(5000, 'w'));
+  // Of a mapping, with a time that was given, and without.
+  for (const bool gives : {false, true}) {
+    const OpenFile fd(mount_ + "/w" + std::to_string(gives), O_RDWR);
+    StoreAndSend(fd);
+    if (gives) {
+      EXPECT_EQ(futimens(fd, kThen), 0);
+    }
+  }
   std::istringstream all(Shell("find " + mount_ + " -mindepth 1").out);
   for (std::string path; std::getline(all, path);) before[path] = TimesOf(path);
   EXPECT_GT(before.size(), 150u);
+  const auto expect_the_same = [&] {
+    for (const auto& [path, times] : before) {
+      const Times now = TimesOf(path);
+      EXPECT_EQ(now.atime, times.atime) << path;
+      EXPECT_EQ(now.mtime, times.mtime) << path;
+      EXPECT_EQ(now.ctime, times.ctime) << path;
+    }
+  };
+  ASSERT_TRUE(KillOne(Victim::kServer, region_));
+  expect_the_same();
   Unmount();
   Mount(GetParam());
-  for (const auto& [path, times] : before) {
-    const Times now = TimesOf(path);
-    EXPECT_EQ(now.mtime, times.mtime) << path;
-    EXPECT_EQ(now.ctime, times.ctime) << path;
-  }
+  expect_the_same();
+  Kill();
+  WaitUntilFree();
+  Mount(GetParam());
+  expect_the_same();
+}
+
+// tmpfs does not: it is not told of stores (semantics.md).
+TEST_P(TimesTest, AStoreToAMappingSetsTheMtimeWhenItIsSent) {
+  const OpenFile fd(mount_ + "/f", O_CREAT | O_RDWR);
+  ASSERT_EQ(ftruncate(fd, 8192), 0);
+  const Times before = TimesOf(mount_ + "/f");
+  WaitForTheFileClock();
+  StoreAndSend(fd);
+  EXPECT_GT(TimesOf(mount_ + "/f").mtime, before.mtime);
+  EXPECT_GT(TimesOf(mount_ + "/f").ctime, before.ctime);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, TimesTest,
