@@ -47,6 +47,20 @@ inline pid_t ProcessOf(const std::string& name, const std::string& region) {
   return found;
 }
 
+// One that a process has started, and that it has not waited for yet; or 0.
+inline pid_t ChildOf(pid_t parent) {
+  pid_t found = 0;
+  DIR* const proc = opendir("/proc");
+  while (const dirent* const entry = readdir(proc)) {
+    const std::string words = WordsOf(std::string("/proc/") + entry->d_name + "/stat");
+    const size_t at = words.rfind(") ");
+    if (at == std::string::npos || at + 4 > words.size()) continue;
+    if (std::atoi(words.c_str() + at + 4) == parent) found = std::atoi(entry->d_name);
+  }
+  closedir(proc);
+  return found;
+}
+
 }  // namespace pkramfs
 
 #endif  // TESTS_PROCESSES_H_

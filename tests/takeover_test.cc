@@ -332,6 +332,58 @@ TEST_F(TakeoverTest, EitherMayDieManyTimes) {
   EXPECT_TRUE(IsSealed());
 }
 
+// Whenever the server dies: whoever mounts hears whether there is a mount.
+TEST_F(TakeoverTest, AServerMayDieWhileItStarts) {
+  Unmount();
+  ExpectNobody();
+  int mounted = 0;
+  for (int i = 0; i < 60; ++i) {
+    const pid_t start = fork();
+    if (start == 0) {
+      execl(PKRAMFS_BINARY, "pkramfs", region_.c_str(), mount_.c_str(), nullptr);
+      _exit(99);
+    }
+    // (Who mounts is called pkramfs, too, and the server as its keeper at first.)
+    pid_t server = 0;
+    ASSERT_TRUE(Eventually([&] {
+      const pid_t keeper = Keeper();
+      return keeper != 0 && (server = ChildOf(keeper)) != 0;
+    }));
+    usleep(static_cast<useconds_t>(i * 300));
+    kill(server, SIGKILL);
+    int status = 0;
+    ASSERT_TRUE(Eventually([&] { return waitpid(start, &status, WNOHANG) == start; })) << i;
+    ASSERT_TRUE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 0) {
+      ++mounted;
+      Spill(mount_ + "/file", std::to_string(i));
+      EXPECT_EQ(Slurp(mount_ + "/file"), std::to_string(i));
+    } else if (IsMounted(mount_)) {
+      // Dead before there was anything to keep.
+      struct stat st;
+      EXPECT_EQ(stat((mount_ + "/x").c_str(), &st), -1);
+      EXPECT_EQ(errno, ENOTCONN);
+    }
+    umount2(mount_.c_str(), MNT_DETACH);
+    ExpectNobody();
+  }
+  std::printf("  %d of 60 were mounted\n", mounted);
+}
+
+// Told to end while no server is there: the next one is told, too.
+TEST_F(TakeoverTest, WhoIsToldToEndBetweenTwoServersEnds) {
+  const pid_t keeper = Keeper(), server = Server();
+  kill(keeper, SIGSTOP);
+  ASSERT_TRUE(Eventually([&] { return StateOf(keeper) == 'T'; }));
+  kill(server, SIGKILL);
+  ASSERT_TRUE(Eventually([&] { return IsGone(server); }));
+  kill(keeper, SIGTERM);
+  kill(keeper, SIGCONT);
+  ExpectNobody();
+  EXPECT_FALSE(IsMounted(mount_));
+  EXPECT_TRUE(IsSealed());
+}
+
 TEST_F(TakeoverTest, FrozenStaysFrozen) {
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   std::atomic<bool> written = false;

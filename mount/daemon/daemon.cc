@@ -77,6 +77,7 @@ absl::Status CheckThreads() {
                    "): end something of this user's, or raise the limit (ulimit -u)"));
 }
 
+// `startup`: who waits for the mount; null when the keeper tells them.
 absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
                                  const Program& program, std::optional<Link> link) {
   TakeEndSignals();
@@ -86,11 +87,12 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
   Succession succession(*std::move(service), where, program, std::move(link));
   if (absl::Status s = succession.service().Start(); !s.ok()) return s;
   if (IsToldToEnd()) return absl::CancelledError("the start was interrupted");
-  succession.HandOver();
-  if (!startup->Ready()) {
+  const bool is_handed_over = succession.HandOver();
+  if (startup == nullptr ? !is_handed_over : !startup->Ready()) {
     succession.service().in_flight().set_ended();
     return absl::CancelledError("the start was interrupted");
   }
+  if (startup == nullptr && !options.foreground) Detach();
   succession.service().Keep();
   Log(LOG_INFO, absl::StrCat(where, ": mounted ", options.region));
   absl::Status ended = succession.ServeToTheEnd();
@@ -126,7 +128,8 @@ int GoOnWhereBothDied(Estate estate, Program program, const MountOptions& option
     Say(std::string(link.status().message()));
     return kTryAgain;
   }
-  return Keep(std::move(program), *std::move(link), server, std::nullopt, options);
+  return Keep(std::move(program), *std::move(link), server, std::nullopt, options,
+              nullptr);
 }
 
 }  // namespace
@@ -166,11 +169,11 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   if (server == 0) {
     prctl(PR_SET_NAME, "pkramfs");
     ends->first = Link(Descriptor(-1));
-    return report(Run(options, &startup, *program, std::move(ends->second)));
+    startup.LeaveToAnother();
+    return report(Run(options, nullptr, *program, std::move(ends->second)));
   }
   ends->second = Link(Descriptor(-1));
-  startup.LeaveToAnother();
-  return Keep(*std::move(program), std::move(ends->first), server, std::nullopt, options);
+  return Keep(*std::move(program), std::move(ends->first), server, std::nullopt, options, &startup);
 }
 
 int ServeInPlaceOf(const Role& role, const MountOptions& options,
@@ -214,7 +217,7 @@ int KeepFor(const Role& role, const MountOptions& options,
   std::optional<Estate> estate;
   if (role.estate >= 0) estate = Link{Descriptor(role.estate)}.ReceiveEstate();
   return Keep(*std::move(program), Link{Descriptor(role.link)}, role.server, std::move(estate),
-              options);
+              options, nullptr);
 }
 
 }  // namespace pkramfs

@@ -61,10 +61,8 @@ Death Reap(pid_t child) {
 }
 
 // A keeper is told to end when its server is: it tells the server, and ends after it.
-void PassOn(int signals, pid_t child, const std::optional<Estate>& estate) {
-  signalfd_siginfo info;
-  if (read(signals, &info, sizeof(info)) != sizeof(info)) return;
-  const int number = static_cast<int>(info.ssi_signo);
+void PassOn(int number, pid_t child, const std::optional<Estate>& estate) {
+  if (number == 0) return;
   if (child > 0) {
     kill(child, number);
   } else if (estate) {
@@ -72,20 +70,29 @@ void PassOn(int signals, pid_t child, const std::optional<Estate>& estate) {
   }
 }
 
+int NextSignal(int signals) {
+  signalfd_siginfo info;
+  return read(signals, &info, sizeof(info)) == sizeof(info) ? static_cast<int>(info.ssi_signo) : 0;
+}
+
 }  // namespace
 
 int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
-         const MountOptions& options) {
+         const MountOptions& options, Startup* startup) {
   const sigset_t end_signals = EndSignals();
   const Descriptor signals(signalfd(-1, &end_signals, SFD_CLOEXEC));
   std::optional<Program> wanted;  // to go on in the server's place when that ends
   std::optional<Program> tried;   // has been started so
   uint64_t progress = 0;
   int deaths = 0;
+  int told = 0;  // the signal to end with; for each server, as one may have died of something else
   for (;;) {
     pollfd events[] = {{link.fd(), POLLIN, 0}, {signals.get(), POLLIN, 0}};
     if (poll(events, 2, -1) < 0) continue;
-    if (events[1].revents != 0) PassOn(signals.get(), server, estate);
+    if (events[1].revents != 0) {
+      told = NextSignal(signals.get());
+      PassOn(told, server, estate);
+    }
     if (events[0].revents == 0) continue;
     if (std::optional<Message> message = link.Receive()) {
       if (!message->estate) {
@@ -93,6 +100,8 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
         continue;
       }
       if (!estate) {
+        // Nobody waits any more: the start was interrupted.
+        if (startup != nullptr && !startup->Ready()) PassOn(told = SIGTERM, server, estate);
         if (options.foreground) {
           TellServiceManager(*message->estate);
         } else {
@@ -150,6 +159,7 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
                                           std::string(to_heir.status().message()), ": giving up"));
     }
     link = *std::move(to_heir);
+    PassOn(told, server, estate);
   }
 }
 

@@ -17,6 +17,7 @@
 
 #include "mount/daemon/link.h"
 #include "mount/daemon/program.h"
+#include "mount/daemon/startup.h"
 #include "mount/region/options.h"
 
 namespace pkramfs {
@@ -28,8 +29,10 @@ inline constexpr int kRefused = 32;
 // The keeper's life: until the mount is over.  `server` is the process at the other end of `link`
 // if it is a child of this one, else 0.  `estate`: what it keeps already, if it does.  Returns what
 // to end with: as the server, 0 when the mount ended, 1 when there was no successor to be had.
+// `startup`: who waits for the mount, and hears of it as soon as there is what to keep: then it is
+// there whoever dies.  Null when nobody does.
 int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
-         const MountOptions& options);
+         const MountOptions& options, Startup* startup);
 
 }  // namespace pkramfs
 

@@ -29,9 +29,9 @@ Succession::Succession(std::unique_ptr<Service> service, std::string where, cons
   service_->set_upgrade([this](const std::string& path) { return MakeWayFor(path); });
 }
 
-void Succession::HandOver() {
+bool Succession::HandOver() {
   pkram::MutexLock lock(&mu_);
-  if (link_) link_->HandOver(service_->estate());
+  return link_ && link_->HandOver(service_->estate());
 }
 
 absl::Status Succession::MakeWayFor(const std::string& path) {

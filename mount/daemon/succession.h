@@ -27,8 +27,8 @@ class Succession {
   Succession& operator=(const Succession&) = delete;
 
   Service& service() { return *service_; }
-  // Gives the keeper what it keeps.
-  void HandOver();
+  // Gives the keeper what it keeps.  False when it has ended.
+  bool HandOver();
   // Serves until the mount is over, and seals.  A keeper that ends is replaced.
   absl::Status ServeToTheEnd();
 
