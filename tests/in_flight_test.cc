@@ -1,4 +1,5 @@
 #include "mount/serve/in_flight.h"
+#include "mount/serve/request_name.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -79,6 +80,21 @@ TEST(InFlightTest, WhoIsGivenARequestAgainKnowsWhatItDid) {
   EXPECT_FALSE(in_flight->frozen());
   EXPECT_TRUE(in_flight->WasThawedBy(4));
   EXPECT_FALSE(in_flight->WasFrozenBy(2));
+}
+
+TEST(RequestNameTest, SaysKindInodeAndOffset) {
+  struct {
+    fuse_in_header header{};
+    fuse_write_in body{};
+  } request;
+  request.header.opcode = FUSE_WRITE;
+  request.header.nodeid = 12;
+  request.body.offset = 4096;
+  EXPECT_EQ(NameOfRequest(request.header), "WRITE, inode 12, offset 4096");
+  request.header.opcode = FUSE_RENAME2;
+  EXPECT_EQ(NameOfRequest(request.header), "RENAME, inode 12");
+  request.header.opcode = 4000;
+  EXPECT_EQ(NameOfRequest(request.header), "kind 4000, inode 12");
 }
 
 // A memory that is no server's, or another version's.

@@ -274,7 +274,7 @@ TEST_F(TakeoverTest, ARequestThatKillsIsAnsweredWithEio) {
       Slurp(log),
       testing::AllOf(testing::HasSubstr("the server ended by signal 6 (Aborted), and another "
                                         "took over: requests that were in flight: 1"),
-                     testing::HasSubstr("a request of kind 9 (inode 1) has ended 2 servers"),
+                     testing::HasSubstr("a request (MKDIR, inode 1) has ended 2 servers"),
                      testing::HasSubstr(mount_ + ": unmounted")));
 }
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "mount/daemon/log.h"
 #include "mount/serve/caller.h"
+#include "mount/serve/request_name.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -118,6 +119,12 @@ int Threads::StartOne(InFlight::Slot* slot) {
 }
 
 void* Threads::Run(void* worker) {
+  // OnFault runs here, as the fault may be that the thread's stack is full.  (A sanitizer brings one.)
+  static thread_local char stack[size_t{32} << 10];
+  const stack_t alternative{.ss_sp = stack, .ss_flags = 0, .ss_size = sizeof(stack)};
+  stack_t present{};
+  sigaltstack(nullptr, &present);
+  if ((present.ss_flags & SS_DISABLE) != 0) sigaltstack(&alternative, nullptr);
   // Only while it waits for a request may it be cancelled.
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   auto* const self = static_cast<Worker*>(worker);
@@ -149,14 +156,14 @@ bool Threads::Receive(Worker* worker) {
 
 // A request that has killed servers gets an error, and everything else goes on.
 void Threads::Refuse(InFlight::Slot* slot) {
-  const fuse_in_header header = slot->header();
+  const std::string name = NameOfRequest(slot->header());
   const uint64_t faults = slot->faults;
-  const fuse_out_header answer{sizeof(answer), -EIO, header.unique};
+  const fuse_out_header answer{sizeof(answer), -EIO, slot->header().unique};
   const bool is_taken = write(fuse_session_fd(session_), &answer, sizeof(answer)) >= 0;
   slot->Clear();
   Log(LOG_ERR,
-      absl::StrCat("a request of kind ", header.opcode, " (inode ", header.nodeid, ") has ended ",
-                   faults, " servers by a fault of theirs: answered with EIO",
+      absl::StrCat("a request (", name, ") has ended ", faults,
+                   " servers by a fault of theirs: answered with EIO",
                    is_taken ? "" : ", which the kernel did not take", "; please report it"));
 }
 
