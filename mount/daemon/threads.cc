@@ -119,12 +119,6 @@ int Threads::StartOne(InFlight::Slot* slot) {
 }
 
 void* Threads::Run(void* worker) {
-  // OnFault runs here, as the fault may be that the thread's stack is full.  (A sanitizer brings one.)
-  static thread_local char stack[size_t{32} << 10];
-  const stack_t alternative{.ss_sp = stack, .ss_flags = 0, .ss_size = sizeof(stack)};
-  stack_t present{};
-  sigaltstack(nullptr, &present);
-  if ((present.ss_flags & SS_DISABLE) != 0) sigaltstack(&alternative, nullptr);
   // Only while it waits for a request may it be cancelled.
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   auto* const self = static_cast<Worker*>(worker);
