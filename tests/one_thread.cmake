@@ -39,6 +39,8 @@ else()
   set(points 50)
 endif()
 add_test(NAME crash_sequences COMMAND crash_sequences ${first})
+# One of the longest: it begins early.
+set_tests_properties(crash_sequences PROPERTIES COST 500)
 add_test(NAME crash_sequences_when_full COMMAND crash_sequences --seed 100 --sequences 2
   --operations ${operations} --points ${points} --pages 120)
 add_test(NAME crash_sequences_when_others_fill_up COMMAND crash_sequences --seed 300 --sequences 2

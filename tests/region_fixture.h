@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "pkram/region.h"
+#include "tests/kept_memory.h"
 
 namespace pkram {
 
@@ -49,14 +50,15 @@ class MemoryFile {
   // The same without holes: quick to take, to keep and to put back.
   struct Image {
     uint64_t size = 0;
-    std::vector<std::pair<uint64_t, std::string>> extents;
+    using Bytes = std::basic_string<char, std::char_traits<char>, pkramfs::KeptMemory<char>>;
+    std::vector<std::pair<uint64_t, Bytes>> extents;
     friend auto operator<=>(const Image&, const Image&) = default;
   };
   Image Save() const {
     Image image{size(), {}};
     for (off_t at = 0; (at = lseek(fd_, at, SEEK_DATA)) >= 0;) {
       const off_t end = lseek(fd_, at, SEEK_HOLE);
-      std::string bytes(static_cast<size_t>(end - at), '\0');
+      Image::Bytes bytes(static_cast<size_t>(end - at), '\0');
       EXPECT_EQ(pread(fd_, bytes.data(), bytes.size(), at), end - at);
       image.extents.emplace_back(static_cast<uint64_t>(at), std::move(bytes));
       at = end;

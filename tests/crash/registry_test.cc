@@ -85,7 +85,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Filesystem::GetXattr",  "Filesystem::ListXattrs",   "Filesystem::Freeze",
       "LoadObject::ReadBytes", "LoadAccess::LoadFilePage", "Region::Look",
       "Region::Check",         "Region::Overhead",         "Region::ContentPages",
-      "Filesystem::CheckNode",
+      "Filesystem::CheckNode", "Region::LockInMemory",     "Region::UnlockFromMemory",
   };
   std::set<std::string> declared;
   for (const char* header : {"fs/filesystem.h", "pkram/stream.h", "pkram/region.h"}) {

@@ -1,0 +1,53 @@
+// Memory that is kept for the next one who wants as much: large pieces of it are slow to have from the
+// kernel, and tests that take images of a region want the same size again and again.
+#ifndef TESTS_KEPT_MEMORY_H_
+#define TESTS_KEPT_MEMORY_H_
+
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace pkramfs {
+
+// An allocator, as containers take it.  Thread-safe.
+template <typename T>
+struct KeptMemory {
+  using value_type = T;
+  KeptMemory() = default;
+  template <typename U>
+  explicit KeptMemory(const KeptMemory<U>&) {}
+
+  T* allocate(size_t count) {
+    const std::lock_guard lock(Mutex());
+    std::vector<void*>& kept = Kept()[count * sizeof(T)];
+    if (kept.empty()) return static_cast<T*>(::operator new(count * sizeof(T)));
+    void* const piece = kept.back();
+    kept.pop_back();
+    return static_cast<T*>(piece);
+  }
+  void deallocate(T* piece, size_t count) {
+    const std::lock_guard lock(Mutex());
+    Kept()[count * sizeof(T)].push_back(piece);
+  }
+  template <typename U>
+  bool operator==(const KeptMemory<U>&) const {
+    return true;
+  }
+
+ private:
+  // (Both outlive whatever is destroyed at exit.)
+  static std::mutex& Mutex() {
+    static auto* const mutex = new std::mutex;
+    return *mutex;
+  }
+  static std::map<size_t, std::vector<void*>>& Kept() {
+    static auto* const kept = new std::map<size_t, std::vector<void*>>;
+    return *kept;
+  }
+};
+
+}  // namespace pkramfs
+
+#endif  // TESTS_KEPT_MEMORY_H_
