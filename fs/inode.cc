@@ -85,7 +85,7 @@ uint64_t Inode::MountWord() const {
 
 // The count and the flag are changed under two locks.
 void Inode::SetMountWord(uint64_t clear, uint64_t set) {
-  std::atomic_ref<uint64_t> word(*region_->mapping().Writable(&header().lookups));
+  std::atomic_ref<uint64_t> word(*region_->mapping().Unwatched(&header().lookups));
   uint64_t was = word.load(std::memory_order_acquire);
   for (;;) {
     const uint64_t kept = was >> 32 == region_->mount_epoch() ? was & 0xffffffff & ~clear : 0;

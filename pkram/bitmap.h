@@ -21,6 +21,12 @@ class Bitmap {
     if (words_ == nullptr) throw std::bad_alloc();
   }
 
+  Bitmap Copy() const {
+    Bitmap copy(bits_);
+    std::copy_n(words_.get(), bits_ / 64 + 1, copy.words_.get());
+    return copy;
+  }
+
   uint64_t size() const { return bits_; }
   // More bits, all clear.
   void Grow(uint64_t bits) {

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "pkram/backing.h"
 #include "pkram/types.h"
+#include "pkram/watch.h"
 
 namespace pkram {
 
@@ -51,14 +52,25 @@ class Mapping {
     return static_cast<uint64_t>(static_cast<const std::byte*>(at) - base_);
   }
 
-  // REQUIRES: not kReadOnly.
+  // Hears of each page that is going to be stored to.  Before the first store; `watch` outlives
+  // this.
+  void set_watch(Watch* watch) { watch_ = watch; }
+
+  // To store to at once, within the page.  REQUIRES: not kReadOnly.
   template <typename T>
   T* Writable(const T* at) const {
-    return reinterpret_cast<T*>(writable_ + OffsetOf(at));
+    if (watch_ != nullptr) watch_->BeforeChange({PfnOf(at), 1});
+    return Unwatched(at);
   }
   template <typename T = std::byte>
   T* WritableAt(Pfn pfn) const {
+    if (watch_ != nullptr) watch_->BeforeChange({pfn, 1});
     return reinterpret_cast<T*>(writable_ + pfn.offset());
+  }
+  // The same of a word that means nothing to another use of the region.
+  template <typename T>
+  T* Unwatched(const T* at) const {
+    return reinterpret_cast<T*>(writable_ + OffsetOf(at));
   }
 
  private:
@@ -74,6 +86,7 @@ class Mapping {
   std::byte* const base_;
   std::byte* const writable_;  // base_, the second mapping, or nullptr
   const uint64_t pages_;
+  Watch* watch_ = nullptr;
 };
 
 }  // namespace pkram

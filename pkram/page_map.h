@@ -29,6 +29,7 @@ class PageMap {
   explicit PageMap(uint64_t pages);
 
   uint64_t pages() const { return pages_; }
+  const Bitmap& used() const { return used_; }
   uint64_t free_pages() const { return free_pages_; }
   uint64_t data_pages() const { return data_pages_; }  // in use, taken as data
   bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }

@@ -354,8 +354,10 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   }
   const Space::Size wanted = Space::SizeFor(map, pages);
   std::unique_ptr<Region> region(new Region);
-  region->backing_ = std::move(backing);
+  region->backing_ =
+      options.watch != nullptr ? Watched(std::move(backing), options.watch) : std::move(backing);
   region->mapping_ = std::move(reading->mapping);
+  region->mapping_->set_watch(options.watch);
   region->journal_ = std::make_unique<Journal>(
       region->mapping_.get(), Pfn(region->super().journal_first), region->super().journal_slots);
   if (options.store_hook) region->journal_->set_store_hook(options.store_hook);

@@ -49,6 +49,7 @@ class Region {
     // own marks of this mount say holds (mount_epoch), and so do these receipts.
     bool takes_over = false;
     std::vector<Receipt*> receipts{};
+    Watch* watch = nullptr;            // hears of every page that changes; outlives the region
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
   };
 

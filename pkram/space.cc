@@ -325,6 +325,11 @@ void Space::Leave(uint64_t epoch) {
   Bury(std::move(dead), Existed::kYes);
 }
 
+Bitmap Space::InUse() const {
+  MutexLock lock(&mu_);
+  return map_.used().Copy();
+}
+
 Space::Counts Space::counts() const {
   MutexLock lock(&mu_);
   Counts c;

@@ -97,6 +97,8 @@ class Space {
     uint64_t InUse() const { return total - free - reserved; }
   };
   Counts counts() const;
+  // Which pages are in use; limbo included.
+  Bitmap InUse() const;
 
   // How long an allocation that finds only limbo waits for readers.
   void set_limbo_patience(std::chrono::milliseconds patience) { patience_ = patience; }

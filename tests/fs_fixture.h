@@ -86,6 +86,14 @@ class Mounted {
     mounted.Open(file, 0, std::move(options));
     return mounted;
   }
+  // `watch` hears of each page that changes.
+  static Mounted WithWatch(const pkram::MemoryFile& file, pkram::Watch* watch) {
+    pkram::Region::OpenOptions options;
+    options.watch = watch;
+    Mounted mounted;
+    mounted.Open(file, 0, std::move(options));
+    return mounted;
+  }
   Filesystem* fs() const { return fs_.get(); }
   pkram::Region* region() const { return region_.get(); }
   // A clean unmount.

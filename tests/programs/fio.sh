@@ -7,6 +7,7 @@ jobs=(
   "direct --rw=randwrite --bs=4k --direct=1 --ioengine=psync"
   "mapped --rw=randwrite --bs=4k --ioengine=mmap"
   "deep --rw=randwrite --bs=16k --direct=1 --ioengine=libaio --iodepth=16"
+  "ring --rw=randwrite --bs=16k --direct=1 --ioengine=io_uring --iodepth=16"
   "stream --rw=write --bs=1m --ioengine=psync"
 )
 run() {

@@ -1,0 +1,102 @@
+// The pages of a region as they were at one moment, while its users go on.
+//
+//   Snapshots snapshots(pages);              // Region::OpenOptions::watch
+//   ... nothing changes the region ...
+//   snapshots.Begin(mapping, in_use, kAll);  // the moment
+//   ... everything changes it again ...
+//   snapshots.Stream(sink);                  // each page that was in use, as it was then
+//   snapshots.Settle();                      // the next one may leave out what has not changed
+//
+// Whoever is about to change a page that has not been streamed copies it aside first.  So a writer
+// waits for one copy of the pages that it touches; or for the stream, when kMostAside pages are
+// aside already.
+//
+// Thread-safe; one snapshot at a time.
+#ifndef PKRAM_SNAPSHOTS_H_
+#define PKRAM_SNAPSHOTS_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "pkram/bitmap.h"
+#include "pkram/mapping.h"
+#include "pkram/mutex.h"
+#include "pkram/types.h"
+#include "pkram/watch.h"
+
+namespace pkram {
+
+class Snapshots final : public Watch {
+ public:
+  // Is given pages that follow one another, each page of the moment once, in no order.
+  using Sink = std::function<absl::Status(Pfn first, absl::Span<const std::byte> bytes)>;
+  static constexpr uint64_t kMostAside = 16384;  // pages: 64 MiB
+
+  // Of a region of at most `pages`.
+  explicit Snapshots(uint64_t pages);
+
+  // The moment is now.  What is to be streamed: of the pages `in_use` all, or those that have
+  // changed since the last moment that was settled.
+  // REQUIRES: nobody changes the region meanwhile; no other snapshot is under way.
+  enum class Take { kAll, kChanged };
+  void Begin(const Mapping& mapping, const Bitmap& in_use, Take take);
+  // Delivers it, and ends it; so does an error of the sink, which is returned.
+  absl::Status Stream(const Sink& sink);
+  // Ends one that is not to be streamed.
+  void Cancel();
+  // What was streamed is where it will be found again.
+  void Settle();
+
+  void BeforeChange(PageRun run) override;
+
+  // Of the last one.
+  struct Counts {
+    uint64_t pages = 0;  // streamed
+    uint64_t aside = 0;  // of them, copied aside by who was about to change them
+    uint64_t waits = 0;  // times that somebody had to wait for the stream
+  };
+  Counts counts() const;
+
+ private:
+  // 64 pages.
+  using Word = std::atomic<uint64_t>;
+  using Words = std::unique_ptr<Word[]>;
+  struct Aside {
+    Pfn pfn;
+    std::unique_ptr<std::byte[]> bytes;
+  };
+  static constexpr size_t kStripes = 64;
+
+  static Words NewWords(uint64_t pages);
+  Mutex& StripeOf(uint64_t word) { return stripes_[word % kStripes]; }
+  void CopyAside(uint64_t word, uint64_t mask);
+  absl::Status StreamWord(uint64_t word, const Sink& sink);
+  absl::Status StreamAside(const Sink& sink);
+  void WaitForRoom();
+  void End();
+
+  const uint64_t words_;
+  const std::byte* base_ = nullptr;
+  std::atomic<bool> active_{false};
+  Words pending_;  // of the moment, and not streamed or copied aside yet
+  Words changed_;  // since the moment
+  Words before_;   // changed between the last that was settled and the moment
+  // Whoever copies pages of a word, and clears their bits after that.
+  std::array<Mutex, kStripes> stripes_;
+
+  mutable Mutex mu_;
+  CondVar room_;
+  std::vector<Aside> aside_ ABSL_GUARDED_BY(mu_);
+  uint64_t waiting_ ABSL_GUARDED_BY(mu_) = 0;  // pages in aside_ or in the sink
+  Counts counts_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_SNAPSHOTS_H_
