@@ -149,6 +149,7 @@ struct Group {
   const char* wrapper = "";     // of the daemon
   bool swaps = true;
 };
+void PrintTo(const Group& group, std::ostream* out) { *out << group.name; }
 // Most of these are more than the group may have, and part of it is swapped out.
 constexpr Group kGroups[] = {
     {"middling", 160, 400, 240},
@@ -161,7 +162,7 @@ constexpr Group kGroups[] = {
 };
 
 class SwappingTest : public CgroupTest,
-                     public testing::WithParamInterface<std::tuple<Group, const char*>> {
+                     public testing::WithParamInterface<std::tuple<Group, std::string>> {
  protected:
   static constexpr uint64_t kMostBytes = 240 * kMiB;
   static constexpr uint64_t kPage = 4096;
@@ -291,12 +292,12 @@ TEST_P(SwappingTest, AMappingInside) {
 
 std::string NameOf(const testing::TestParamInfo<SwappingTest::ParamType>& info) {
   const auto& [group, mode] = info.param;
-  return std::string(group.name) + (*mode == 0 ? "_default" : "_writeback");
+  return std::string(group.name) + (mode.empty() ? "_default" : "_writeback");
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SwappingTest,
                          testing::Combine(testing::ValuesIn(kGroups),
-                                          testing::Values("", ",writeback")),
+                                          testing::Values(std::string(), std::string(",writeback"))),
                          NameOf);
 
 }  // namespace
