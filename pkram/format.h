@@ -178,6 +178,23 @@ struct Object {
 };
 static_assert(sizeof(Object) == kPageSize);
 
+// The last page of an image (see image.h) begins with it.
+inline constexpr uint64_t kImageMagic = 0x31676d696d72706b;  // "kprmimg1"
+inline constexpr uint32_t kImageVersion = 1;
+struct ImageFooter {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t reserved;
+  uint64_t pages;         // of the region; as many checksums
+  uint64_t pages_in_use;  // that are in the image
+  uint64_t seconds;       // since 1970: when the region was like that
+  uint8_t uuid[16];       // the region's
+  uint32_t checksum_of_checksums;
+  uint32_t checksum;      // of the bytes before it
+};
+static_assert(sizeof(ImageFooter) == 64);
+static_assert(offsetof(ImageFooter, checksum) == 60);
+
 }  // namespace pkram::format
 
 #endif  // PKRAM_FORMAT_H_

@@ -2,6 +2,7 @@
 pkramfs_test(checksum_test pkram)
 pkramfs_test(golden_test fs)
 target_compile_definitions(golden_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+pkramfs_test(image_test pkram)
 pkramfs_test(journal_test pkram)
 pkramfs_test(link_map_test pkram)
 pkramfs_test(in_flight_test mount_lib)

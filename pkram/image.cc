@@ -1,0 +1,169 @@
+#include "pkram/image.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "pkram/checksum.h"
+
+namespace pkram {
+namespace {
+
+using format::ImageFooter;
+
+constexpr char kNew[] = ".new";
+
+// Never 0, which says that there is no page.
+uint32_t ChecksumOf(const std::byte* page) { return std::max(Crc32c(page, kPageSize), 1u); }
+
+uint32_t FooterChecksum(const ImageFooter& footer) {
+  return Crc32c(&footer, offsetof(ImageFooter, checksum));
+}
+
+// Behind the pages; the footer stands in the page behind these.
+uint64_t ChecksumPages(uint64_t pages) { return PagesFor(pages * sizeof(uint32_t)); }
+
+absl::Span<const std::byte> BytesOf(const void* data, size_t size) {
+  return {static_cast<const std::byte*>(data), size};
+}
+
+bool ReadAll(int fd, void* to, size_t size, uint64_t offset) {
+  auto* at = static_cast<char*>(to);
+  while (size > 0) {
+    const ssize_t n = pread(fd, at, size, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    at += n;
+    offset += static_cast<uint64_t>(n);
+    size -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+}  // namespace
+
+// --- Writing --------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<ImageWriter>> ImageWriter::Begin(Disk* disk, uint64_t pages,
+                                                                const uint8_t (&uuid)[16],
+                                                                uint64_t seconds) {
+  absl::StatusOr<std::unique_ptr<DiskFile>> file = disk->Create(kNew);
+  if (!file.ok()) return file.status();
+  std::unique_ptr<ImageWriter> writer(new ImageWriter(disk, *std::move(file), pages));
+  ImageFooter& footer = writer->footer_;
+  footer.magic = format::kImageMagic;
+  footer.version = format::kImageVersion;
+  footer.pages = pages;
+  footer.seconds = seconds;
+  std::memcpy(footer.uuid, uuid, sizeof(footer.uuid));
+  return writer;
+}
+
+ImageWriter::~ImageWriter() {
+  if (is_committed_) return;
+  file_.reset();
+  disk_->Remove(kNew);
+}
+
+absl::Status ImageWriter::Add(Pfn first, absl::Span<const std::byte> bytes) {
+  const uint64_t count = bytes.size() / kPageSize;
+  if (first.value() + count > checksums_.size()) {
+    return absl::InternalError(absl::StrCat("page ", first.value() + count - 1,
+                                            " is beyond the image"));
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    checksums_[first.value() + i] = ChecksumOf(bytes.data() + i * kPageSize);
+  }
+  footer_.pages_in_use += count;
+  return file_->Write(first.offset(), bytes);
+}
+
+absl::Status ImageWriter::Commit() {
+  const size_t size = checksums_.size() * sizeof(uint32_t);
+  const uint64_t at = checksums_.size() * kPageSize;
+  footer_.checksum_of_checksums = Crc32c(checksums_.data(), size);
+  footer_.checksum = FooterChecksum(footer_);
+  if (absl::Status s = file_->Write(at, BytesOf(checksums_.data(), size)); !s.ok()) return s;
+  const uint64_t last = at + ChecksumPages(checksums_.size()) * kPageSize;
+  std::byte page[kPageSize] = {};
+  std::memcpy(page, &footer_, sizeof(footer_));
+  if (absl::Status s = file_->Write(last, page); !s.ok()) return s;
+  if (absl::Status s = file_->Sync(); !s.ok()) return s;
+  if (absl::Status s = disk_->Rename(kNew, ""); !s.ok()) return s;
+  is_committed_ = true;
+  return disk_->SyncNames();
+}
+
+// --- Reading --------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<Image>> Image::Open(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
+  std::unique_ptr<Image> image(new Image(fd, path));
+  struct stat st;
+  ImageFooter& footer = image->footer_;
+  const auto none = [&](const char* why) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": not an image of a region: ", why));
+  };
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return none("no file");
+  const auto bytes = static_cast<uint64_t>(st.st_size);
+  if (bytes < 2 * kPageSize || bytes % kPageSize != 0 ||
+      !ReadAll(fd, &footer, sizeof(footer), bytes - kPageSize) ||
+      footer.magic != format::kImageMagic) {
+    return none("it does not end with a footer (it was cut off, or has been mounted for writing)");
+  }
+  if (footer.version != format::kImageVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": an image of format ", footer.version,
+                                                      ", and this program knows ",
+                                                      format::kImageVersion));
+  }
+  const auto damaged = [&](const char* what) {
+    return absl::DataLossError(absl::StrCat(path, ": ", what, " is damaged"));
+  };
+  if (footer.checksum != FooterChecksum(footer) || footer.pages > format::kMaxPages ||
+      (footer.pages + ChecksumPages(footer.pages) + 1) * kPageSize != bytes) {
+    return damaged("its footer");
+  }
+  image->checksums_.resize(footer.pages);
+  const size_t size = footer.pages * sizeof(uint32_t);
+  if (!ReadAll(fd, image->checksums_.data(), size, footer.pages * kPageSize) ||
+      Crc32c(image->checksums_.data(), size) != footer.checksum_of_checksums) {
+    return damaged("the list of its checksums");
+  }
+  return image;
+}
+
+Image::~Image() { close(fd_); }
+
+absl::Status Image::ForEach(
+    const std::function<absl::Status(Pfn, absl::Span<const std::byte>)>& visit,
+    const std::function<absl::Status(Pfn)>& damaged) const {
+  constexpr uint64_t kAtOnce = 256;
+  std::vector<std::byte> bytes(kAtOnce * kPageSize);
+  for (uint64_t at = 0; at < checksums_.size();) {
+    if (checksums_[at] == 0) {
+      ++at;
+      continue;
+    }
+    uint64_t count = 1;
+    while (count < kAtOnce && at + count < checksums_.size() && checksums_[at + count] != 0) ++count;
+    if (!ReadAll(fd_, bytes.data(), count * kPageSize, at * kPageSize)) {
+      return absl::InternalError(absl::StrCat(name_, ": read: ", std::strerror(errno)));
+    }
+    for (uint64_t i = 0; i < count; ++i, ++at) {
+      const std::byte* const page = bytes.data() + i * kPageSize;
+      const absl::Status s = ChecksumOf(page) == checksums_[at] ? visit(Pfn(at), {page, kPageSize})
+                                                                : damaged(Pfn(at));
+      if (!s.ok()) return s;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace pkram
