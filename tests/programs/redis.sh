@@ -24,7 +24,8 @@ if [ -n "$KILLS" ]; then
   for i in $(seq 2000); do
     [ "$(redis-cli -s "$socket" incr counter)" = "$i" ] || fail "incr $i: $(tail -3 "$TMP/redis.log")"
   done
-  grep -iE 'error|fail' "$TMP/redis.log" && fail "redis saw errors"
+  # (One of its warnings at the start has the word.)
+  grep -v overcommit "$TMP/redis.log" | grep -iE 'error|fail' && fail "redis saw errors"
   redis-cli -s "$socket" shutdown >/dev/null 2>&1 || true
   wait "$server" || true
   remount
