@@ -509,7 +509,11 @@ absl::Status Region::LockInMemory() {
     const Pfn first(static_cast<uint64_t>(at) >> kPageShift);
     const uint64_t last = std::min(PagesFor(static_cast<uint64_t>(end)), super().page_count);
     if (first.value() >= last) break;
-    if (absl::Status s = mapping_->Populate({first, last - first.value()}); !s.ok()) return s;
+    if (absl::Status s = mapping_->Populate({first, last - first.value()}); !s.ok()) {
+      locked_ = false;
+      mapping_->UnlockFromMemory();
+      return s;
+    }
   }
   return absl::OkStatus();
 }

@@ -13,8 +13,8 @@
 
 namespace pkramfs {
 
-// The mount is there, and this process, its keeper, is the service's main one: another one may have
-// been before (NotifyAccess=all).  The manager keeps `estate`, if the unit says that it may.  Without a manager
+// The mount is there, and this process, its keeper, is the service's main one, whoever was before
+// (NotifyAccess=all).  The manager keeps `estate`, if the unit says that it may.  Without a manager
 // nothing happens.
 void TellServiceManager(const Estate& estate);
 

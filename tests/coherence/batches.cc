@@ -1,10 +1,10 @@
-// Large direct writes that are submitted many at once, beside readers of the cache, as databases and
-// virtual machines have them.
+// Large direct writes that are submitted many at once, beside readers of the cache, as databases
+// and virtual machines have them.
 #include <fcntl.h>
 
 #include <algorithm>
-#include <cstring>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
 
@@ -35,7 +35,8 @@ using Buffer = std::unique_ptr<char, Free>;
 Buffer NewBuffer() { return Buffer(static_cast<char*>(std::aligned_alloc(kBlock, kBatch))); }
 
 void Fill(char* bytes, uint64_t number) {
-  for (size_t i = 0; i < kBatch; i += sizeof(number)) std::memcpy(bytes + i, &number, sizeof(number));
+  for (size_t i = 0; i < kBatch; i += sizeof(number))
+    std::memcpy(bytes + i, &number, sizeof(number));
 }
 
 void MustBe(const char* bytes, size_t size, uint64_t least, uint64_t most, const char* who) {
@@ -85,8 +86,7 @@ void Read(Deadline deadline, const std::string& path, Numbers* numbers) {
     const size_t from = random() % (kBatch / kBlock) * kBlock;
     const size_t size = std::min(kBatch - from, size_t{1} << (12 + random() % 8));
     const uint64_t least = numbers->acknowledged[at];
-    const ssize_t n =
-        pread(fd.get(), bytes.get(), size, static_cast<off_t>(at * kBatch + from));
+    const ssize_t n = pread(fd.get(), bytes.get(), size, static_cast<off_t>(at * kBatch + from));
     const uint64_t most = numbers->begun[at];
     if (n != static_cast<ssize_t>(size)) throw std::runtime_error("a short read");
     MustBe(bytes.get(), size, least, most, "a reader");
