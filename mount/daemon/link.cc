@@ -32,6 +32,21 @@ union Control {
 
 }  // namespace
 
+std::string WordsOf(const Estate& estate) {
+  // No path has a NUL.
+  const std::string nul(1, '\0');
+  return absl::StrCat(estate.mount_id, nul, estate.device, nul, estate.mount_point);
+}
+
+bool ReadWords(const std::string& text, Estate* estate) {
+  const std::vector<std::string> words = absl::StrSplit(text, '\0');
+  if (words.size() != 3) return false;
+  estate->mount_id = words[0];
+  estate->device = words[1];
+  estate->mount_point = words[2];
+  return true;
+}
+
 absl::StatusOr<std::pair<Link, Link>> Link::Make() {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -69,9 +84,7 @@ bool Link::HandOver(const Estate& estate) {
   std::vector<int> fds;
   for (const auto member : kDescriptors) fds.push_back((estate.*member).get());
   if (fds.front() < 0) fds.erase(fds.begin());
-  // No path has a NUL.
-  const std::string nul(1, '\0');
-  return Send(absl::StrCat(estate.mount_id, nul, estate.device, nul, estate.mount_point), fds);
+  return Send(WordsOf(estate), fds);
 }
 
 bool Link::HandOver(const Descriptor& program) { return Send(kProgram, {program.get()}); }
@@ -97,21 +110,17 @@ std::optional<Message> Link::Receive() {
     std::memcpy(&fd, reinterpret_cast<const char*>(header) + at, sizeof(fd));
     fds.emplace_back(fd);
   }
-  const std::vector<std::string> words =
-      absl::StrSplit(std::string(text, static_cast<size_t>(received)), '\0');
+  const std::string words(text, static_cast<size_t>(received));
   Message result;
-  if (words.size() == 1 && fds.size() == 1) {
+  if (words == kProgram && fds.size() == 1) {
     result.program = std::move(fds[0]);
     return result;
   }
-  if (words.size() != 3 || fds.size() + 1 < kDescriptors.size()) return std::nullopt;
   Estate& estate = result.estate.emplace();
+  if (!ReadWords(words, &estate) || fds.size() + 1 < kDescriptors.size()) return std::nullopt;
   for (size_t i = 0; i < fds.size(); ++i) {
     estate.*kDescriptors[kDescriptors.size() - fds.size() + i] = std::move(fds[i]);
   }
-  estate.mount_id = words[0];
-  estate.device = words[1];
-  estate.mount_point = words[2];
   return result;
 }
 

@@ -26,6 +26,10 @@ struct Estate {
   std::string mount_id, device, mount_point;
 };
 
+// What an estate is besides its descriptors, as text; and the same again.  False when it is no such.
+std::string WordsOf(const Estate& estate);
+bool ReadWords(const std::string& text, Estate* estate);
+
 // What comes through it: an estate, or, before a server that is to be replaced ends, the program to
 // replace it by.
 struct Message {

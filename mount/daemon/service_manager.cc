@@ -11,11 +11,9 @@
 #include <cstring>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "mount/serve/in_flight.h"
 
 namespace pkramfs {
@@ -40,11 +38,9 @@ void Remove(const std::string& name) {
   sd_notify(0, absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name).c_str());
 }
 
-// No path has a NUL.
-Descriptor WordsOf(const Estate& estate) {
-  const std::string nul(1, '\0');
-  const std::string words =
-      absl::StrCat(estate.mount_id, nul, estate.device, nul, estate.mount_point);
+// A file that has them.
+Descriptor FileOfWords(const Estate& estate) {
+  const std::string words = WordsOf(estate);
   Descriptor file(memfd_create("pkramfs mount", MFD_CLOEXEC));
   if (pwrite(file.get(), words.data(), words.size(), 0) != static_cast<ssize_t>(words.size())) {
     return Descriptor(-1);
@@ -52,17 +48,10 @@ Descriptor WordsOf(const Estate& estate) {
   return file;
 }
 
-bool ReadWords(const Descriptor& file, Estate* estate) {
+bool ReadFileOfWords(const Descriptor& file, Estate* estate) {
   char bytes[kMaxWords];
   const ssize_t size = pread(file.get(), bytes, sizeof(bytes), 0);
-  if (size <= 0) return false;
-  const std::vector<std::string> words =
-      absl::StrSplit(std::string(bytes, static_cast<size_t>(size)), '\0');
-  if (words.size() != 3) return false;
-  estate->mount_id = words[0];
-  estate->device = words[1];
-  estate->mount_point = words[2];
-  return true;
+  return size > 0 && ReadWords(std::string(bytes, static_cast<size_t>(size)), estate);
 }
 
 bool IsMounted(const Estate& estate) {
@@ -76,7 +65,7 @@ void TellServiceManager(const Estate& estate) {
   if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
   // The manager leaves out what it has.  But the words may be another file with the same.
   Remove(kMount);
-  if (const Descriptor words = WordsOf(estate); words.get() >= 0) {
+  if (const Descriptor words = FileOfWords(estate); words.get() >= 0) {
     Store(kMount, words.get());
     for (const auto& [name, member] : kNames) {
       if (const int fd = (estate.*member).get(); fd >= 0) Store(name, fd);
@@ -109,7 +98,7 @@ std::optional<Estate> KeptByServiceManager() {
   if (!is_ours) return std::nullopt;
   estate.server = Descriptor(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   if (estate.connection.get() >= 0 && estate.region.get() >= 0 && estate.in_flight.get() >= 0 &&
-      ReadWords(words, &estate) && IsMounted(estate)) {
+      ReadFileOfWords(words, &estate) && IsMounted(estate)) {
     return estate;
   }
   // The region is to be free when this returns.
