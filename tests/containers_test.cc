@@ -139,6 +139,16 @@ TEST_F(ContainersTest, ADaemonInAPidNamespaceKnowsWhoMayKeepSetIds) {
         }
       }
     }
+    // Given to a group by an owner who is a member of it, and of the one that it had.
+    for (const char* mode : {"2666", "2676", "6666", "6777"}) {
+      add(Shell("cd " + plain + " && echo z >k && chown 1234:77 k && chmod " + mode + " k"));
+      add(As(member, plain, "chgrp 1234 k; stat -c \"%a %g\" k"));
+    }
+    // Where the group may not execute, the bit stays a member's.
+    for (const char* change : {"fallocate -l 9999 k", "fallocate -p -l 4096 k"}) {
+      add(Shell("cd " + plain + " && echo z >k && chown 0:77 k && chmod 2666 k"));
+      add(As(member, plain, std::string(change) + "; stat -c %a k"));
+    }
     // Made by a member in a directory of the group.
     add(Shell("cd " + plain + " && mkdir -p d && chown 0:77 d && chmod 2777 d"));
     add(As(member, plain + "/d", "umask 0; rm -f n; install -m 2755 /dev/null n; stat -c %a n"));
@@ -148,6 +158,20 @@ TEST_F(ContainersTest, ADaemonInAPidNamespaceKnowsWhoMayKeepSetIds) {
     return all;
   };
   EXPECT_EQ(run(mount_), run(tmpfs_));
+  // What docs/semantics.md lists.
+  const auto mode_after = [](const std::string& plain, const std::string& mode,
+                             const std::string& user, const std::string& change) {
+    Shell("cd " + plain + " && rm k && echo z >k && chown 1234:77 k && chmod " + mode + " k");
+    return As(user, plain, change + "; stat -c %a k").out;
+  };
+  const std::string member = "--reuid=1234 --regid=1234 --groups=77";
+  const std::string stranger = "--reuid=1234 --regid=1234 --clear-groups";
+  for (const std::string& user : {member, std::string("--reuid=0")}) {
+    EXPECT_EQ(mode_after(mount_, "2755", user, "setfacl -m u:5:r k"), "755\n");
+    EXPECT_EQ(mode_after(tmpfs_, "2755", user, "setfacl -m u:5:r k"), "2755\n");
+  }
+  EXPECT_EQ(mode_after(mount_, "2666", stranger, "echo w >>k"), "2666\n");
+  EXPECT_EQ(mode_after(tmpfs_, "2666", stranger, "echo w >>k"), "666\n");
   ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
 }
 
