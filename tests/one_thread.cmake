@@ -5,6 +5,7 @@ target_compile_definitions(golden_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}
 pkramfs_test(image_test pkram)
 pkramfs_test(journal_test pkram)
 pkramfs_test(link_map_test pkram)
+pkramfs_test(handshake_test mount_lib)
 pkramfs_test(in_flight_test mount_lib)
 pkramfs_test(options_test mount_lib)
 pkramfs_test(page_map_test pkram)
