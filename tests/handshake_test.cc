@@ -21,6 +21,7 @@ namespace {
 using ::testing::HasSubstr;
 
 // As <linux/fuse.h> has them; older ones do not.
+constexpr uint32_t kMaxPages = 1u << 22;  // requests may be of more than 32 pages
 constexpr uint32_t kKillPriv = 1u << 28;
 constexpr uint32_t kInitExt = 1u << 30;
 constexpr uint32_t kAllowIdmap = 1u << (40 - 32);
@@ -83,7 +84,7 @@ class HandshakeTest : public ::testing::Test {
 
 TEST_F(HandshakeTest, WhatTheKernelOffersAndLibfuseHasNoWordsForIsTaken) {
   Init init;
-  init.flags = kKillPriv | kInitExt;
+  init.flags = kMaxPages | kKillPriv | kInitExt;
   init.flags2 = kAllowIdmap;
   Send(init);
   ASSERT_TRUE(Begin().ok());
