@@ -49,10 +49,7 @@ inline bool WaitUntilRegionIsFree(const std::string& region) {
 inline void KillBoth(const std::string& mount_point) {
   const nlohmann::json statistics = StatisticsOf(mount_point);
   const pid_t server = statistics["pid"], keeper = statistics.value("keeper", 0);
-  if (keeper != 0) {
-    kill(keeper, SIGSTOP);
-    Eventually([keeper] { return StateOf(keeper) == 'T'; });
-  }
+  if (keeper != 0) Stop(keeper);
   kill(server, SIGKILL);
   if (keeper != 0) kill(keeper, SIGKILL);
   Eventually([&] { return IsGone(server) && (keeper == 0 || IsGone(keeper)); });

@@ -3,12 +3,15 @@
 #define TESTS_PROCESSES_H_
 
 #include <dirent.h>
+#include <signal.h>
 #include <sys/types.h>
 
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
+
+#include "tests/eventually.h"
 
 namespace pkramfs {
 
@@ -19,17 +22,35 @@ inline std::string WordsOf(const std::string& path) {
   return out.str();
 }
 
-// As /proc/PID/stat has it; 0 when there is no such process.
-inline char StateOf(pid_t pid) {
-  const std::string words = WordsOf("/proc/" + std::to_string(pid) + "/stat");
+// As stat in that directory of /proc has it; 0 when there is no such process.
+inline char StateIn(const std::string& dir) {
+  const std::string words = WordsOf(dir + "/stat");
   const size_t at = words.rfind(") ");
   return at == std::string::npos ? '\0' : words[at + 2];
 }
+inline char StateOf(pid_t pid) { return StateIn("/proc/" + std::to_string(pid)); }
 
 // Whether it has ended, whoever has asked for its status.
 inline bool IsGone(pid_t pid) {
   const char state = StateOf(pid);
   return state == '\0' || state == 'Z';
+}
+
+// Stops it.  A thread that has not stopped yet could still receive a request: so all have when this
+// returns.  False if it is gone.
+inline bool Stop(pid_t pid) {
+  const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
+  return kill(pid, SIGSTOP) == 0 && Eventually([&] {
+           DIR* const dir = opendir(tasks.c_str());
+           if (dir == nullptr) return false;
+           bool stopped = true;
+           while (const dirent* const entry = readdir(dir)) {
+             if (entry->d_name[0] == '.') continue;
+             stopped = stopped && StateIn(tasks + "/" + entry->d_name) == 'T';
+           }
+           closedir(dir);
+           return stopped;
+         });
 }
 
 // The process of that name which serves, or keeps, the region; 0 when there is none now.

@@ -146,14 +146,12 @@ TEST_F(TakeoverTest, WhatTheKernelKeepsIsNotLost) {
 
 TEST_F(TakeoverTest, AServerThatWasStoppedGoesOnOrIsReplaced) {
   const pid_t server = Server();
-  kill(server, SIGSTOP);
+  ASSERT_TRUE(Stop(server));
   std::thread asks([&] { Spill(mount_ + "/file", "asked"); });
-  ASSERT_TRUE(Eventually([&] { return StateOf(server) == 'T'; }));
   kill(server, SIGCONT);
   asks.join();
   EXPECT_EQ(Server(), server);
-  kill(server, SIGSTOP);
-  ASSERT_TRUE(Eventually([&] { return StateOf(server) == 'T'; }));
+  ASSERT_TRUE(Stop(server));
   KillServer();
   EXPECT_EQ(Slurp(mount_ + "/file"), "asked");
 }
@@ -334,10 +332,13 @@ TEST_F(TakeoverTest, EitherMayDieManyTimes) {
 
 // Whenever the server dies: whoever mounts hears whether there is a mount.
 TEST_F(TakeoverTest, AServerMayDieWhileItStarts) {
-  Unmount();
-  ExpectNobody();
+  constexpr int kDeaths = 60;
   int mounted = 0;
-  for (int i = 0; i < 60; ++i) {
+  std::chrono::steady_clock::duration start_takes{};
+  // The first one lives, and tells how long a start takes here.
+  for (int i = -1; i < kDeaths; ++i) {
+    umount2(mount_.c_str(), MNT_DETACH);
+    ExpectNobody();
     const pid_t start = fork();
     if (start == 0) {
       execl(PKRAMFS_BINARY, "pkramfs", region_.c_str(), mount_.c_str(), nullptr);
@@ -349,10 +350,14 @@ TEST_F(TakeoverTest, AServerMayDieWhileItStarts) {
       const pid_t keeper = Keeper();
       return keeper != 0 && (server = ChildOf(keeper)) != 0;
     }));
-    usleep(static_cast<useconds_t>(i * 300));
-    kill(server, SIGKILL);
+    const auto seen = std::chrono::steady_clock::now();
+    if (i >= 0) {
+      std::this_thread::sleep_for(start_takes * i / (kDeaths - 10));
+      kill(server, SIGKILL);
+    }
     int status = 0;
     ASSERT_TRUE(Eventually([&] { return waitpid(start, &status, WNOHANG) == start; })) << i;
+    if (i < 0) start_takes = std::chrono::steady_clock::now() - seen;
     ASSERT_TRUE(WIFEXITED(status));
     if (WEXITSTATUS(status) == 0) {
       ++mounted;
@@ -362,19 +367,17 @@ TEST_F(TakeoverTest, AServerMayDieWhileItStarts) {
       // Dead before there was anything to keep.
       struct stat st;
       EXPECT_EQ(stat((mount_ + "/x").c_str(), &st), -1);
-      EXPECT_EQ(errno, ENOTCONN);
+      // (The second, if the kernel has had no answer to its first request.)
+      EXPECT_TRUE(errno == ENOTCONN || errno == ECONNREFUSED) << std::strerror(errno);
     }
-    umount2(mount_.c_str(), MNT_DETACH);
-    ExpectNobody();
   }
-  std::printf("  %d of 60 were mounted\n", mounted);
+  std::printf("  %d of %d were mounted\n", mounted - 1, kDeaths);
 }
 
 // Told to end while no server is there: the next one is told, too.
 TEST_F(TakeoverTest, WhoIsToldToEndBetweenTwoServersEnds) {
   const pid_t keeper = Keeper(), server = Server();
-  kill(keeper, SIGSTOP);
-  ASSERT_TRUE(Eventually([&] { return StateOf(keeper) == 'T'; }));
+  ASSERT_TRUE(Stop(keeper));
   kill(server, SIGKILL);
   ASSERT_TRUE(Eventually([&] { return IsGone(server); }));
   kill(keeper, SIGTERM);
@@ -415,8 +418,7 @@ TEST_F(TakeoverTest, FreezeAndThawAreDoneOnce) {
       close(root);
       GTEST_SKIP() << "no right to another process's descriptors";
     }
-    kill(server, SIGSTOP);
-    ASSERT_TRUE(Eventually([&] { return StateOf(server) == 'T'; }));
+    ASSERT_TRUE(Stop(server));
     int error = 0;
     std::thread asks([&] {
       if (ioctl(root, command) != 0) error = errno;
@@ -469,7 +471,7 @@ TEST_F(TakeoverTest, WhoIsToldToEndHasNoSuccessor) {
 
 TEST_F(TakeoverTest, WhenBothAreGoneItIsAsWithout) {
   const pid_t server = Server(), keeper = Keeper();
-  kill(keeper, SIGSTOP);
+  ASSERT_TRUE(Stop(keeper));
   kill(server, SIGKILL);
   ASSERT_TRUE(Eventually([&] { return Server() == 0; }));
   kill(keeper, SIGKILL);
@@ -482,7 +484,7 @@ TEST_F(TakeoverTest, WhenBothAreGoneItIsAsWithout) {
 TEST_F(TakeoverTest, ARegionThatIsRefusedEndsIt) {
   Spill(mount_ + "/file", std::string(100000, 'f'));
   const pid_t keeper = Keeper();
-  kill(keeper, SIGSTOP);
+  ASSERT_TRUE(Stop(keeper));
   kill(Server(), SIGKILL);
   ASSERT_TRUE(Eventually([&] { return Server() == 0; }));
   const int fd = open(region_.c_str(), O_WRONLY);
