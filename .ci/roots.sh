@@ -17,10 +17,12 @@ make_root() {
   mv "$root.new" "$root"  # one that is there is whole
 }
 
-# What is committed, as /root/pkramfs of that root: NAME.
+# What is committed, as /root/pkramfs of that root, where what was built stays: NAME.
 put_source() {
-  rm -rf "$roots/$1/root/pkramfs"
-  git clone -q . "$roots/$1/root/pkramfs"
+  local clone=$roots/$1/root/pkramfs
+  [ -e "$clone" ] || git clone -q . "$clone"
+  git -C "$clone" fetch -q "$PWD" HEAD
+  git -C "$clone" checkout -q --force FETCH_HEAD
 }
 
 # Runs commands there, on kernel filesystems of its own, as containers have them: NAME COMMANDS.

@@ -67,9 +67,11 @@ class ScribbleTest : public FsTest {
       ASSERT_TRUE(fs().Link(ctx(), Find("name0", dir), kRootIno, name).ok());
       ASSERT_TRUE(fs().Unlink(ctx(), dir, name).ok());
     }
-    const std::string acl = {2, 0, 0,  0,  1,  0,  7,  0, -1, -1, -1, -1, 2,  0,  4,
-                             0, 1, 0,  0,  0,  4,  0,  5, 0,  -1, -1, -1, -1, 16, 0,
-                             7, 0, -1, -1, -1, -1, 32, 0, 5,  0,  -1, -1, -1, -1};
+    const char none = '\xff';
+    const std::string acl = {2,    0,    0,    0,    1,    0,    7,  0,    none, none, none,
+                             none, 2,    0,    4,    0,    1,    0,  0,    0,    4,    0,
+                             5,    0,    none, none, none, none, 16, 0,    7,    0,    none,
+                             none, none, none, 32,   0,    5,    0,  none, none, none, none};
     ASSERT_TRUE(fs().SetXattr(ctx(), dir, "system.posix_acl_default", acl, 0).ok());
     Save();
     pages_ = pkram::MetadataPagesOf(region());
