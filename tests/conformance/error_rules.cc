@@ -144,7 +144,7 @@ const bool kRegistered = [] {
       {"readlink_into_nothing", EINVAL,
        [](T& t) {
          char b;
-         return static_cast<long>(syscall(SYS_readlink, t.Path("f").c_str(), &b, 0));
+         return static_cast<long>(syscall(SYS_readlinkat, AT_FDCWD, t.Path("f").c_str(), &b, 0));
        }},
       {"rename_to_another_filesystem", EXDEV,
        [](T& t) { return rename(t.Path("f").c_str(), "/proc/f"); }},
