@@ -1,10 +1,9 @@
-// G9 under fire: writers note what was acknowledged, and another process reads and
-// overwrites a large file, while servers,
-// or their keepers, are killed one after the other, and the mount stays.  No call may fail; in the
-// end all that was noted is there, and nothing else; everything is deleted, and no page may be
-// left.
+// G9 under fire: writers note what was acknowledged, and another process reads and overwrites a
+// large file, while servers, or their keepers, are killed one after the other, or are upgraded, and
+// the mount stays.  No call may fail; in the end all that was noted is there, and nothing else;
+// everything is deleted, and no page may be left.
 //
-//   takeover_weather [--kills N] [--seed N]
+//   takeover_weather [--kills N] [--seed N] [--other PROGRAM]
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -61,8 +60,10 @@ int Main(int argc, char** argv) {
   CommandLine line("takeover_weather",
                    "Kills servers and keepers below writers that must not notice.");
   uint64_t kills = 100, seed = 20261126;
+  std::string other;
   line.Option("--kills", &kills, "How many");
   line.Option("--seed", &seed, "Of the writers, and of when");
+  line.Option("--other", &other, "Upgrade to this program and back, not to a copy");
   if (const auto status = line.Parse(argc, argv)) return *status;
   auto* const shared = static_cast<Shared*>(
       mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
@@ -92,8 +93,9 @@ int Main(int argc, char** argv) {
     start("a writer's call failed", [&] { return writer.Run(go_on); });
   }
   start("a call on the large file failed", [&] { return UseLargeFile(large, go_on); });
-  // An upgrade is a kill, too, to a copy of the program and back.
-  const std::string programs[] = {mount.CopyOfTheProgram(), PKRAMFS_BINARY};
+  // An upgrade is a kill, too, to another program and back.
+  if (other.empty()) other = mount.CopyOfTheProgram();
+  const std::string programs[] = {other, PKRAMFS_BINARY};
   uint64_t servers = 0, keepers = 0, upgrades = 0;
   const auto calls = [shared] {
     uint64_t n = 0;

@@ -20,8 +20,9 @@ fail() {
   exit 1
 }
 # With KILLS=1 the server is killed below the program all the time, and now and then the keeper that
-# starts another; and nobody may notice.
-: "${KILLS:=}"
+# starts another; and nobody may notice.  With OTHER=PROGRAM every third is an upgrade, to that one
+# and back.
+: "${KILLS:=}" "${OTHER:=}"
 
 mount_it() {
   "$PKRAMFS" "$REGION" "$MNT" -o "size=$SIZE${MOUNT_OPTIONS:+,$MOUNT_OPTIONS}"
@@ -38,9 +39,16 @@ start_killer() {
   touch "$TMP/kills"
   (
     trap - EXIT
-    victim=pid
+    victim=pid next=$OTHER after=$PKRAMFS
     for ((n = 1; ; ++n)); do
       sleep 0.3
+      if [ -n "$OTHER" ] && [ $((n % 3)) = 0 ]; then
+        # (A keeper that was killed a moment ago may not have been replaced yet.)
+        until "$PKRAMCTL" upgrade "$REGION" "$next"; do sleep 0.1; done
+        read -r next after <<<"$after $next"
+        echo upgrade >>"$TMP/kills"
+        continue
+      fi
       was=$(process $victim)
       kill -9 "$was"
       echo >>"$TMP/kills"
@@ -93,8 +101,9 @@ cleanup() {
   cd /
   stop_killer
   if [ -n "$KILLS" ]; then
-    say "$(kills) kills"
+    say "$(kills) kills, $(grep -c upgrade "$TMP/kills") of them upgrades"
     [ "$(kills)" -gt 0 ] || status=1
+    [ -z "$OTHER" ] || grep -q upgrade "$TMP/kills" || status=1
   fi
   # What the script has started, if it says how to end it.
   if declare -F finish >/dev/null; then finish >/dev/null 2>&1 || true; fi
