@@ -83,6 +83,7 @@ absl::StatusOr<std::unique_ptr<Filesystem>> Filesystem::Open(pkram::Region* regi
     return s;
   }
   std::unique_ptr<Filesystem> fs(new Filesystem(region, options, node));
+  if (options.frozen) fs->Freeze();
   fs->ReclaimOrphans();
   fs->root_ = fs->cache_.Get(kRootIno);
   return fs;
@@ -113,11 +114,11 @@ Filesystem::~Filesystem() {
 void Filesystem::ReclaimOrphans() {
   for (const Ino ino : table_.All()) {
     const Inode inode(region_, ino, table_.PageOf(ino));
-    if (inode.nlink() == 0 && inode.lookups() == 0) ReclaimNow(inode);
+    if (inode.nlink() == 0 && inode.lookups() == 0) Reclaim(inode);
   }
 }
 
-// The kernel's forgets cannot wait, so what they reclaim does.  Nobody gets at the
+// The kernel's forgets cannot wait for a thaw, so what they reclaim does.  Nobody gets at the
 // inode meanwhile: the cache refuses those without links and lookups.
 void Filesystem::Reclaim(const Inode& inode) {
   {

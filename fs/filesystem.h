@@ -36,6 +36,7 @@ class Filesystem {
   struct Options {
     std::string node = "pkramfs";  // which node of the region
     uint64_t max_inodes = 0;       // 0: as many as there are pages
+    bool frozen = false;           // as after Freeze, from the beginning
     // For a filesystem that is made now.
     uint32_t root_mode = 01777;
     uint32_t root_uid = 0;

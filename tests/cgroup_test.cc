@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "tests/killer.h"
 #include "tests/mount_fixture.h"
 
 namespace pkramfs {
@@ -137,8 +138,25 @@ TEST_F(CgroupTest, GrowingBeyondTheLimitIsSaid) {
     EXPECT_EQ(beyond.status, 0);
     EXPECT_THAT(beyond.err,
                 testing::AllOf(testing::HasSubstr("warning: this process may have 160 MiB of "
-                                                  "memory (" + group_),
+                                                  "memory (" +
+                                                  group_),
                                testing::HasSubstr("unmount it, and mount it again")));
+  }
+}
+
+// A server that the kernel would spare could have nothing swapped out; nor may its heirs be spared.
+TEST_F(CgroupTest, WhereMemoryIsTightNoServerIsSpared) {
+  MountInside("size=240m");
+  if (IsSkipped() || HasFailure()) return;
+  ExpectWarned();
+  constexpr unsigned long kSpared = 0x180000;  // both flags of PR_SET_IO_FLUSHER
+  for (int i = 0; i < 2; ++i) {
+    const std::string words = WordsOf("/proc/" + std::to_string(DaemonPid()) + "/stat");
+    unsigned long flags = kSpared;
+    EXPECT_EQ(
+        std::sscanf(words.c_str() + words.rfind(") "), ") %*c %*d %*d %*d %*d %*d %lu", &flags), 1);
+    EXPECT_EQ(flags & kSpared, 0u) << i;
+    ASSERT_TRUE(KillOne(Victim::kServer, region_));
   }
 }
 
@@ -297,7 +315,8 @@ std::string NameOf(const testing::TestParamInfo<SwappingTest::ParamType>& info) 
 
 INSTANTIATE_TEST_SUITE_P(All, SwappingTest,
                          testing::Combine(testing::ValuesIn(kGroups),
-                                          testing::Values(std::string(), std::string(",writeback"))),
+                                          testing::Values(std::string(),
+                                                          std::string(",writeback"))),
                          NameOf);
 
 }  // namespace

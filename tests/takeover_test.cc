@@ -406,6 +406,31 @@ TEST_F(TakeoverTest, FrozenStaysFrozen) {
   EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
 }
 
+// What a successor has to put in order waits, too: whoever copies the region meanwhile has one state
+// of it.
+TEST_F(TakeoverTest, NothingOfAFrozenRegionChanges) {
+  const int fd = open((mount_ + "/file").c_str(), O_RDWR | O_CREAT, 0600);
+  ASSERT_EQ(pwrite(fd, "bytes", 5, 0), 5);
+  ASSERT_EQ(unlink((mount_ + "/file").c_str()), 0);
+  const auto free_pages = [&] { return Statistics()["pages"]["free"].get<uint64_t>(); };
+  const uint64_t held = free_pages();
+  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
+  const uint64_t forgotten = Statistics()["requests"].value("forget", uint64_t{0});
+  close(fd);
+  ASSERT_TRUE(
+      Eventually([&] { return Statistics()["requests"].value("forget", uint64_t{0}) > forgotten; }));
+  const std::string before = Slurp(region_);
+  KillServer();
+  Statistics();  // another one answers
+  // But for pages behind the last one in use, which a successor gives back.
+  std::string after = Slurp(region_);
+  ASSERT_LE(after.size(), before.size());
+  after.resize(before.size());
+  EXPECT_TRUE(after == before);
+  ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
+  EXPECT_GT(free_pages(), held);
+}
+
 // To freeze what is frozen is an error, and so it is to thaw twice.  A server dies that has done it
 // and not answered: this process is that server.
 TEST_F(TakeoverTest, FreezeAndThawAreDoneOnce) {

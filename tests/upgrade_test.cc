@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "mount/daemon/program.h"
 #include "tests/killer.h"
 #include "tests/mount_fixture.h"
 
@@ -83,9 +84,12 @@ TEST_F(UpgradeTest, WhatCannotGoOnIsRefusedBeforeAnythingHappens) {
   ExpectRefused(dir_, "cannot start the program: Permission denied");
   ExpectRefused(dir_ + "/text", "cannot start the program");
   // As an older version would, and a newer one.
-  EXPECT_EQ(Shell(Pkramfs() + " --can-take-over=1 x " + mount_).status, 0);
-  EXPECT_EQ(Shell(Pkramfs() + " --can-take-over=0 x " + mount_).status, 1);
-  EXPECT_EQ(Shell(Pkramfs() + " --can-take-over=1 x " + mount_ + " -o nonsense").status, 1);
+  const std::string version = HandoverVersion();
+  for (const auto& [asked, status] : {std::pair{version, 0}, {"1", 1}, {version + "0", 1}}) {
+    EXPECT_EQ(Shell(Pkramfs() + " --can-take-over=" + asked + " x " + mount_).status, status);
+  }
+  EXPECT_EQ(
+      Shell(Pkramfs() + " --can-take-over=" + version + " x " + mount_ + " -o nonsense").status, 1);
   Unmount();
   Mount("size=16m,notakeover");
   ExpectRefused(Copy("one"), "the mount has no keeper (notakeover)");
@@ -105,6 +109,30 @@ TEST_F(UpgradeTest, AProgramThatFailsIsReplacedByTheOldOne) {
   const std::string program = Copy("one");
   EXPECT_EQ(Upgrade(program).status, 0);
   EXPECT_EQ(Statistics()["program"], program);
+}
+
+// The server in its place would wait for itself.
+TEST_F(UpgradeTest, AProgramThatTheMountHoldsIsRefused) {
+  Mount("size=64m");
+  ASSERT_EQ(Shell("install -m 755 " + Pkramfs() + " " + mount_ + "/program").status, 0);
+  ExpectRefused(mount_ + "/program", "/program: it is on the mount itself: copy it elsewhere");
+}
+
+// Nobody can say how long another program may take: who sees that it hangs ends it.
+TEST_F(UpgradeTest, AProgramThatHangsIsReplacedByTheOldOneWhenItIsKilled) {
+  Mount("size=16m");
+  const pid_t keeper = Statistics()["keeper"];
+  Ran ran;
+  std::thread upgrades([&] { ran = Upgrade(PROGRAM_THAT_HANGS); });
+  pid_t hanging = 0;
+  ASSERT_TRUE(Eventually([&] {
+    return (hanging = ChildOf(keeper)) != 0 && ProgramOf(hanging) == PROGRAM_THAT_HANGS;
+  }));
+  kill(hanging, SIGKILL);
+  upgrades.join();
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr("could not take over, and the program that was there goes on"));
+  EXPECT_EQ(Statistics()["program"], Canonical(Pkramfs()));
 }
 
 TEST_F(UpgradeTest, WhatWasChangedSinceTheMountStays) {

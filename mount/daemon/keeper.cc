@@ -107,7 +107,7 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
         } else {
           Detach();
         }
-        SettleDown(true, true);
+        SettleDown(!InFlight::IsTight(message->estate->in_flight.get()), true);
       }
       estate = std::move(message->estate);
       if (!tried) continue;

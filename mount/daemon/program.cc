@@ -17,7 +17,7 @@ namespace pkramfs {
 using pkram::Descriptor;
 
 // Raise it with what Link hands over, what Role says, or InFlight's version.
-std::string HandoverVersion() { return "1"; }
+std::string HandoverVersion() { return "2"; }
 
 absl::StatusOr<Program> Program::Self(std::vector<std::string> arguments) {
   Descriptor file(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));

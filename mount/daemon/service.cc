@@ -157,6 +157,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
   }
   service->in_flight_->set_writeback(wanted.writeback);
   service->in_flight_->set_locks_memory(wanted.lock_memory);
+  service->in_flight_->set_is_tight(service->tight_.has_value());
   service->Describe(wanted.writeback);
   const bool by_itself = MayMount() && !service->server_.auto_unmount;
   absl::StatusOr<std::unique_ptr<Session>> mounted =
@@ -188,10 +189,9 @@ absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& o
   if (!file.ok()) return file.status();
   service->file_ = *std::move(file);
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
-      service->file_->OpenFilesystem(service->options_);
+      service->file_->OpenFilesystem(service->options_, service->in_flight_->frozen());
   if (!fs.ok()) return fs.status();
   service->fs_ = *std::move(fs);
-  if (service->in_flight_->frozen()) service->fs_->Freeze();
   service->tight_ = TightLimit(*service->file_->region());
   service->Describe(service->in_flight_->writeback());
   absl::StatusOr<std::unique_ptr<Session>> session =

@@ -1,5 +1,7 @@
 #include "mount/daemon/succession.h"
 
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +39,12 @@ bool Succession::HandOver() {
 absl::Status Succession::MakeWayFor(const std::string& path) {
   const absl::StatusOr<Program> other = program_.Other(path);
   if (!other.ok()) return other.status();
+  struct stat st;
+  if (fstat(other->file().get(), &st) == 0 &&
+      absl::StrCat(major(st.st_dev), ":", minor(st.st_dev)) == service_->session().mount().device) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": it is on the mount itself: copy it elsewhere"));
+  }
   pkram::MutexLock lock(&mu_);
   if (!link_ || !link_->HandOver(other->file())) {
     return absl::UnavailableError("the keeper has ended: try again, or unmount it");

@@ -287,8 +287,9 @@ absl::Status RegionFile::WithLoss(const absl::Status& status) const {
 }
 
 absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
-    const MountOptions& options) {
+    const MountOptions& options, bool frozen) {
   Filesystem::Options fs_options;
+  fs_options.frozen = frozen;
   fs_options.node = options.node;
   fs_options.max_inodes = options.max_inodes.value_or(0);
   fs_options.root_mode = options.mode.value_or(01777);

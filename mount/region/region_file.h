@@ -62,7 +62,8 @@ class RegionFile {
   const std::string& path() const { return path_; }
 
   // The filesystem that the options name; made when there is none of that name.
-  absl::StatusOr<std::unique_ptr<Filesystem>> OpenFilesystem(const MountOptions& options);
+  absl::StatusOr<std::unique_ptr<Filesystem>> OpenFilesystem(const MountOptions& options,
+                                                             bool frozen = false);
 
   // The mount came about: what was made stays.
   void Keep() { made_ = created_ = false; }

@@ -21,10 +21,13 @@ using pkram::Descriptor;
 
 constexpr uint64_t kMagic = 0x494e464c49474854;
 // Of what is in this memory and what a receipt's answer means: another one is another program's.
-constexpr uint64_t kVersion = 1;
+constexpr uint64_t kVersion = 2;
 constexpr size_t kInitBytes = 1024;
 constexpr size_t kReasonBytes = 64;
 constexpr size_t kSlotBytes = InFlight::kPage + InFlight::kRequestBytes;
+// Where slots are: each begins where a page begins, also where pages are of 64 KiB.
+constexpr size_t kFirstSlot = 64 << 10;
+constexpr size_t kSlotStride = (kSlotBytes + kFirstSlot - 1) / kFirstSlot * kFirstSlot;
 
 uint64_t Now() {
   timespec now;
@@ -71,6 +74,7 @@ struct InFlight::Common {
   char init[kInitBytes];
   uint64_t thawed;  // the last request that did
   uint64_t locks_memory;
+  uint64_t is_tight;
 };
 
 // What is left of the one before goes here, and not when that is answered: whoever dies before it
@@ -108,7 +112,7 @@ absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Adopt(Descriptor memory) {
   if (absl::Status s = adopted->MapCommon(); !s.ok()) return s;
   const Common& common = *adopted->common_;
   if (common.magic != kMagic || common.version != kVersion || common.init_size > kInitBytes ||
-      common.slots > (static_cast<uint64_t>(st.st_size) - kPage) / kSlotBytes) {
+      common.slots > static_cast<uint64_t>(st.st_size) / kSlotStride) {
     return absl::FailedPreconditionError(absl::StrCat("the server that ran is of another version (",
                                                       common.version, "; this one is of ", kVersion,
                                                       ")"));
@@ -136,7 +140,7 @@ absl::Status InFlight::MapCommon() {
 
 InFlight::Slot* InFlight::Map(uint64_t index) {
   void* const at = mmap(nullptr, kSlotBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(),
-                        static_cast<off_t>(kPage + index * kSlotBytes));
+                        static_cast<off_t>(kFirstSlot + index * kSlotStride));
   if (at == MAP_FAILED) return nullptr;
   slots_.push_back(static_cast<Slot*>(at));
   return slots_.back();
@@ -146,7 +150,7 @@ InFlight::Slot* InFlight::Take() {
   pkram::MutexLock lock(&mu_);
   if (free_.empty()) {
     const uint64_t index = slots_.size();
-    const auto size = static_cast<off_t>(kPage + (index + 1) * kSlotBytes);
+    const auto size = static_cast<off_t>(kFirstSlot + (index + 1) * kSlotStride);
     if (ftruncate(memory_.get(), size) != 0) return nullptr;
     Slot* const made = Map(index);
     if (made != nullptr) Store(common_->slots, index + 1);
@@ -193,6 +197,7 @@ bool InFlight::writeback() const { return Load(common_->writeback) != 0; }
 void InFlight::set_writeback(bool writeback) { Store(common_->writeback, uint64_t{writeback}); }
 bool InFlight::locks_memory() const { return Load(common_->locks_memory) != 0; }
 void InFlight::set_locks_memory(bool locks) { Store(common_->locks_memory, uint64_t{locks}); }
+void InFlight::set_is_tight(bool is_tight) { Store(common_->is_tight, uint64_t{is_tight}); }
 void InFlight::set_ended() { Store(common_->ended, uint64_t{1}); }
 
 std::optional<uint64_t> InFlight::max_inodes() const {
@@ -231,13 +236,15 @@ void InFlight::NoteUpgrade(int fd, Upgrade state) {
   Write(fd, &state, sizeof(state), offsetof(Common, upgrade));
 }
 
+bool InFlight::IsTight(int fd) { return ReadWord(fd, offsetof(Common, is_tight)) != 0; }
+
 bool InFlight::Ended(int fd) { return ReadWord(fd, offsetof(Common, ended)) != 0; }
 
 uint64_t InFlight::Progress(int fd) {
   const uint64_t slots = ReadWord(fd, offsetof(Common, slots));
   uint64_t answered = 0;
   for (uint64_t i = 0; i < slots; ++i) {
-    answered += ReadWord(fd, kPage + i * kSlotBytes + offsetof(Slot, answered));
+    answered += ReadWord(fd, kFirstSlot + i * kSlotStride + offsetof(Slot, answered));
   }
   return answered;
 }

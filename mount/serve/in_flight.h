@@ -90,6 +90,9 @@ class InFlight {
   // Whether the region is kept from being swapped out.
   bool locks_memory() const;
   void set_locks_memory(bool locks);
+  // Whether the server's cgroup may have less memory than the region takes: it and its heirs are not
+  // to be spared when memory is looked for.
+  void set_is_tight(bool is_tight);
   // How many inodes there may be, if that was changed since the mount.
   std::optional<uint64_t> max_inodes() const;
   void set_max_inodes(uint64_t count);
@@ -115,6 +118,7 @@ class InFlight {
 
   // Of somebody else's, as its keeper sees it.
   static bool Ended(int fd);
+  static bool IsTight(int fd);
   static void NoteDeath(int fd, const std::string& how);
   static void NoteUpgrade(int fd, Upgrade state);
   // How many requests have been answered; more is later.

@@ -1,5 +1,6 @@
 // Who may do what.
 #include "tests/conformance/conformance.h"
+#include "tests/conformance/kernel_rules.h"
 
 namespace pkramfs {
 namespace {
@@ -174,6 +175,7 @@ const bool kRegistered = [] {
   static const timespec kNowAndOmit[2] = {{0, UTIME_NOW}, {0, UTIME_OMIT}};
   static const timespec kBothNow[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
   static const timespec kBothOmit[2] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
+  const bool anybody = AnybodySetsSecurityAttributes();
   const PermissionRules::Setter setters[] = {
       {"chmod", [](Subject& s) { return s.Chmod("f", 0600); }, true, false, false, EPERM},
       {"chown_to_itself", [](Subject& s) { return s.Chown("f", kOwner.uid, ~gid_t{0}); }, true,
@@ -201,8 +203,8 @@ const bool kRegistered = [] {
        false, EACCES},
       {"setxattr_trusted", [](Subject& s) { return s.SetXattr("f", "trusted.a", "1"); }, false,
        false, false, EPERM},
-      {"setxattr_security", [](Subject& s) { return s.SetXattr("f", "security.a", "1"); }, false,
-       false, false, EPERM},
+      {"setxattr_security", [](Subject& s) { return s.SetXattr("f", "security.a", "1"); }, anybody,
+       anybody, anybody, EPERM},
   };
   for (const auto& row : setters) {
     for (const std::string who : {"root", "owner", "member", "other"}) {
