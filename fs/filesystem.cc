@@ -133,17 +133,27 @@ void Filesystem::Reclaim(const Inode& inode) {
 }
 
 bool Filesystem::Thaw() {
-  std::vector<Ino> deferred;
   {
     pkram::MutexLock lock(&deferred_mu_);
     if (!gate_.Open()) return false;
+  }
+  ReclaimDeferred();
+  return true;
+}
+
+void Filesystem::AtRest(const std::function<void()>& fn) {
+  gate_.AtRest(fn);
+  ReclaimDeferred();
+}
+
+// What is put off again while it is frozen waits for the thaw.
+void Filesystem::ReclaimDeferred() {
+  std::vector<Ino> deferred;
+  {
+    pkram::MutexLock lock(&deferred_mu_);
     deferred.swap(deferred_);
   }
-  for (const Ino ino : deferred) {
-    const Gate::Pass pass(&gate_);
-    ReclaimNow(Inode(region_, ino, table_.PageOf(ino)));
-  }
-  return true;
+  for (const Ino ino : deferred) Reclaim(Inode(region_, ino, table_.PageOf(ino)));
 }
 
 void Filesystem::ReclaimNow(const Inode& inode) {

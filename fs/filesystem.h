@@ -126,6 +126,8 @@ class Filesystem {
   // that nothing reaches may be given back.)  False when it is so already.
   bool Freeze() { return gate_.Close(); }
   bool Thaw();
+  // Runs `fn` between two changes, with all others waiting; also while it is frozen.
+  void AtRest(const std::function<void()>& fn);
   // Says when nobody is left to thaw it: waiting ends then.  Set before use.
   void set_abandoned(std::function<bool()> abandoned) { gate_.set_abandoned(std::move(abandoned)); }
   // Told of files that lost set-id bits or capabilities because they were written: the
@@ -170,6 +172,7 @@ class Filesystem {
   void Reclaim(const Inode& inode);
   void ReclaimNow(const Inode& inode);
   void ReclaimOrphans();
+  void ReclaimDeferred();
 
   pkram::Region* const region_;
   const std::string node_name_;

@@ -36,6 +36,17 @@ class Gate {
     return true;
   }
 
+  // Runs `fn` while nobody is inside, also when it is closed; others wait for it.
+  void AtRest(const std::function<void()>& fn) {
+    pkram::MutexLock lock(&mu_);
+    while (resting_) changed_.Wait(&mu_);
+    resting_ = true;
+    while (inside_ > 0) changed_.Wait(&mu_);
+    fn();
+    resting_ = false;
+    changed_.NotifyAll();
+  }
+
   // Inside as long as it lives.
   class Pass {
    public:
@@ -51,7 +62,7 @@ class Gate {
   // For those who must not wait: false when it is closed.  Leave follows.
   bool TryEnter() {
     pkram::MutexLock lock(&mu_);
-    if (closed_) return false;
+    if (closed_ || resting_) return false;
     ++inside_;
     return true;
   }
@@ -63,7 +74,9 @@ class Gate {
  private:
   void Enter() {
     pkram::MutexLock lock(&mu_);
-    while (closed_ && !(abandoned_ && abandoned_())) {
+    for (;;) {
+      while (resting_) changed_.Wait(&mu_);
+      if (!closed_ || (abandoned_ && abandoned_())) break;
       changed_.WaitUntil(&mu_, std::chrono::steady_clock::now() + std::chrono::seconds(1));
     }
     ++inside_;
@@ -73,6 +86,7 @@ class Gate {
   pkram::Mutex mu_;
   pkram::CondVar changed_;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  bool resting_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t inside_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

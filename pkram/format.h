@@ -178,6 +178,9 @@ struct Object {
 };
 static_assert(sizeof(Object) == kPageSize);
 
+// The first word of a region that is being restored from an image, and is none yet.
+inline constexpr uint64_t kRestoring = 0x747365726d72706b;  // "kprmrest"
+
 // The last page of an image (see image.h) begins with it.
 inline constexpr uint64_t kImageMagic = 0x31676d696d72706b;  // "kprmimg1"
 inline constexpr uint32_t kImageVersion = 1;

@@ -59,6 +59,7 @@ class Image {
   Image(const Image&) = delete;
   Image& operator=(const Image&) = delete;
 
+  const std::string& name() const { return name_; }
   const format::ImageFooter& footer() const { return footer_; }
   // Calls `visit` with each page, in order, when its checksum is right, else `damaged`.  The first
   // error of either, or INTERNAL of a read.

@@ -28,6 +28,10 @@ absl::Status DamagedPage(const std::string& name, uint64_t page, const std::stri
 
 // Enough to find the journal, without which the rest cannot be read.
 absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
+  if (super.magic == format::kRestoring) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name, ": an image was restored to it in part: delete it, and restore it anew"));
+  }
   if (super.magic != format::kMagic) {
     return absl::FailedPreconditionError(
         absl::StrCat(name,
@@ -279,6 +283,7 @@ absl::StatusOr<Region::Holds> Region::Look(Backing* backing) {
   const bool rest = super.version == format::kVersion && super.page_size == kPageSize &&
                     super.journal_first == format::kJournalFirst &&
                     super.journal_slots == format::kJournalSlots;
+  if (super.magic == format::kRestoring) return Holds::kRestoring;
   return super.magic == format::kMagic || rest ? Holds::kRegion : Holds::kOther;
 }
 

@@ -61,7 +61,8 @@ class Region {
 
   // What a backing holds, as far as its first page tells; what is left of a region whose
   // first word was scribbled on is one, too.
-  enum class Holds { kNothing, kRegion, kOther };
+  // kRestoring: an image has been restored to it in part (Restore in checkpoints.h).
+  enum class Holds { kNothing, kRegion, kOther, kRestoring };
   static absl::StatusOr<Holds> Look(Backing* backing);
 
   // UNAVAILABLE    in use, naming the holder

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <new>
 #include <utility>
 
 namespace pkram {
@@ -28,20 +29,25 @@ void CopyPage(std::byte* to, const std::byte* from) {
 
 }  // namespace
 
-Snapshots::Words Snapshots::NewWords(uint64_t pages) {
-  return std::make_unique<Word[]>(pages / 64 + 1);
+// All zeros; what is not touched takes no memory.
+Snapshots::Words Snapshots::NewWords(uint64_t count) {
+  Words words(static_cast<Word*>(std::calloc(count, sizeof(Word))));
+  if (words == nullptr) throw std::bad_alloc();
+  return words;
 }
-
-Snapshots::Snapshots(uint64_t pages)
-    : words_(pages / 64 + 1),
-      pending_(NewWords(pages)),
-      changed_(NewWords(pages)),
-      before_(NewWords(pages)) {}
 
 void Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take take) {
   base_ = mapping.base();
-  const uint64_t words = std::min(words_, in_use.size() / 64 + 1);
-  for (uint64_t w = 0; w < words; ++w) {
+  if (words_.load(std::memory_order_relaxed) == 0) {
+    const uint64_t words = mapping.pages() / 64 + 1;
+    pending_ = NewWords(words);
+    changed_ = NewWords(words);
+    before_ = NewWords(words);
+    words_.store(words, std::memory_order_release);
+    take = Take::kAll;
+  }
+  end_ = std::min(words_.load(std::memory_order_relaxed), in_use.size() / 64 + 1);
+  for (uint64_t w = 0; w < end_; ++w) {
     const uint64_t changed = changed_[w].exchange(0, std::memory_order_relaxed);
     const uint64_t since = before_[w].fetch_or(changed, std::memory_order_relaxed) | changed;
     const uint64_t wanted = take == Take::kAll ? ~uint64_t{0} : since;
@@ -55,8 +61,9 @@ void Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take take) {
 }
 
 void Snapshots::BeforeChange(PageRun run) {
+  const uint64_t words = words_.load(std::memory_order_acquire);
   const uint64_t last = (run.first.value() + run.count - 1) / 64;
-  for (uint64_t w = run.first.value() / 64; run.count != 0 && w <= last && w < words_; ++w) {
+  for (uint64_t w = run.first.value() / 64; run.count != 0 && w <= last && w < words; ++w) {
     const uint64_t mask = MaskOf(run, w);
     if (active_.load(std::memory_order_acquire) &&
         (pending_[w].load(std::memory_order_acquire) & mask) != 0) {
@@ -141,7 +148,7 @@ absl::Status Snapshots::StreamAside(const Sink& sink) {
 
 absl::Status Snapshots::Stream(const Sink& sink) {
   absl::Status status;
-  for (uint64_t w = 0; w < words_ && status.ok(); ++w) {
+  for (uint64_t w = 0; w < end_ && status.ok(); ++w) {
     if (pending_[w].load(std::memory_order_acquire) != 0) status = StreamWord(w, sink);
     // So that what is aside stays little.
     if (status.ok() && w % kStripes == 0) status = StreamAside(sink);
@@ -155,12 +162,12 @@ absl::Status Snapshots::Stream(const Sink& sink) {
 void Snapshots::Cancel() { End(); }
 
 void Snapshots::Settle() {
-  for (uint64_t w = 0; w < words_; ++w) before_[w].store(0, std::memory_order_relaxed);
+  for (uint64_t w = 0; w < end_; ++w) before_[w].store(0, std::memory_order_relaxed);
 }
 
 void Snapshots::End() {
   active_.store(false, std::memory_order_release);
-  for (uint64_t w = 0; w < words_; ++w) {
+  for (uint64_t w = 0; w < end_; ++w) {
     MutexLock stripe(&StripeOf(w));
     pending_[w].store(0, std::memory_order_release);
   }

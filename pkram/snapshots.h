@@ -1,6 +1,6 @@
 // The pages of a region as they were at one moment, while its users go on.
 //
-//   Snapshots snapshots(pages);              // Region::OpenOptions::watch
+//   Snapshots snapshots;                     // Region::OpenOptions::watch
 //   ... nothing changes the region ...
 //   snapshots.Begin(mapping, in_use, kAll);  // the moment
 //   ... everything changes it again ...
@@ -19,6 +19,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -38,12 +39,11 @@ class Snapshots final : public Watch {
   using Sink = std::function<absl::Status(Pfn first, absl::Span<const std::byte> bytes)>;
   static constexpr uint64_t kMostAside = 16384;  // pages: 64 MiB
 
-  // Of a region of at most `pages`.
-  explicit Snapshots(uint64_t pages);
-
   // The moment is now.  What is to be streamed: of the pages `in_use` all, or those that have
   // changed since the last moment that was settled.
-  // REQUIRES: nobody changes the region meanwhile; no other snapshot is under way.
+  // Before the first moment nothing is known of what has changed, and none of this takes memory.
+  // REQUIRES: nobody changes the region meanwhile; no other snapshot is under way; `mapping` is
+  // the same each time.
   enum class Take { kAll, kChanged };
   void Begin(const Mapping& mapping, const Bitmap& in_use, Take take);
   // Delivers it, and ends it; so does an error of the sink, which is returned.
@@ -66,14 +66,17 @@ class Snapshots final : public Watch {
  private:
   // 64 pages.
   using Word = std::atomic<uint64_t>;
-  using Words = std::unique_ptr<Word[]>;
+  struct Free {
+    void operator()(Word* words) const { std::free(words); }
+  };
+  using Words = std::unique_ptr<Word[], Free>;
   struct Aside {
     Pfn pfn;
     std::unique_ptr<std::byte[]> bytes;
   };
   static constexpr size_t kStripes = 64;
 
-  static Words NewWords(uint64_t pages);
+  static Words NewWords(uint64_t count);
   Mutex& StripeOf(uint64_t word) { return stripes_[word % kStripes]; }
   void CopyAside(uint64_t word, uint64_t mask);
   absl::Status StreamWord(uint64_t word, const Sink& sink);
@@ -81,7 +84,8 @@ class Snapshots final : public Watch {
   void WaitForRoom();
   void End();
 
-  const uint64_t words_;
+  std::atomic<uint64_t> words_{0};  // as many as the mapping can have; 0 before the first moment
+  uint64_t end_ = 0;                // words behind those of the moment
   const std::byte* base_ = nullptr;
   std::atomic<bool> active_{false};
   Words pending_;  // of the moment, and not streamed or copied aside yet

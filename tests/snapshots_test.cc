@@ -125,7 +125,7 @@ class SnapshotsTest : public testing::Test {
  protected:
   SnapshotsTest() { Restart(); }
   void Restart() {
-    snapshots_.emplace(kPages);
+    snapshots_.emplace();
     file_.emplace();
     pkram::FormatRegion(&*file_, kPages);
   }
@@ -236,7 +236,7 @@ TEST_F(SnapshotsTest, WhoeverWouldCopyTooMuchAsideWaitsForTheStream) {
   constexpr uint64_t kMany = Snapshots::kMostAside + 4000;
   pkram::MemoryFile file;
   pkram::FormatRegion(&file, kMany + 1000);
-  Snapshots snapshots(kMany + 1000);
+  Snapshots snapshots;
   const Mounted mounted = Mounted::WithWatch(file, &snapshots);
   const Context context{.uid = 0, .gid = 0, .now = {2000, 1}};
   const Ino ino = (*mounted.fs()->MakeNode(context, kRootIno, "f", S_IFREG | 0644)).ino;

@@ -39,6 +39,16 @@ absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount)
   if (options.max_read && *options.max_read != is.value("max_read", uint32_t{0})) {
     return CannotChange(absl::StrCat("max_read=", *options.max_read));
   }
+  if (!options.checkpoint.empty() && options.checkpoint != is.value("checkpoint", "")) {
+    return CannotChange(absl::StrCat("checkpoint=", options.checkpoint));
+  }
+  if (options.checkpoint_every != 0 &&
+      options.checkpoint_every != is.value("checkpoint_every", uint64_t{0})) {
+    return CannotChange("checkpoint_every");
+  }
+  if (!options.checkpoint_at_exit && is.value("checkpoint_at_exit", true)) {
+    return CannotChange("checkpoint_at_exit=no");
+  }
   const std::vector<std::string> has = absl::StrSplit(mount.entry().options, ',');
   for (const std::string& option : options.fuse) {
     if (option == "debug") continue;

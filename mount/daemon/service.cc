@@ -133,7 +133,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
   absl::StatusOr<std::unique_ptr<InFlight>> in_flight = InFlight::Make();
   if (!in_flight.ok()) return in_flight.status();
   service->in_flight_ = *std::move(in_flight);
-  absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::Open(wanted, Existing::kUse, warn);
+  absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::Open(wanted, Existing::kUse, warn, service->checkpointer_.watch());
   if (!file.ok()) return file.status();
   service->file_ = *std::move(file);
   absl::StatusOr<std::unique_ptr<Filesystem>> fs = service->file_->OpenFilesystem(wanted);
@@ -185,7 +185,8 @@ absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& o
   std::vector<pkram::Receipt*> receipts;
   for (InFlight::Slot* const slot : service->in_flight_->left()) receipts.push_back(&slot->receipt);
   absl::StatusOr<std::unique_ptr<RegionFile>> file =
-      RegionFile::TakeOver(service->options_, estate.region, std::move(receipts));
+      RegionFile::TakeOver(service->options_, estate.region, std::move(receipts),
+                           service->checkpointer_.watch());
   if (!file.ok()) return file.status();
   service->file_ = *std::move(file);
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
@@ -215,6 +216,9 @@ void Service::Describe(bool writeback) {
   server_.node = options_.node;
   server_.export_handles = options_.export_handles;
   server_.writeback = writeback;
+  server_.checkpoint_file = options_.checkpoint;
+  server_.checkpoint_every = options_.checkpoint_every;
+  server_.checkpoint_at_exit = options_.checkpoint_at_exit;
   server_.max_read = options_.max_read.value_or(0);
   server_.takeover = options_.takes_over();
   server_.auto_unmount = std::ranges::count(options_.fuse, "auto_unmount") != 0;
@@ -226,6 +230,10 @@ void Service::Attach() {
   server_.forget_attributes = [session](Ino ino) { session->ForgetAttributes(ino); };
   fs_->set_privileges_dropped(server_.forget_attributes);
   server_.resized = [this] { return LookAtLimit(); };
+  server_.checkpoint = [this](const std::string& file, const pkram::Progress& progress) {
+    return checkpointer_.Make(file, progress);
+  };
+  server_.checkpoint_state = [this] { return checkpointer_.state(); };
   if (tight_) file_->region()->mapping().LetGoOfUsed();
 }
 
@@ -246,6 +254,7 @@ std::string Service::LookAtLimit() {
 absl::Status Service::Start() {
   TakeFaults();
   SettleDown(!tight_, options_.takes_over());
+  checkpointer_.Start(fs_.get(), file_->region(), options_.mount_point, session_->mount().device);
   return session_->Start();
 }
 
@@ -261,12 +270,26 @@ Estate Service::estate() const {
           options_.mount_point};
 }
 
+absl::Status Service::MakeLastCheckpoint() {
+  if (options_.checkpoint.empty() || !options_.checkpoint_at_exit || !checkpointer_.is_started()) {
+    return absl::OkStatus();
+  }
+  const auto made = checkpointer_.Make("", [](uint64_t, uint64_t) { return true; });
+  if (made.ok()) return absl::OkStatus();
+  return absl::Status(made.status().code(),
+                      absl::StrCat("no checkpoint at the end: ",
+                                   std::string(made.status().message())));
+}
+
 absl::Status Service::End() {
   is_open_ = false;
   in_flight_->set_ended();
   session_.reset();
+  checkpointer_.Stop();
+  const absl::Status kept = MakeLastCheckpoint();
   fs_.reset();
-  return file_->Close();
+  const absl::Status closed = file_->Close();
+  return closed.ok() ? kept : closed;
 }
 
 }  // namespace pkramfs

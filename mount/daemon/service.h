@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/filesystem.h"
+#include "mount/daemon/checkpointer.h"
 #include "mount/daemon/link.h"
 #include "mount/daemon/session.h"
 #include "mount/region/memory_limit.h"
@@ -51,14 +52,17 @@ class Service {
 
  private:
   bool is_open_ = false;  // and is to be sealed in the end
-  explicit Service(MountOptions options) : options_(std::move(options)) {}
+  explicit Service(MountOptions options)
+      : options_(std::move(options)), checkpointer_(options_) {}
   void Describe(bool writeback);
   void Attach();
   std::string LookAtLimit();
+  absl::Status MakeLastCheckpoint();
 
   MountOptions options_;
   std::optional<MemoryLimit> tight_;
   std::unique_ptr<InFlight> in_flight_;
+  Checkpointer checkpointer_;
   std::unique_ptr<RegionFile> file_;
   std::unique_ptr<Filesystem> fs_;
   Server server_;

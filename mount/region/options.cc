@@ -92,6 +92,42 @@ absl::Status ParseMode(std::string_view value, std::optional<uint32_t>* mode) {
   return absl::OkStatus();
 }
 
+// "90", "10m", "1h", "1d"; seconds without a unit.
+absl::Status ParseTime(std::string_view option, std::string_view value, uint64_t* seconds) {
+  constexpr struct {
+    char name;
+    uint64_t seconds;
+  } kUnits[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+  std::string number(value);
+  uint64_t unit = 1, count = 0;
+  for (const auto& known : kUnits) {
+    if (value.empty() || value.back() != known.name) continue;
+    unit = known.seconds;
+    number.pop_back();
+  }
+  if (!absl::SimpleAtoi(number, &count) || count > 10 * 365 * uint64_t{86400} / unit) {
+    return Wrong(option, value, "a time: seconds, or with s, m, h or d, as 10m");
+  }
+  *seconds = count * unit;
+  return absl::OkStatus();
+}
+
+absl::Status ParseYesNo(std::string_view option, std::string_view value, bool* yes) {
+  if (value != "yes" && value != "no") return Wrong(option, value, "yes or no");
+  *yes = value == "yes";
+  return absl::OkStatus();
+}
+
+absl::Status ApplyCheckpoint(std::string_view name, std::string_view value, MountOptions* options) {
+  if (name == "checkpoint_every") return ParseTime(name, value, &options->checkpoint_every);
+  if (name == "checkpoint_at_exit") return ParseYesNo(name, value, &options->checkpoint_at_exit);
+  if (value.empty() || value.front() != '/' || value.back() == '/') {
+    return Wrong(name, value, "the whole path of a file, as /var/lib/pkramfs/cache.img");
+  }
+  options->checkpoint = value;
+  return absl::OkStatus();
+}
+
 absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* options) {
   const size_t equals = option.find('=');
   const std::string_view name = option.substr(0, equals);
@@ -126,6 +162,10 @@ absl::Status ApplyOne(std::string_view option, uint64_t memory, MountOptions* op
     }
     options->size = *count * 4096;
     return absl::OkStatus();
+  }
+  if (has_value &&
+      (name == "checkpoint" || name == "checkpoint_every" || name == "checkpoint_at_exit")) {
+    return ApplyCheckpoint(name, value, options);
   }
   if (has_value && name == "max_read") {
     uint32_t bytes;

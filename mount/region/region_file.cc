@@ -20,6 +20,8 @@
 #include "mount/region/file_clock.h"
 #include "mount/region/memory_limit.h"
 #include "mount/region/mounts.h"
+#include "mount/region/progress_line.h"
+#include "pkram/checkpoints.h"
 #include "pkram/place.h"
 
 namespace pkramfs {
@@ -77,8 +79,8 @@ void WarnAboutSpace(const std::string& path, uint64_t size, const pkram::Backing
   const auto text = [is_close](uint64_t n) {
     return is_close ? absl::StrCat(n, " bytes") : Human(n);
   };
-  warn(absl::StrCat("the filesystem of ", path, " has room for ", text(room), " of size=",
-                    text(size),
+  warn(absl::StrCat("the filesystem of ", path, " has room for ", text(room),
+                    " of size=", text(size),
                     ": writing will fail before df says full; enlarge it (for "
                     "/dev/shm: mount -o remount,size=...) or choose a smaller size="));
 }
@@ -225,12 +227,36 @@ absl::Status RegionFile::Format(const MountOptions& options, Existing existing,
   return made;
 }
 
+// After a power loss, say: the region is not there, and its image is.
+absl::Status RegionFile::RestoreImage(const MountOptions& options, pkram::Backing* backing) {
+  const absl::StatusOr<pkram::Region::Holds> holds = pkram::Region::Look(backing);
+  if (!holds.ok()) return holds.status();
+  if (*holds != pkram::Region::Holds::kNothing && *holds != pkram::Region::Holds::kRestoring) {
+    return absl::OkStatus();
+  }
+  const absl::StatusOr<std::unique_ptr<pkram::Image>> image =
+      pkram::Image::Open(options.checkpoint);
+  if (absl::IsNotFound(image.status())) return absl::OkStatus();
+  if (!image.ok()) return image.status();
+  made_ = true;
+  ProgressLine line(absl::StrCat("restoring ", options.checkpoint));
+  return pkram::Restore(**image, backing, [&](uint64_t done, uint64_t of) {
+    line.Show(done, of);
+    return true;
+  });
+}
+
 absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
-                                 const std::function<void(const std::string&)>& warn) {
+                                 const std::function<void(const std::string&)>& warn,
+                                 pkram::Watch* watch) {
   absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = OpenAndLock(options.region);
   if (!backing.ok()) return backing.status();
+  if (!options.checkpoint.empty()) {
+    if (absl::Status s = RestoreImage(options, backing->get()); !s.ok()) return s;
+  }
   if (absl::Status s = Format(options, existing, backing->get()); !s.ok()) return s;
   pkram::Region::OpenOptions open;
+  open.watch = watch;
   open.lock_memory = options.lock_memory;
   open.resizable = true;
   if (options.size) open.pages = RegionPages(*options.size);
@@ -251,16 +277,16 @@ absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
 
 absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::Open(
     const MountOptions& options, Existing existing,
-    const std::function<void(const std::string&)>& warn) {
+    const std::function<void(const std::string&)>& warn, pkram::Watch* watch) {
   std::unique_ptr<RegionFile> file(new RegionFile);
-  const absl::Status prepared = file->Prepare(options, existing, warn);
+  const absl::Status prepared = file->Prepare(options, existing, warn, watch);
   if (!prepared.ok()) return file->WithLoss(prepared);
   return file;
 }
 
 absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::TakeOver(
-    const MountOptions& options, const Descriptor& region,
-    std::vector<pkram::Receipt*> receipts) {
+    const MountOptions& options, const Descriptor& region, std::vector<pkram::Receipt*> receipts,
+    pkram::Watch* watch) {
   std::unique_ptr<RegionFile> file(new RegionFile);
   absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
       pkram::OpenFdBacking(region.get(), pkram::OpenFor::kTakingOver);
@@ -270,6 +296,7 @@ absl::StatusOr<std::unique_ptr<RegionFile>> RegionFile::TakeOver(
   open.lock_memory = options.lock_memory;
   open.resizable = true;
   open.takes_over = true;
+  open.watch = watch;
   open.receipts = std::move(receipts);
   FsCheck check;
   open.client = &check;
@@ -286,8 +313,8 @@ absl::Status RegionFile::WithLoss(const absl::Status& status) const {
                                                   "; what was there before is lost"));
 }
 
-absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(
-    const MountOptions& options, bool frozen) {
+absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(const MountOptions& options,
+                                                                       bool frozen) {
   Filesystem::Options fs_options;
   fs_options.frozen = frozen;
   fs_options.node = options.node;

@@ -47,15 +47,16 @@ class RegionFile {
  public:
   // Waits up to 10 s for a daemon whose mount is gone already.  `warn` gets
   // sentences about what will go wrong later.
+  // `watch` hears of each page that changes, and outlives it.
   static absl::StatusOr<std::unique_ptr<RegionFile>> Open(
       const MountOptions& options, Existing existing,
-      const std::function<void(const std::string&)>& warn);
+      const std::function<void(const std::string&)>& warn, pkram::Watch* watch = nullptr);
 
   // In the place of a user that died: `region` is the descriptor that it had, with its lock.  Changes
   // nothing but what Open of a region would, and no size.
   static absl::StatusOr<std::unique_ptr<RegionFile>> TakeOver(
       const MountOptions& options, const pkram::Descriptor& region,
-      std::vector<pkram::Receipt*> receipts);
+      std::vector<pkram::Receipt*> receipts, pkram::Watch* watch = nullptr);
 
   pkram::Region* region() const { return region_.get(); }
   // One that others can use, too, while this process lives.
@@ -75,9 +76,10 @@ class RegionFile {
  private:
   RegionFile() = default;
   absl::Status Prepare(const MountOptions& options, Existing existing,
-                       const std::function<void(const std::string&)>& warn);
+                       const std::function<void(const std::string&)>& warn, pkram::Watch* watch);
   absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const std::string& region);
   absl::Status WithLoss(const absl::Status& status) const;
+  absl::Status RestoreImage(const MountOptions& options, pkram::Backing* backing);
   absl::Status Format(const MountOptions& options, Existing existing, pkram::Backing* backing);
 
   std::string path_;

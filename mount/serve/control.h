@@ -37,6 +37,15 @@ struct ControlLock {
 };
 static_assert(sizeof(ControlLock) == 512);
 
+struct ControlCheckpoint {
+  char file[4096];   // in: path of the image, as the daemon sees it
+  uint64_t pages;    // out: in the image
+  uint64_t rest_us;  // out: how long nobody could change anything
+  uint64_t took_us;  // out
+  char error[1000];  // out: why there is no new image, or ""
+};
+static_assert(sizeof(ControlCheckpoint) == 5120);
+
 inline constexpr unsigned kControlStatistics = _IOR('P', 1, ControlReply);
 // For root and the user who mounted; EPERM.
 inline constexpr unsigned kControlResize = _IOWR('P', 2, ControlResize);
@@ -44,6 +53,7 @@ inline constexpr unsigned kControlFreeze = _IO('P', 3);  // EBUSY when it is fro
 inline constexpr unsigned kControlThaw = _IO('P', 4);    // EINVAL when it is not
 inline constexpr unsigned kControlUpgrade = _IOWR('P', 5, ControlUpgrade);
 inline constexpr unsigned kControlLock = _IOWR('P', 6, ControlLock);
+inline constexpr unsigned kControlCheckpoint = _IOWR('P', 7, ControlCheckpoint);
 
 }  // namespace pkramfs
 

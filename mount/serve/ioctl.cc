@@ -117,6 +117,43 @@ void ReplyUpgrade(fuse_req_t req, const void* in) {
   fuse_reply_ioctl(req, 0, &upgrade, sizeof(upgrade));
 }
 
+// A request that a predecessor had begun is begun again.
+void ReplyCheckpoint(fuse_req_t req, const void* in) {
+  ControlCheckpoint checkpoint;
+  std::memcpy(&checkpoint, in, sizeof(checkpoint));
+  const std::string file(checkpoint.file, strnlen(checkpoint.file, sizeof(checkpoint.file)));
+  const auto made = ServerOf(req)->checkpoint(
+      file, [req](uint64_t, uint64_t) { return fuse_req_interrupted(req) == 0; });
+  if (absl::IsCancelled(made.status())) {
+    fuse_reply_err(req, EINTR);
+    return;
+  }
+  const auto microseconds = [](std::chrono::nanoseconds time) {
+    return static_cast<uint64_t>(time.count()) / 1000;
+  };
+  if (made.ok()) {
+    checkpoint.pages = made->pages;
+    checkpoint.rest_us = microseconds(made->rest);
+    checkpoint.took_us = microseconds(made->all);
+  }
+  const std::string error(made.status().message());
+  checkpoint.error[error.copy(checkpoint.error, sizeof(checkpoint.error) - 1)] = 0;
+  fuse_reply_ioctl(req, 0, &checkpoint, sizeof(checkpoint));
+}
+
+// What root and who mounted may ask for with an argument.
+struct Change {
+  unsigned command;
+  size_t size;
+  void (*reply)(fuse_req_t req, const void* in);
+};
+constexpr Change kChanges[] = {
+    {kControlResize, sizeof(ControlResize), ReplyResize},
+    {kControlUpgrade, sizeof(ControlUpgrade), ReplyUpgrade},
+    {kControlLock, sizeof(ControlLock), ReplyLock},
+    {kControlCheckpoint, sizeof(ControlCheckpoint), ReplyCheckpoint},
+};
+
 }  // namespace
 
 void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
@@ -126,26 +163,21 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
     ReplyStatistics(req);
     return;
   }
-  const size_t size = command == kControlResize    ? sizeof(ControlResize)
-                      : command == kControlUpgrade ? sizeof(ControlUpgrade)
-                      : command == kControlLock    ? sizeof(ControlLock)
-                                                   : 0;
-  if (size == 0 && command != kControlFreeze && command != kControlThaw) {
+  const Change* const change = std::ranges::find(kChanges, command, &Change::command);
+  const bool freezes = command == kControlFreeze || command == kControlThaw;
+  if (change == std::end(kChanges) && !freezes) {
     fuse_reply_err(req, ENOTTY);
     return;
   }
   const std::optional<uid_t> uid = UserOf(req);
   if (uid != uid_t{0} && uid != geteuid()) {
     fuse_reply_err(req, EPERM);
-  } else if (size == 0) {
+  } else if (freezes) {
     ReplyFreeze(req, command == kControlFreeze);
-  } else if (in_size < size || out_size < size) {
+  } else if (in_size < change->size || out_size < change->size) {
     fuse_reply_err(req, EINVAL);
   } else {
-    const auto reply = command == kControlResize ? ReplyResize
-                       : command == kControlLock ? ReplyLock
-                                                 : ReplyUpgrade;
-    reply(req, in);
+    change->reply(req, in);
   }
 }
 

@@ -18,6 +18,24 @@ constexpr const char* kNames[] = {"lookup",      "forget",     "getattr",     "s
                                   "ioctl"};
 static_assert(std::size(kNames) == static_cast<size_t>(Request::kCount));
 
+double Milliseconds(std::chrono::nanoseconds time) {
+  return static_cast<double>(time.count() / 1000) / 1000;
+}
+
+void AddCheckpoint(const CheckpointState& state, nlohmann::ordered_json* json) {
+  if (state.of != 0) (*json)["checkpoint"]["under_way"] = {{"done", state.done}, {"of", state.of}};
+  if (!state.error.empty()) (*json)["checkpoint"]["error"] = state.error;
+  if (state.file.empty()) return;
+  nlohmann::ordered_json& last = (*json)["checkpoint"]["last"];
+  last = {{"file", state.file},
+          {"seconds", state.seconds},
+          {"pages", state.made.pages},
+          {"aside", state.made.aside},
+          {"waits", state.made.waits},
+          {"pause_ms", Milliseconds(state.made.rest)},
+          {"took_ms", Milliseconds(state.made.all)}};
+}
+
 }  // namespace
 
 std::string Describe(const Server& server) {
@@ -35,12 +53,16 @@ std::string Describe(const Server& server) {
                      {"export", server.export_handles},
                      {"mlock", in_flight.locks_memory()},
                      {"takeover", server.takeover},
-                     {"max_read", server.max_read}};
+                     {"max_read", server.max_read},
+                     {"checkpoint", server.checkpoint_file},
+                     {"checkpoint_every", server.checkpoint_every},
+                     {"checkpoint_at_exit", server.checkpoint_at_exit}};
   if (const InFlight::Takeovers takeovers = in_flight.takeovers(); takeovers.count != 0) {
     json["takeovers"] = {{"count", takeovers.count},
                          {"last", takeovers.reason},
                          {"pause_ms", static_cast<double>(takeovers.pause) / 1000}};
   }
+  if (server.checkpoint_state) AddCheckpoint(server.checkpoint_state(), &json);
   for (size_t i = 0; i < std::size(kNames); ++i) {
     const uint64_t n = server.statistics.count(static_cast<Request>(i));
     if (n != 0) json["requests"][kNames[i]] = n;

@@ -101,6 +101,18 @@ absl::Status LiveMount::Upgrade(const std::string& program) const {
   return absl::FailedPreconditionError(upgrade.error);
 }
 
+absl::StatusOr<ControlCheckpoint> LiveMount::Checkpoint(const std::string& file) const {
+  ControlCheckpoint checkpoint{};
+  if (file.size() >= sizeof(checkpoint.file)) {
+    return absl::InvalidArgumentError(absl::StrCat(file, ": ", std::strerror(ENAMETOOLONG)));
+  }
+  file.copy(checkpoint.file, file.size());
+  if (absl::Status s = Ask("no checkpoint of", kControlCheckpoint, &checkpoint); !s.ok()) return s;
+  checkpoint.error[sizeof(checkpoint.error) - 1] = 0;
+  if (checkpoint.error[0] != 0) return absl::FailedPreconditionError(checkpoint.error);
+  return checkpoint;
+}
+
 absl::Status LiveMount::Sync() const {
   if (syncfs(directory_.get()) == 0) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("syncfs: ", std::strerror(errno)));

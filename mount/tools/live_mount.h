@@ -36,6 +36,9 @@ class LiveMount {
   // Another program serves when this returns.  FAILED_PRECONDITION, saying why, when it does not.
   absl::Status Upgrade(const std::string& program) const;
   // What programs have stored through shared mappings is sent, too.
+  // An image of the region, as it is in a moment, becomes the file of that path, as the daemon sees
+  // it; "" is the mount's own.
+  absl::StatusOr<ControlCheckpoint> Checkpoint(const std::string& file) const;
   absl::Status Sync() const;
 
  private:

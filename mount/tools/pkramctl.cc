@@ -2,23 +2,28 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "fs/check.h"
-#include "mount/tools/command_line.h"
-#include "mount/serve/control.h"
-#include "mount/tools/live_mount.h"
 #include "mount/region/memory_limit.h"
 #include "mount/region/options.h"
+#include "mount/region/progress_line.h"
 #include "mount/region/region_file.h"
+#include "mount/serve/control.h"
+#include "mount/tools/command_line.h"
+#include "mount/tools/images.h"
+#include "mount/tools/live_mount.h"
 #include "mount/tools/salvage.h"
 #include "pkram/region.h"
 #include "pkram/stream.h"
@@ -88,6 +93,52 @@ absl::Status Upgrade(const LiveMount& mount, std::string program) {
     program = self.substr(0, self.rfind('/')) + "/pkramfs";
   }
   return mount.Upgrade(Canonical(program));
+}
+
+// As the daemon, which is elsewhere, is to find it: the directory's links are followed.
+std::string WholePath(const std::string& file) {
+  if (file.empty()) return file;
+  const size_t slash = file.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : file.substr(0, slash + 1);
+  std::string path = Canonical(directory);
+  if (path.back() != '/') path += '/';
+  return path + file.substr(slash + 1);
+}
+
+absl::Status Checkpoint(const LiveMount& mount, const std::string& file, bool as_json) {
+  if (absl::Status s = mount.Sync(); !s.ok()) return s;
+  std::atomic<bool> is_over = false;
+  std::thread shows([&] {
+    ProgressLine line("checkpoint");
+    while (!is_over) {
+      const auto statistics = LiveMount::On(mount.entry().mount_point);
+      const absl::StatusOr<Json> json =
+          statistics.ok() ? StatisticsOf(*statistics) : statistics.status();
+      if (json.ok() && json->contains("/checkpoint/under_way"_json_pointer)) {
+        const Json& at = (*json)["checkpoint"]["under_way"];
+        line.Show(at["done"], at["of"]);
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+  });
+  const absl::StatusOr<ControlCheckpoint> made = mount.Checkpoint(WholePath(file));
+  is_over = true;
+  shows.join();
+  if (!made.ok()) return made.status();
+  const double milliseconds = static_cast<double>(made->took_us) / 1000;
+  const double rest = static_cast<double>(made->rest_us) / 1000;
+  if (as_json) {
+    std::printf("%s\n", Json({{"pages", made->pages},
+                              {"bytes", made->pages * pkram::kPageSize},
+                              {"pause_ms", rest},
+                              {"took_ms", milliseconds}})
+                            .dump(2)
+                            .c_str());
+  } else {
+    std::printf("%s in %.3g s; changes waited for %.2g ms\n",
+                Human(made->pages * pkram::kPageSize).c_str(), milliseconds / 1000, rest);
+  }
+  return absl::OkStatus();
 }
 
 // What is done to a region through its mount.
@@ -194,7 +245,23 @@ int PrintProblems(const std::string& path, const pkram::Region::Report& report) 
   return report.problems.empty() ? 0 : kProblems;
 }
 
+// An image, whose pages have checksums; it is a region, too.
+int CheckImage(const std::string& path) {
+  const auto damaged = DamagedPages(path);
+  if (!damaged.ok()) return FailCheck(damaged.status());
+  for (const pkram::Pfn page : *damaged) {
+    std::printf("page %llu: its checksum is wrong\n",
+                static_cast<unsigned long long>(page.value()));
+  }
+  if (damaged->empty()) return -1;
+  std::printf("%s: %zu pages are damaged\n", path.c_str(), damaged->size());
+  return kProblems;
+}
+
 int Check(const std::string& path) {
+  if (IsImage(path)) {
+    if (const int status = CheckImage(path); status >= 0) return status;
+  }
   const auto report = InspectRegion(path);
   return report.ok() ? PrintProblems(path, *report) : FailCheck(report.status());
 }
@@ -294,7 +361,7 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
 
 int Main(int argc, char** argv) {
   CommandLine line("pkramctl", "Looks into pkramfs regions, and moves bytes in and out of them.");
-  std::string region, name, sizes, salvage, program;
+  std::string region, name, sizes, salvage, program, file;
   bool as_json = false;
   const auto command = [&](const char* command_name, const char* what) -> CommandLine& {
     CommandLine& added = line.Command(command_name, what);
@@ -319,6 +386,13 @@ int Main(int argc, char** argv) {
   CommandLine& upgrade =
       command("upgrade", "Have another program serve a mounted region, while programs use it");
   upgrade.Option("program", &program, "Path (default: the pkramfs beside this pkramctl)");
+  CommandLine& checkpoint =
+      command("checkpoint", "Write a mounted region, as it is at one moment, to a file on a disk");
+  checkpoint.Option("file", &file, "Path of the image (default: the mount's checkpoint=)");
+  checkpoint.Flag("--json", &as_json, "As JSON");
+  CommandLine& restore = line.Command("restore", "Make a region of an image again");
+  restore.Required("image", &file, "Path of the image");
+  restore.Required("region", &region, "The new region; without a slash: in /dev/shm");
   if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
   const std::string path = RegionPath(region);
   if (info.given()) return Info(path, as_json);
@@ -327,6 +401,13 @@ int Main(int argc, char** argv) {
   if (thaw.given()) {
     return ThroughMount(path,
                         [](const LiveMount& m) { return m.Ask("cannot thaw", kControlThaw); });
+  }
+  if (checkpoint.given()) {
+    return ThroughMount(path, [&](const LiveMount& m) { return Checkpoint(m, file, as_json); });
+  }
+  if (restore.given()) {
+    const absl::Status restored = RestoreImage(file, path);
+    return restored.ok() ? 0 : Fail(restored);
   }
   if (upgrade.given()) {
     return ThroughMount(path, [&](const LiveMount& m) { return Upgrade(m, program); });

@@ -1,0 +1,64 @@
+// The checkpoints of a mount: to which file, when, and what became of them.
+#ifndef MOUNT_DAEMON_CHECKPOINTER_H_
+#define MOUNT_DAEMON_CHECKPOINTER_H_
+
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "fs/filesystem.h"
+#include "mount/region/options.h"
+#include "mount/serve/server.h"
+#include "pkram/checkpoints.h"
+#include "pkram/mutex.h"
+
+namespace pkramfs {
+
+// Thread-safe.
+class Checkpointer {
+ public:
+  explicit Checkpointer(const MountOptions& options)
+      : file_(options.checkpoint), every_(options.checkpoint_every) {}
+  ~Checkpointer() { Stop(); }
+  Checkpointer(const Checkpointer&) = delete;
+  Checkpointer& operator=(const Checkpointer&) = delete;
+
+  pkram::Watch* watch() { return checkpoints_.watch(); }
+
+  // From now on, of this region; `device` is the mount's, on which no image may be.  Those of the
+  // option checkpoint_every= are made until Stop.
+  void Start(Filesystem* fs, pkram::Region* region, const std::string& where,
+             const std::string& device);
+  void Stop();
+  bool is_started() const { return fs_ != nullptr; }
+
+  // Makes one; "" is the option's file.  FAILED_PRECONDITION when there is none, or it cannot be an
+  // image of this region; as pkram::Checkpoints says.
+  absl::StatusOr<pkram::Checkpoints::Made> Make(const std::string& file,
+                                                const pkram::Progress& progress);
+  CheckpointState state() const;
+
+ private:
+  absl::StatusOr<pkram::Checkpoints::Made> MakeOf(const std::string& file,
+                                                  const pkram::Progress& progress);
+  absl::Status Check(const std::string& file) const;
+  void MakeNowAndThen();
+
+  const std::string file_;
+  const uint64_t every_;  // seconds; 0: never
+  pkram::Checkpoints checkpoints_;
+  Filesystem* fs_ = nullptr;
+  pkram::Region* region_ = nullptr;
+  std::string where_, device_;
+  std::thread timer_;
+  mutable pkram::Mutex mu_;
+  pkram::CondVar changed_;
+  bool ends_ ABSL_GUARDED_BY(mu_) = false;
+  CheckpointState state_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_DAEMON_CHECKPOINTER_H_

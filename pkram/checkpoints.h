@@ -1,0 +1,60 @@
+// Images of a region in use, each of one moment (image.h), and a region made of one again.
+#ifndef PKRAM_CHECKPOINTS_H_
+#define PKRAM_CHECKPOINTS_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pkram/backing.h"
+#include "pkram/disk.h"
+#include "pkram/image.h"
+#include "pkram/region.h"
+#include "pkram/snapshots.h"
+
+namespace pkram {
+
+// Hears now and then how many pages are done; false ends it with CANCELLED.
+using Progress = std::function<bool(uint64_t done, uint64_t of)>;
+
+// Thread-safe.
+class Checkpoints {
+ public:
+  // Runs what it is given while nobody changes the region.
+  using AtRest = std::function<void(const std::function<void()>&)>;
+  struct Made {
+    uint64_t pages = 0;  // in the image
+    uint64_t aside = 0;  // copied by who was about to change them
+    uint64_t waits = 0;  // of these, for the disk
+    // How long nobody could change anything, at most; and in all.
+    std::chrono::nanoseconds rest{}, all{};
+  };
+
+  // To be the region's (Region::OpenOptions::watch).
+  Watch* watch() { return &snapshots_; }
+
+  // The file that `disk` is of becomes the region as it is at a moment that comes soon.
+  // UNAVAILABLE while another one is being made; as Disk says.
+  absl::StatusOr<Made> Make(Region* region, const AtRest& at_rest, Disk* disk,
+                            const Progress& progress);
+
+ private:
+  Snapshots snapshots_;
+  std::atomic<bool> making_{false};
+};
+
+// What an image that is there says against another one under that name: it is no image, is damaged,
+// or is one of another region.  OK when nothing is there.
+absl::Status MayReplace(const std::string& path, const uint8_t (&uuid)[16]);
+
+// Makes a backing, in which nothing is, what the image says.  Until it returns, that is no region
+// but one to be restored (Region::Look).  DATA_LOSS names the first page that is damaged.
+absl::Status Restore(const Image& image, Backing* backing, const Progress& progress);
+
+}  // namespace pkram
+
+#endif  // PKRAM_CHECKPOINTS_H_

@@ -1,0 +1,282 @@
+// A mount, and an image of it on a disk: of one moment, whole, and restored when the region is
+// gone.
+#include <gmock/gmock.h>
+#include <sys/xattr.h>
+
+#include <filesystem>
+
+#include "pkram/image.h"
+#include "tests/killer.h"
+#include "tests/manifest.h"
+#include "tests/mount_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+class CheckpointTest : public MountTest {
+ protected:
+  void SetUp() override {
+    MountTest::SetUp();
+    image_ = dir_ + "/image";
+  }
+  Ran Checkpoint(const std::string& file) {
+    return Shell(Pkramctl() + " checkpoint " + region_ + " " + file);
+  }
+  void MakeTree() {
+    ASSERT_EQ(mkdir((mount_ + "/d").c_str(), 0750), 0);
+    Spill(mount_ + "/d/small", "a few bytes");
+    Spill(mount_ + "/large", std::string(3'000'001, 'l'));
+    ASSERT_EQ(truncate((mount_ + "/sparse").c_str(), 0), -1);
+    const int fd = open((mount_ + "/sparse").c_str(), O_CREAT | O_WRONLY, 0600);
+    ASSERT_EQ(pwrite(fd, "behind a hole", 13, 1 << 20), 13);
+    close(fd);
+    ASSERT_EQ(link((mount_ + "/large").c_str(), (mount_ + "/d/link").c_str()), 0);
+    ASSERT_EQ(symlink("small", (mount_ + "/d/symlink").c_str()), 0);
+    ASSERT_EQ(setxattr((mount_ + "/large").c_str(), "user.a", "value", 5, 0), 0);
+    ASSERT_EQ(chown((mount_ + "/large").c_str(), 7, 8), 0);
+    const timespec times[2] = {{1000, 1}, {2000, 2}};
+    ASSERT_EQ(utimensat(AT_FDCWD, (mount_ + "/large").c_str(), times, 0), 0);
+  }
+  // After a power loss.
+  void LoseRegion() {
+    Kill();
+    WaitUntilFree();
+    ASSERT_EQ(unlink(region_.c_str()), 0);
+  }
+  std::string image_;
+};
+
+TEST_F(CheckpointTest, AnImageIsTheTreeOfAMoment) {
+  Mount();
+  MakeTree();
+  const Manifest then = ManifestOf(mount_);
+  for (int i = 0; i < 2; ++i) {
+    const Ran made = Checkpoint(image_);
+    ASSERT_EQ(made.status, 0) << made.err;
+    EXPECT_THAT(made.out, HasSubstr(" KiB in "));
+    EXPECT_EQ(made.err, "");
+  }
+  struct stat st;
+  ASSERT_EQ(stat(image_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0600u);
+  EXPECT_LT(st.st_blocks * 512, 8 << 20) << "free pages are in it";
+  EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
+  // What comes later is not in it.
+  Spill(mount_ + "/large", "another");
+  unlink((mount_ + "/d/small").c_str());
+  Spill(mount_ + "/later", "later");
+  Unmount();
+  unlink(region_.c_str());
+  ASSERT_EQ(Shell(Pkramctl() + " restore " + image_ + " " + region_).status, 0);
+  Mount();
+  EXPECT_EQ(ManifestOf(mount_), then);
+}
+
+TEST_F(CheckpointTest, ARegionThatIsGoneIsRestored) {
+  const std::string options = "size=256m,checkpoint=" + image_;
+  Mount(options);  // there is no image yet
+  MakeTree();
+  const Manifest then = ManifestOf(mount_);
+  ASSERT_EQ(Checkpoint("").status, 0);
+  LoseRegion();
+  Mount(options);
+  EXPECT_EQ(ManifestOf(mount_), then);
+  // One that is there wins.
+  Spill(mount_ + "/later", "later");
+  Kill();
+  WaitUntilFree();
+  Mount(options);
+  EXPECT_EQ(Slurp(mount_ + "/later"), "later");
+  // Another size is taken, as for any region.
+  ASSERT_EQ(Checkpoint("").status, 0);
+  LoseRegion();
+  Mount("size=300m,checkpoint=" + image_);
+  EXPECT_EQ(Slurp(mount_ + "/later"), "later");
+  EXPECT_GT(Statistics()["pages"]["total"], 300u << 8);
+}
+
+TEST_F(CheckpointTest, TheLastOneIsMadeAtTheEnd) {
+  Mount("size=16m,checkpoint=" + image_);
+  Spill(mount_ + "/file", "one");
+  Unmount();
+  unlink(region_.c_str());
+  Mount("size=16m,checkpoint_at_exit=no,checkpoint=" + image_);
+  EXPECT_EQ(Slurp(mount_ + "/file"), "one");
+  Spill(mount_ + "/file", "two");
+  Unmount();
+  unlink(region_.c_str());
+  Mount("size=16m,checkpoint=" + image_);
+  EXPECT_EQ(Slurp(mount_ + "/file"), "one");
+  // SIGTERM, as at a shutdown.
+  Spill(mount_ + "/file", "three");
+  kill(DaemonPid(), SIGTERM);
+  ASSERT_TRUE(Eventually([&] { return !IsMounted(mount_); }));
+  WaitUntilFree();
+  unlink(region_.c_str());
+  Mount("size=16m,checkpoint=" + image_);
+  EXPECT_EQ(Slurp(mount_ + "/file"), "three");
+  // One that never came about makes none.
+  Unmount();
+  const std::string before = Slurp(image_);
+  EXPECT_NE(
+      Shell(Pkramfs() + " " + region_ + " " + dir_ + "/nowhere -o checkpoint=" + image_).status, 0);
+  EXPECT_TRUE(Slurp(image_) == before);
+}
+
+TEST_F(CheckpointTest, ByItselfEveryNowAndThen) {
+  Mount("size=16m,checkpoint_every=1s,checkpoint_at_exit=no,checkpoint=" + image_);
+  Spill(mount_ + "/file", "bytes");
+  // The second one began after that.
+  int64_t first = 0;
+  ASSERT_TRUE(Eventually([&] {
+    const nlohmann::json last = Statistics()["checkpoint"]["last"];
+    if (!last.is_object()) return false;
+    if (first == 0) first = last["seconds"];
+    return last["seconds"] > first;
+  }));
+  // It goes on below a takeover.
+  ASSERT_TRUE(KillOne(Victim::kServer, region_));
+  ASSERT_TRUE(Eventually([&] { return Statistics()["checkpoint"]["last"].is_object(); }));
+  LoseRegion();
+  Mount("size=16m,checkpoint=" + image_);
+  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
+}
+
+TEST_F(CheckpointTest, WhatCannotBeAnImageIsRefusedAndLeftAlone) {
+  Mount("size=16m");
+  Spill(mount_ + "/file", "bytes");
+  Spill(dir_ + "/text", "no image");
+  std::filesystem::create_directory(dir_ + "/directory");
+  std::filesystem::create_symlink(region_, dir_ + "/region");
+  const std::pair<std::string, std::string> rows[] = {
+      {"", "say which file: the mount has no option checkpoint=FILE"},
+      {mount_ + "/image", "it is on the mount itself: choose a file on a disk"},
+      {region_, "it is the region itself: choose another file"},
+      {dir_ + "/region", "it is the region itself: choose another file"},
+      {dir_ + "/text", "not an image of a region"},
+      {dir_ + "/directory", "not an image of a region: no file"},
+      {dir_ + "/nowhere/image", "No such file or directory: make the directory first"},
+      {"/proc/image", "/proc/image"},
+  };
+  for (const auto& [file, why] : rows) {
+    const Ran ran = Checkpoint(file);
+    EXPECT_EQ(ran.status, 2) << file;
+    EXPECT_THAT(ran.err, HasSubstr(why)) << file;
+    EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
+  }
+  EXPECT_EQ(Slurp(dir_ + "/text"), "no image");
+  // Of another filesystem.
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  Unmount();
+  unlink(region_.c_str());
+  Mount("size=16m");
+  const Ran other = Checkpoint(image_);
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, HasSubstr("an image of another filesystem: choose another name"));
+  // A disk that has no room.
+  std::filesystem::create_directory(dir_ + "/full");
+  ASSERT_EQ(mount("none", (dir_ + "/full").c_str(), "tmpfs", 0, "size=64k"), 0);
+  Spill(mount_ + "/file", std::string(1 << 20, 'b'));
+  const Ran full = Checkpoint(dir_ + "/full/image");
+  EXPECT_EQ(full.status, 2);
+  EXPECT_THAT(full.err, AllOf(HasSubstr("64 KiB are free on the disk"), HasSubstr("takes 1")));
+  EXPECT_TRUE(std::filesystem::is_empty(dir_ + "/full"));
+  umount2((dir_ + "/full").c_str(), 0);
+  // Only root and who mounted may.
+  ASSERT_EQ(Shell("install -m 755 " + Pkramctl() + " " + dir_ + "/ctl").status, 0);
+  EXPECT_EQ(Shell("setpriv --reuid 65534 --regid 65534 --clear-groups " + dir_ +
+                  "/ctl checkpoint " + region_ + " /tmp/pkramfs-never")
+                .status,
+            2);
+}
+
+TEST_F(CheckpointTest, DamageIsNamedAndNothingIsMadeOfIt) {
+  Mount("size=16m,checkpoint_at_exit=no,checkpoint=" + image_);
+  Spill(mount_ + "/file", std::string(10000, 'f'));
+  ASSERT_EQ(Checkpoint("").status, 0);
+  // A page of the file.
+  const std::string bytes = Slurp(image_);
+  const size_t at = bytes.find(std::string(4096, 'f'));
+  ASSERT_NE(at, std::string::npos);
+  {
+    std::fstream file(image_, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(at + 100));
+    file << "x";
+  }
+  const std::string page = "page " + std::to_string(at / 4096);
+  const Ran check = Shell(Pkramctl() + " check " + image_);
+  EXPECT_EQ(check.status, 1);
+  EXPECT_THAT(check.out,
+              AllOf(HasSubstr(page + ": its checksum is wrong"), HasSubstr("1 pages are damaged")));
+  const Ran restore = Shell(Pkramctl() + " restore " + image_ + " " + region_ + "-2");
+  EXPECT_EQ(restore.status, 2);
+  EXPECT_THAT(restore.err, HasSubstr(page + " is damaged"));
+  EXPECT_NE(access((region_ + "-2").c_str(), F_OK), 0);
+  LoseRegion();
+  const Ran ran = TryMount("size=16m,checkpoint=" + image_);
+  EXPECT_NE(ran.status, 0);
+  EXPECT_THAT(ran.err, HasSubstr(page + " is damaged"));
+  EXPECT_NE(access(region_.c_str(), F_OK), 0);
+  // Without the option, or the image, it is a new filesystem.
+  Mount("size=16m");
+}
+
+TEST_F(CheckpointTest, ARestoreThatWasInterruptedIsDoneAnew) {
+  Mount("size=16m,checkpoint=" + image_);
+  Spill(mount_ + "/file", "bytes");
+  Unmount();
+  // As Restore leaves it until it is done.
+  Spill(region_, std::string(100 * 4096, 'r'));
+  {
+    std::fstream file(region_, std::ios::binary | std::ios::in | std::ios::out);
+    file.write(reinterpret_cast<const char*>(&pkram::format::kRestoring), 8);
+  }
+  const Ran without = TryMount("size=16m");
+  EXPECT_NE(without.status, 0);
+  EXPECT_THAT(without.err,
+              HasSubstr("an image was restored to it in part: delete it, and restore"));
+  Mount("size=16m,checkpoint=" + image_);
+  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
+}
+
+TEST_F(CheckpointTest, ItIsMadeBelowATakeoverAndOfAFrozenFilesystem) {
+  Mount("size=256m");
+  Spill(mount_ + "/file", std::string(64 << 20, 'f'));
+  Ran ran;
+  std::thread makes([&] { ran = Checkpoint(image_); });
+  ASSERT_TRUE(Eventually([&] { return Statistics().contains("checkpoint"); }));
+  ASSERT_TRUE(KillOne(Victim::kServer, region_));
+  makes.join();
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
+  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
+  EXPECT_EQ(Checkpoint(image_).status, 0);
+  EXPECT_THAT(Shell(Pkramctl() + " freeze " + region_).err, HasSubstr("frozen already"));
+  ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
+  Spill(mount_ + "/file", "not frozen");
+  EXPECT_EQ(Slurp(mount_ + "/file"), "not frozen");
+}
+
+TEST_F(CheckpointTest, OptionsThatCannotChangeAreRefusedByName) {
+  for (const char* wrong : {"checkpoint=image", "checkpoint=/", "checkpoint=", "checkpoint_every=x",
+                            "checkpoint_every=", "checkpoint_at_exit=maybe"}) {
+    const Ran ran = TryMount(wrong);
+    EXPECT_EQ(ran.status, 1) << wrong;
+    EXPECT_THAT(ran.err, HasSubstr(std::string("option ") + wrong + ": not ")) << wrong;
+  }
+  const std::string options = "size=16m,checkpoint_every=1h,checkpoint=" + image_;
+  Mount(options);
+  const auto remount = [&](const std::string& list) {
+    return Shell(Pkramfs() + " " + region_ + " " + mount_ + " -o remount," + list);
+  };
+  EXPECT_EQ(remount(options).status, 0);
+  EXPECT_THAT(remount("checkpoint=" + image_ + "2").err, HasSubstr("image2: cannot change"));
+  EXPECT_THAT(remount("checkpoint_every=2h").err, HasSubstr("checkpoint_every: cannot change"));
+  EXPECT_THAT(remount("checkpoint_at_exit=no").err, HasSubstr("checkpoint_at_exit=no: cannot"));
+}
+
+}  // namespace
+}  // namespace pkramfs
