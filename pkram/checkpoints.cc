@@ -6,11 +6,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pkram/delta.h"
 
 namespace pkram {
 
 absl::StatusOr<Checkpoints::Made> Checkpoints::Make(Region* region, const AtRest& at_rest,
-                                                    Disk* disk, const Progress& progress) {
+                                                    const std::string& path, Disk* disk,
+                                                    const Progress& progress) {
   if (making_.exchange(true)) {
     return absl::UnavailableError("another checkpoint is being made: wait for it");
   }
@@ -19,36 +21,63 @@ absl::StatusOr<Checkpoints::Made> Checkpoints::Make(Region* region, const AtRest
     ~Ends() { *making = false; }
   } const ends{&making_};
   const auto from = std::chrono::steady_clock::now();
+  const std::unique_ptr<Image> base = BaseAt(path, region->super().page_count);
+  const auto before = std::chrono::steady_clock::now();
   Made made;
   uint64_t pages = 0, of = 0;
   time_t moment = 0;
+  Bitmap in_use(0);
   at_rest([&] {
     pages = region->super().page_count;
     moment = std::time(nullptr);
-    const Bitmap in_use = region->space().InUse();
-    snapshots_.Begin(region->mapping(), in_use, Snapshots::Take::kAll);
+    in_use = region->space().InUse();
+    const bool adds = base != nullptr && base->footer().pages == pages;
+    of = snapshots_.Begin(region->mapping(), in_use,
+                          adds ? Snapshots::Take::kChanged : Snapshots::Take::kAll);
   });
-  made.rest = std::chrono::steady_clock::now() - from;
-  of = region->space().counts().InUse();
-  absl::StatusOr<std::unique_ptr<ImageWriter>> writer =
-      ImageWriter::Begin(disk, pages, region->super().uuid, static_cast<uint64_t>(moment));
-  if (!writer.ok()) {
-    snapshots_.Cancel();
-    return writer.status();
+  made.rest = std::chrono::steady_clock::now() - before;
+  const auto stream = [&](auto* writer) {
+    return snapshots_.Stream([&](Pfn first, absl::Span<const std::byte> bytes) -> absl::Status {
+      made.written += bytes.size() / kPageSize;
+      if (!progress(made.written, of)) return absl::CancelledError("it was interrupted");
+      return writer->Add(first, bytes);
+    });
+  };
+  absl::Status done;
+  format::ImageFooter footer{};
+  const auto seconds = static_cast<uint64_t>(moment);
+  if (base != nullptr && base->footer().pages == pages) {
+    const auto writer = DeltaWriter::Begin(disk, *base, seconds);
+    done = writer.ok() ? stream(writer->get()) : writer.status();
+    if (done.ok()) done = (*writer)->Commit(in_use);
+    if (writer.ok()) footer = (*writer)->footer();
+  } else {
+    const auto writer = ImageWriter::Begin(disk, pages, region->super().uuid, seconds);
+    done = writer.ok() ? stream(writer->get()) : writer.status();
+    if (done.ok()) done = (*writer)->Commit();
+    if (writer.ok()) footer = (*writer)->footer();
   }
-  const absl::Status streamed =
-      snapshots_.Stream([&](Pfn first, absl::Span<const std::byte> bytes) -> absl::Status {
-        made.pages += bytes.size() / kPageSize;
-        if (!progress(made.pages, of)) return absl::CancelledError("it was interrupted");
-        return (*writer)->Add(first, bytes);
-      });
-  if (!streamed.ok()) return streamed;
-  if (absl::Status s = (*writer)->Commit(); !s.ok()) return s;
+  snapshots_.Cancel();
+  if (!done.ok()) return done;
+  last_ = footer.id;
+  snapshots_.Settle();
   const Snapshots::Counts counts = snapshots_.counts();
+  made.pages = footer.pages_in_use;
   made.aside = counts.aside;
   made.waits = counts.waits;
   made.all = std::chrono::steady_clock::now() - from;
   return made;
+}
+
+// The image that the next one is a change of; null when it must be written whole.
+std::unique_ptr<Image> Checkpoints::BaseAt(const std::string& path, uint64_t pages) const {
+  if (last_ == 0) return nullptr;
+  absl::StatusOr<std::unique_ptr<Image>> image = Image::Open(path);
+  if (!image.ok() || (*image)->footer().id != last_ || (*image)->footer().pages != pages ||
+      (*image)->has_delta()) {
+    return nullptr;
+  }
+  return *std::move(image);
 }
 
 absl::Status MayReplace(const std::string& path, const uint8_t (&uuid)[16]) {

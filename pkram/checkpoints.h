@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -27,7 +28,8 @@ class Checkpoints {
   // Runs what it is given while nobody changes the region.
   using AtRest = std::function<void(const std::function<void()>&)>;
   struct Made {
-    uint64_t pages = 0;  // in the image
+    uint64_t pages = 0;    // in the image
+    uint64_t written = 0;  // of them, as the others were in the last one
     uint64_t aside = 0;  // copied by who was about to change them
     uint64_t waits = 0;  // of these, for the disk
     // How long nobody could change anything, at most; and in all.
@@ -37,12 +39,16 @@ class Checkpoints {
   // To be the region's (Region::OpenOptions::watch).
   Watch* watch() { return &snapshots_; }
 
-  // The file that `disk` is of becomes the region as it is at a moment that comes soon.
+  // The image at `path`, whose files `disk` has, becomes the region as it is at a moment that comes
+  // soon.  Only what has changed is written when it is the last one that was made here.
   // UNAVAILABLE while another one is being made; as Disk says.
-  absl::StatusOr<Made> Make(Region* region, const AtRest& at_rest, Disk* disk,
-                            const Progress& progress);
+  absl::StatusOr<Made> Make(Region* region, const AtRest& at_rest, const std::string& path,
+                            Disk* disk, const Progress& progress);
 
  private:
+  std::unique_ptr<Image> BaseAt(const std::string& path, uint64_t pages) const;
+
+  uint64_t last_ = 0;  // id of the image that was made last; 0: none
   Snapshots snapshots_;
   std::atomic<bool> making_{false};
 };

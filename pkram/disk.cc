@@ -39,6 +39,17 @@ class PlainFile final : public DiskFile {
     }
     return absl::OkStatus();
   }
+  absl::Status Read(uint64_t offset, absl::Span<std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n = pread(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n == 0) errno = EIO;  // it ends here
+      if (n <= 0) return Failed(name_, "read");
+      bytes.remove_prefix(static_cast<size_t>(n));
+      offset += static_cast<uint64_t>(n);
+    }
+    return absl::OkStatus();
+  }
   absl::Status Sync() override {
     return fsync(fd_.get()) == 0 ? absl::OkStatus() : Failed(name_, "fsync");
   }
@@ -60,6 +71,12 @@ class PlainDisk final : public Disk {
     Descriptor fd(openat(directory_.get(), (name_ + suffix).c_str(),
                          O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (fd.get() < 0) return Failed(path_ + suffix, "create");
+    return std::make_unique<PlainFile>(std::move(fd), path_ + suffix);
+  }
+  absl::StatusOr<std::unique_ptr<DiskFile>> Open(const std::string& suffix) override {
+    Descriptor fd(
+        openat(directory_.get(), (name_ + suffix).c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC));
+    if (fd.get() < 0) return Failed(path_ + suffix, "open");
     return std::make_unique<PlainFile>(std::move(fd), path_ + suffix);
   }
   absl::Status Rename(const std::string& from, const std::string& to) override {

@@ -20,6 +20,8 @@ class DiskFile {
  public:
   virtual ~DiskFile() = default;
   virtual absl::Status Write(uint64_t offset, absl::Span<const std::byte> bytes) = 0;
+  // All of `bytes`.
+  virtual absl::Status Read(uint64_t offset, absl::Span<std::byte> bytes) = 0;
   virtual absl::Status Sync() = 0;
 };
 
@@ -29,6 +31,8 @@ class Disk {
   virtual ~Disk() = default;
   // A new, empty file NAME + `suffix`, mode 0600; one of that name is no more.
   virtual absl::StatusOr<std::unique_ptr<DiskFile>> Create(const std::string& suffix) = 0;
+  // One that is there, to be written to.
+  virtual absl::StatusOr<std::unique_ptr<DiskFile>> Open(const std::string& suffix) = 0;
   // Replaces what has the second name.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   virtual absl::Status SyncNames() = 0;

@@ -191,12 +191,36 @@ struct ImageFooter {
   uint64_t pages;         // of the region; as many checksums
   uint64_t pages_in_use;  // that are in the image
   uint64_t seconds;       // since 1970: when the region was like that
+  uint64_t id;            // of this image: random
   uint8_t uuid[16];       // the region's
   uint32_t checksum_of_checksums;
   uint32_t checksum;      // of the bytes before it
 };
-static_assert(sizeof(ImageFooter) == 64);
-static_assert(offsetof(ImageFooter, checksum) == 60);
+static_assert(sizeof(ImageFooter) == 72);
+static_assert(offsetof(ImageFooter, checksum) == 68);
+
+// The first page of a delta (see delta.h) begins with it; its pages follow, then its entries.
+inline constexpr uint64_t kDeltaMagic = 0x31746c646d72706b;  // "kprmdlt1"
+inline constexpr uint32_t kDeltaVersion = 1;
+struct DeltaHeader {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t reserved;
+  uint64_t base;       // id of the image that it changes
+  uint64_t pages;      // that it holds
+  uint64_t entries;    // of these pages, in their order, and of those that go
+  ImageFooter footer;  // of the image that comes of it
+  uint32_t checksum_of_entries;
+  uint32_t checksum;   // of the bytes before it
+};
+static_assert(sizeof(DeltaHeader) == 120);
+static_assert(offsetof(DeltaHeader, checksum) == 116);
+struct DeltaEntry {
+  uint64_t pfn;
+  uint32_t checksum;  // of the page; 0: it is not in the image any more
+  uint32_t reserved;
+};
+static_assert(sizeof(DeltaEntry) == 16);
 
 }  // namespace pkram::format
 

@@ -7,31 +7,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "pkram/checksum.h"
+#include "pkram/image_bytes.h"
 
 namespace pkram {
 namespace {
 
 using format::ImageFooter;
-
-constexpr char kNew[] = ".new";
-
-// Never 0, which says that there is no page.
-uint32_t ChecksumOf(const std::byte* page) { return std::max(Crc32c(page, kPageSize), 1u); }
-
-uint32_t FooterChecksum(const ImageFooter& footer) {
-  return Crc32c(&footer, offsetof(ImageFooter, checksum));
-}
-
-// Behind the pages; the footer stands in the page behind these.
-uint64_t ChecksumPages(uint64_t pages) { return PagesFor(pages * sizeof(uint32_t)); }
-
-absl::Span<const std::byte> BytesOf(const void* data, size_t size) {
-  return {static_cast<const std::byte*>(data), size};
-}
 
 bool ReadAll(int fd, void* to, size_t size, uint64_t offset) {
   auto* at = static_cast<char*>(to);
@@ -48,12 +34,17 @@ bool ReadAll(int fd, void* to, size_t size, uint64_t offset) {
 
 }  // namespace
 
+uint64_t NewImageId() {
+  std::random_device random;
+  return uint64_t{random()} << 32 | random();
+}
+
 // --- Writing --------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<ImageWriter>> ImageWriter::Begin(Disk* disk, uint64_t pages,
                                                                 const uint8_t (&uuid)[16],
                                                                 uint64_t seconds) {
-  absl::StatusOr<std::unique_ptr<DiskFile>> file = disk->Create(kNew);
+  absl::StatusOr<std::unique_ptr<DiskFile>> file = disk->Create(kNewImage);
   if (!file.ok()) return file.status();
   std::unique_ptr<ImageWriter> writer(new ImageWriter(disk, *std::move(file), pages));
   ImageFooter& footer = writer->footer_;
@@ -61,6 +52,7 @@ absl::StatusOr<std::unique_ptr<ImageWriter>> ImageWriter::Begin(Disk* disk, uint
   footer.version = format::kImageVersion;
   footer.pages = pages;
   footer.seconds = seconds;
+  footer.id = NewImageId();
   std::memcpy(footer.uuid, uuid, sizeof(footer.uuid));
   return writer;
 }
@@ -68,17 +60,17 @@ absl::StatusOr<std::unique_ptr<ImageWriter>> ImageWriter::Begin(Disk* disk, uint
 ImageWriter::~ImageWriter() {
   if (is_committed_) return;
   file_.reset();
-  disk_->Remove(kNew);
+  disk_->Remove(kNewImage);
 }
 
 absl::Status ImageWriter::Add(Pfn first, absl::Span<const std::byte> bytes) {
   const uint64_t count = bytes.size() / kPageSize;
   if (first.value() + count > checksums_.size()) {
-    return absl::InternalError(absl::StrCat("page ", first.value() + count - 1,
-                                            " is beyond the image"));
+    return absl::InternalError(
+        absl::StrCat("page ", first.value() + count - 1, " is beyond the image"));
   }
   for (uint64_t i = 0; i < count; ++i) {
-    checksums_[first.value() + i] = ChecksumOf(bytes.data() + i * kPageSize);
+    checksums_[first.value() + i] = PageChecksum(bytes.data() + i * kPageSize);
   }
   footer_.pages_in_use += count;
   return file_->Write(first.offset(), bytes);
@@ -88,16 +80,18 @@ absl::Status ImageWriter::Commit() {
   const size_t size = checksums_.size() * sizeof(uint32_t);
   const uint64_t at = checksums_.size() * kPageSize;
   footer_.checksum_of_checksums = Crc32c(checksums_.data(), size);
-  footer_.checksum = FooterChecksum(footer_);
-  if (absl::Status s = file_->Write(at, BytesOf(checksums_.data(), size)); !s.ok()) return s;
+  footer_.checksum = OwnChecksum(footer_);
+  if (absl::Status s = file_->Write(at, AsBytes(checksums_.data(), size)); !s.ok()) return s;
   const uint64_t last = at + ChecksumPages(checksums_.size()) * kPageSize;
   std::byte page[kPageSize] = {};
   std::memcpy(page, &footer_, sizeof(footer_));
   if (absl::Status s = file_->Write(last, page); !s.ok()) return s;
   if (absl::Status s = file_->Sync(); !s.ok()) return s;
-  if (absl::Status s = disk_->Rename(kNew, ""); !s.ok()) return s;
+  if (absl::Status s = disk_->Rename(kNewImage, ""); !s.ok()) return s;
   is_committed_ = true;
-  return disk_->SyncNames();
+  if (absl::Status s = disk_->SyncNames(); !s.ok()) return s;
+  disk_->Remove(kDelta);  // of another image
+  return absl::OkStatus();
 }
 
 // --- Reading --------------------------------------------------------------------
@@ -126,17 +120,56 @@ absl::StatusOr<std::unique_ptr<Image>> Image::Open(const std::string& path) {
   const auto damaged = [&](const char* what) {
     return absl::DataLossError(absl::StrCat(path, ": ", what, " is damaged"));
   };
-  if (footer.checksum != FooterChecksum(footer) || footer.pages > format::kMaxPages ||
+  const bool has_footer = footer.checksum == OwnChecksum(footer);
+  if (!image->ReadDelta(has_footer) && !has_footer) return damaged("its footer");
+  if (footer.pages > format::kMaxPages ||
       (footer.pages + ChecksumPages(footer.pages) + 1) * kPageSize != bytes) {
     return damaged("its footer");
   }
   image->checksums_.resize(footer.pages);
   const size_t size = footer.pages * sizeof(uint32_t);
-  if (!ReadAll(fd, image->checksums_.data(), size, footer.pages * kPageSize) ||
-      Crc32c(image->checksums_.data(), size) != footer.checksum_of_checksums) {
+  const bool is_read = ReadAll(fd, image->checksums_.data(), size, footer.pages * kPageSize);
+  for (const format::DeltaEntry& entry : image->entries_) {
+    if (entry.pfn >= footer.pages) return damaged("its delta");
+    image->checksums_[entry.pfn] = entry.checksum;
+  }
+  if (!is_read || Crc32c(image->checksums_.data(), size) != footer.checksum_of_checksums) {
     return damaged("the list of its checksums");
   }
   return image;
+}
+
+// One that is not whole, or not of this image, says nothing: what it was to change tells by its
+// checksum.  True when the image is what it says.
+bool Image::ReadDelta(bool has_footer) {
+  delta_ = Descriptor(open((name_ + kDelta).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  format::DeltaHeader header;
+  struct stat st;
+  if (delta_.get() < 0 || fstat(delta_.get(), &st) != 0 ||
+      !ReadAll(delta_.get(), &header, sizeof(header), 0) || header.magic != format::kDeltaMagic ||
+      header.version != format::kDeltaVersion || header.checksum != OwnChecksum(header) ||
+      header.footer.checksum != OwnChecksum(header.footer)) {
+    return false;
+  }
+  // It may have been written to the image in part, or all of it.
+  const bool is_ours = std::memcmp(header.footer.uuid, footer_.uuid, sizeof(footer_.uuid)) == 0 &&
+                       (!has_footer || footer_.id == header.base || footer_.id == header.footer.id);
+  const auto bytes = static_cast<uint64_t>(st.st_size);
+  const uint64_t at = (1 + header.pages) * kPageSize;
+  if (!is_ours || header.pages > bytes / kPageSize || header.entries < header.pages ||
+      header.entries > bytes / sizeof(format::DeltaEntry)) {
+    return false;
+  }
+  std::vector<format::DeltaEntry> entries(header.entries);
+  const size_t size = header.entries * sizeof(format::DeltaEntry);
+  if (!ReadAll(delta_.get(), entries.data(), size, at) ||
+      Crc32c(entries.data(), size) != header.checksum_of_entries) {
+    return false;
+  }
+  for (uint64_t i = 0; i < header.pages; ++i) in_delta_[entries[i].pfn] = (1 + i) * kPageSize;
+  entries_ = std::move(entries);
+  footer_ = header.footer;
+  return true;
 }
 
 Image::~Image() { close(fd_); }
@@ -151,15 +184,22 @@ absl::Status Image::ForEach(
       ++at;
       continue;
     }
+    const auto moved = in_delta_.find(at);
+    const bool is_moved = moved != in_delta_.end();
     uint64_t count = 1;
-    while (count < kAtOnce && at + count < checksums_.size() && checksums_[at + count] != 0) ++count;
-    if (!ReadAll(fd_, bytes.data(), count * kPageSize, at * kPageSize)) {
+    while (!is_moved && count < kAtOnce && at + count < checksums_.size() &&
+           checksums_[at + count] != 0 && !in_delta_.contains(at + count)) {
+      ++count;
+    }
+    if (!ReadAll(is_moved ? delta_.get() : fd_, bytes.data(), count * kPageSize,
+                 is_moved ? moved->second : at * kPageSize)) {
       return absl::InternalError(absl::StrCat(name_, ": read: ", std::strerror(errno)));
     }
     for (uint64_t i = 0; i < count; ++i, ++at) {
       const std::byte* const page = bytes.data() + i * kPageSize;
-      const absl::Status s = ChecksumOf(page) == checksums_[at] ? visit(Pfn(at), {page, kPageSize})
-                                                                : damaged(Pfn(at));
+      const absl::Status s = PageChecksum(page) == checksums_[at]
+                                 ? visit(Pfn(at), {page, kPageSize})
+                                 : damaged(Pfn(at));
       if (!s.ok()) return s;
     }
   }

@@ -12,14 +12,19 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "pkram/descriptor.h"
 #include "pkram/disk.h"
 #include "pkram/format.h"
 #include "pkram/types.h"
 
 namespace pkram {
+
+// No other image has it.
+uint64_t NewImageId();
 
 // Writes one.  Whatever happens before Commit has returned, NAME is what it was.
 class ImageWriter {
@@ -33,6 +38,7 @@ class ImageWriter {
   ImageWriter(const ImageWriter&) = delete;
   ImageWriter& operator=(const ImageWriter&) = delete;
 
+  const format::ImageFooter& footer() const { return footer_; }
   // Each page once, in any order: Snapshots::Sink.
   absl::Status Add(Pfn first, absl::Span<const std::byte> bytes);
   // NAME is this image, also after a power loss.
@@ -61,6 +67,10 @@ class Image {
 
   const std::string& name() const { return name_; }
   const format::ImageFooter& footer() const { return footer_; }
+  // Whether a delta is part of it that is not written to NAME yet, or not all of it.
+  bool has_delta() const { return !entries_.empty(); }
+  // Of each page of the region; 0: it is not in the image.
+  absl::Span<const uint32_t> checksums() const { return checksums_; }
   // Calls `visit` with each page, in order, when its checksum is right, else `damaged`.  The first
   // error of either, or INTERNAL of a read.
   absl::Status ForEach(const std::function<absl::Status(Pfn, absl::Span<const std::byte>)>& visit,
@@ -69,10 +79,16 @@ class Image {
  private:
   Image(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
 
+  bool ReadDelta(bool has_footer);
+
   const int fd_;
   const std::string name_;
   std::vector<uint32_t> checksums_;
   format::ImageFooter footer_{};
+  // A delta that was not written to the image yet, or not all of it.
+  Descriptor delta_{-1};
+  std::vector<format::DeltaEntry> entries_;
+  absl::flat_hash_map<uint64_t, uint64_t> in_delta_;  // where in it a page is
 };
 
 }  // namespace pkram

@@ -36,7 +36,7 @@ Snapshots::Words Snapshots::NewWords(uint64_t count) {
   return words;
 }
 
-void Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take take) {
+uint64_t Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take take) {
   base_ = mapping.base();
   if (words_.load(std::memory_order_relaxed) == 0) {
     const uint64_t words = mapping.pages() / 64 + 1;
@@ -47,17 +47,21 @@ void Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take take) {
     take = Take::kAll;
   }
   end_ = std::min(words_.load(std::memory_order_relaxed), in_use.size() / 64 + 1);
+  uint64_t pages = 0;
   for (uint64_t w = 0; w < end_; ++w) {
     const uint64_t changed = changed_[w].exchange(0, std::memory_order_relaxed);
     const uint64_t since = before_[w].fetch_or(changed, std::memory_order_relaxed) | changed;
     const uint64_t wanted = take == Take::kAll ? ~uint64_t{0} : since;
-    pending_[w].store(in_use.Word(w * 64) & wanted, std::memory_order_relaxed);
+    const uint64_t pending = in_use.Word(w * 64) & wanted;
+    pending_[w].store(pending, std::memory_order_relaxed);
+    pages += static_cast<uint64_t>(std::popcount(pending));
   }
   {
     MutexLock lock(&mu_);
     counts_ = {};
   }
   active_.store(true, std::memory_order_release);
+  return pages;
 }
 
 void Snapshots::BeforeChange(PageRun run) {

@@ -43,9 +43,9 @@ class Snapshots final : public Watch {
   // changed since the last moment that was settled.
   // Before the first moment nothing is known of what has changed, and none of this takes memory.
   // REQUIRES: nobody changes the region meanwhile; no other snapshot is under way; `mapping` is
-  // the same each time.
+  // the same each time.  Returns how many pages that is.
   enum class Take { kAll, kChanged };
-  void Begin(const Mapping& mapping, const Bitmap& in_use, Take take);
+  uint64_t Begin(const Mapping& mapping, const Bitmap& in_use, Take take);
   // Delivers it, and ends it; so does an error of the sink, which is returned.
   absl::Status Stream(const Sink& sink);
   // Ends one that is not to be streamed.

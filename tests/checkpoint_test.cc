@@ -56,7 +56,7 @@ TEST_F(CheckpointTest, AnImageIsTheTreeOfAMoment) {
   for (int i = 0; i < 2; ++i) {
     const Ran made = Checkpoint(image_);
     ASSERT_EQ(made.status, 0) << made.err;
-    EXPECT_THAT(made.out, HasSubstr(" KiB in "));
+    EXPECT_THAT(made.out, HasSubstr(i == 0 ? " KiB of it written" : ", 0 of it written"));
     EXPECT_EQ(made.err, "");
   }
   struct stat st;
@@ -73,6 +73,48 @@ TEST_F(CheckpointTest, AnImageIsTheTreeOfAMoment) {
   ASSERT_EQ(Shell(Pkramctl() + " restore " + image_ + " " + region_).status, 0);
   Mount();
   EXPECT_EQ(ManifestOf(mount_), then);
+}
+
+// Only what has changed is written, and what comes of it is the whole.
+TEST_F(CheckpointTest, TheNextOneIsAChangeOfTheLastOne) {
+  Mount("size=64m");
+  MakeTree();
+  Spill(mount_ + "/big", std::string(16 << 20, 'b'));
+  const auto written = [&] {
+    return Statistics()["checkpoint"]["last"]["written"].get<uint64_t>();
+  };
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  EXPECT_GT(written(), 4096u);
+  const std::string restored = region_ + "-restored", elsewhere = dir_ + "/elsewhere";
+  mkdir(elsewhere.c_str(), 0700);
+  for (int round = 0; round < 4; ++round) {
+    const int fd = open((mount_ + "/big").c_str(), O_WRONLY);
+    ASSERT_EQ(pwrite(fd, "changed", 7, round * 1'000'000), 7);
+    close(fd);
+    if (round == 1) unlink((mount_ + "/large").c_str());
+    if (round == 2) Spill(mount_ + "/d/new", std::string(100'000, 'n'));
+    if (round == 3) rename((mount_ + "/big").c_str(), (mount_ + "/d/bigger").c_str());
+    ASSERT_EQ(Checkpoint(image_).status, 0);
+    EXPECT_GT(written(), 0u);
+    EXPECT_LT(written(), 200u);
+    EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
+    ASSERT_EQ(Shell(Pkramctl() + " restore " + image_ + " " + restored).status, 0);
+    const Ran ran = Shell(Pkramfs() + " " + restored + " " + elsewhere);
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_EQ(ManifestOf(elsewhere), ManifestOf(mount_)) << round;
+    ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
+    ASSERT_TRUE(WaitUntilRegionIsFree(restored));
+    unlink(restored.c_str());
+  }
+  // To another file it is a whole one, and after that to this one, too.
+  for (const std::string& file : {dir_ + "/other", image_}) {
+    ASSERT_EQ(Checkpoint(file).status, 0);
+    EXPECT_GT(written(), 4096u);
+  }
+  // So is the first one of another server, which does not know what has changed.
+  ASSERT_TRUE(KillOne(Victim::kServer, region_));
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  EXPECT_GT(written(), 4096u);
 }
 
 TEST_F(CheckpointTest, ARegionThatIsGoneIsRestored) {

@@ -1,5 +1,6 @@
 # Tests of the library and the filesystem in one process, by one thread (see CMakeLists.txt).
 pkramfs_test(checksum_test pkram)
+pkramfs_test(delta_test pkram)
 pkramfs_test(golden_test fs)
 target_compile_definitions(golden_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 pkramfs_test(image_test pkram)

@@ -45,7 +45,7 @@ for source in tests/coherence/*.cc tests/conformance/*.cc tests/crash/*.cc tests
 done
 
 # The layout of each struct in a region is asserted.
-for struct in SuperBlock JournalSlot Node ObjectHeader Object Link ImageFooter; do
+for struct in SuperBlock JournalSlot Node ObjectHeader Object Link ImageFooter DeltaHeader DeltaEntry; do
   grep -q "static_assert(sizeof($struct) ==" pkram/format.h || fail "$struct: size not asserted"
 done
 for struct in InodeRecord Slot XattrHeader; do

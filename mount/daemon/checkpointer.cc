@@ -82,7 +82,9 @@ absl::Status Checkpointer::Check(const std::string& file) const {
   struct statvfs disk;
   const uint64_t needed = region_->space().counts().InUse() * pkram::kPageSize +
                           region_->super().page_count * sizeof(uint32_t);
-  if (statvfs(directory.c_str(), &disk) == 0 && disk.f_bavail * disk.f_frsize < needed) {
+  const CheckpointState last = state();
+  const bool adds = last.file == file && last.error.empty();  // and takes what has changed
+  if (!adds && statvfs(directory.c_str(), &disk) == 0 && disk.f_bavail * disk.f_frsize < needed) {
     return absl::ResourceExhaustedError(
         absl::StrCat(file, ": ", Human(disk.f_bavail * disk.f_frsize),
                      " are free on the disk, and the image takes ", Human(needed),
@@ -97,7 +99,7 @@ absl::StatusOr<Checkpoints::Made> Checkpointer::MakeOf(const std::string& file,
   const absl::StatusOr<std::unique_ptr<pkram::Disk>> disk = pkram::OpenDisk(file);
   if (!disk.ok()) return disk.status();
   return checkpoints_.Make(
-      region_, [this](const std::function<void()>& fn) { fs_->AtRest(fn); }, disk->get(),
+      region_, [this](const std::function<void()>& fn) { fs_->AtRest(fn); }, file, disk->get(),
       [&](uint64_t done, uint64_t of) {
         {
           pkram::MutexLock lock(&mu_);

@@ -40,9 +40,10 @@ static_assert(sizeof(ControlLock) == 512);
 struct ControlCheckpoint {
   char file[4096];   // in: path of the image, as the daemon sees it
   uint64_t pages;    // out: in the image
+  uint64_t written;  // out: of these
   uint64_t rest_us;  // out: how long nobody could change anything
   uint64_t took_us;  // out
-  char error[1000];  // out: why there is no new image, or ""
+  char error[992];   // out: why there is no new image, or ""
 };
 static_assert(sizeof(ControlCheckpoint) == 5120);
 

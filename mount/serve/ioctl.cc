@@ -133,6 +133,7 @@ void ReplyCheckpoint(fuse_req_t req, const void* in) {
   };
   if (made.ok()) {
     checkpoint.pages = made->pages;
+    checkpoint.written = made->written;
     checkpoint.rest_us = microseconds(made->rest);
     checkpoint.took_us = microseconds(made->all);
   }

@@ -30,6 +30,7 @@ void AddCheckpoint(const CheckpointState& state, nlohmann::ordered_json* json) {
   last = {{"file", state.file},
           {"seconds", state.seconds},
           {"pages", state.made.pages},
+          {"written", state.made.written},
           {"aside", state.made.aside},
           {"waits", state.made.waits},
           {"pause_ms", Milliseconds(state.made.rest)},

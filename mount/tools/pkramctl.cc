@@ -130,13 +130,15 @@ absl::Status Checkpoint(const LiveMount& mount, const std::string& file, bool as
   if (as_json) {
     std::printf("%s\n", Json({{"pages", made->pages},
                               {"bytes", made->pages * pkram::kPageSize},
+                              {"bytes_written", made->written * pkram::kPageSize},
                               {"pause_ms", rest},
                               {"took_ms", milliseconds}})
                             .dump(2)
                             .c_str());
   } else {
-    std::printf("%s in %.3g s; changes waited for %.2g ms\n",
-                Human(made->pages * pkram::kPageSize).c_str(), milliseconds / 1000, rest);
+    std::printf("%s, %s of it written, in %.3g s; changes waited for %.2g ms\n",
+                Human(made->pages * pkram::kPageSize).c_str(),
+                Human(made->written * pkram::kPageSize).c_str(), milliseconds / 1000, rest);
   }
   return absl::OkStatus();
 }

@@ -1,0 +1,126 @@
+// An image that is changed is the old one or the new one, whenever the power goes and whatever
+// fails.
+#include "pkram/delta.h"
+
+#include "tests/image_fixture.h"
+
+namespace pkram {
+namespace {
+
+class DeltaTest : public ImageFixture {
+ protected:
+  // The image at path_, which shows `from`, is to show `to`.
+  absl::Status Change(Disk* disk, const Pages& from, const Pages& to) {
+    const auto base = Image::Open(path_);
+    if (!base.ok()) return base.status();
+    auto writer = DeltaWriter::Begin(disk, **base, 2000);
+    if (!writer.ok()) return writer.status();
+    Bitmap in_use(kPages);
+    for (const auto& [page, byte] : to) {
+      in_use.Set(page);
+      const auto was = from.find(page);
+      if (was != from.end() && was->second == byte) continue;
+      const std::string bytes(kPageSize, byte);
+      const absl::Status s = (*writer)->Add(
+          Pfn(page), {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
+      if (!s.ok()) return s;
+    }
+    return (*writer)->Commit(in_use);
+  }
+};
+
+TEST_F(DeltaTest, OneAfterTheOther) {
+  const auto disk = OpenDisk(path_).value();
+  ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
+  for (unsigned seed = 2; seed < 20; ++seed) {
+    const uint64_t id = (*Image::Open(path_))->footer().id;
+    ASSERT_EQ(Change(disk.get(), PagesOf(seed - 1), PagesOf(seed)), absl::OkStatus());
+    EXPECT_EQ(ReadImage(path_), PagesOf(seed));
+    EXPECT_EQ(FilesThere(), 1u);
+    EXPECT_NE((*Image::Open(path_))->footer().id, id);
+    EXPECT_EQ((*Image::Open(path_))->footer().seconds, 2000u);
+  }
+  // A whole one again.
+  ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
+  EXPECT_EQ(ReadImage(path_), PagesOf(1));
+}
+
+TEST_F(DeltaTest, WhateverFailsItIsTheOldOneOrTheNewOne) {
+  const auto disk = OpenDisk(path_).value();
+  int old_ones = 0, new_ones = 0;
+  for (int good = 0;; ++good) {
+    ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
+    FailingDisk failing(disk.get(), good);
+    const absl::Status s = Change(&failing, PagesOf(1), PagesOf(2));
+    const std::optional<Pages> now = ReadImage(path_);
+    ASSERT_TRUE(now == PagesOf(1) || now == PagesOf(2)) << good;
+    ++(now == PagesOf(1) ? old_ones : new_ones);
+    if (s.ok()) break;
+    EXPECT_EQ(s, absl::ResourceExhaustedError("the disk is full"));
+    // Whichever it is, there can be another one, and what was left goes.
+    const Pages was = *now;
+    if (std::filesystem::exists(path_ + ".delta")) {
+      EXPECT_TRUE(absl::IsFailedPrecondition(Change(disk.get(), was, PagesOf(3)))) << good;
+      ASSERT_EQ(WriteImage(disk.get(), PagesOf(3)), absl::OkStatus()) << good;
+    } else {
+      ASSERT_EQ(Change(disk.get(), was, PagesOf(3)), absl::OkStatus()) << good;
+    }
+    EXPECT_EQ(ReadImage(path_), PagesOf(3)) << good;
+    EXPECT_EQ(FilesThere(), 1u) << good;
+  }
+  EXPECT_GT(old_ones, 5);
+  EXPECT_GT(new_ones, 5);
+}
+
+TEST_F(DeltaTest, WheneverThePowerGoesItIsTheOldOneOrTheNewOne) {
+  RememberingDisk disk;
+  ASSERT_EQ(WriteImage(&disk, PagesOf(1)), absl::OkStatus());
+  std::minstd_rand random(1);
+  PutFiles(disk.AfterPowerLoss(&random));
+  int old_ones = 0, new_ones = 0;
+  bool is_committed = false;
+  const auto look = [&] {
+    for (int i = 0; i < 30; ++i) {
+      PutFiles(disk.AfterPowerLoss(&random));
+      const std::optional<Pages> now = ReadImage(path_);
+      ASSERT_TRUE(now == PagesOf(1) || now == PagesOf(2));
+      ++(now == PagesOf(1) ? old_ones : new_ones);
+      if (is_committed) {
+        EXPECT_EQ(now, PagesOf(2));
+      }
+    }
+  };
+  disk.after_each = look;
+  ASSERT_EQ(Change(&disk, PagesOf(1), PagesOf(2)), absl::OkStatus());
+  is_committed = true;
+  look();
+  EXPECT_GT(old_ones, 200);
+  EXPECT_GT(new_ones, 200);
+}
+
+// One that lies there, and is not of this image, changes nothing.
+TEST_F(DeltaTest, AnothersIsNotRead) {
+  const auto disk = OpenDisk(path_).value();
+  ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
+  std::string delta;
+  for (int good = 0; delta.empty(); ++good) {
+    FailingDisk failing(disk.get(), good);
+    if (Change(&failing, PagesOf(1), PagesOf(2)).ok()) break;
+    if (std::filesystem::exists(path_ + ".delta")) {
+      std::ifstream in(path_ + ".delta", std::ios::binary);
+      delta.assign(std::istreambuf_iterator<char>(in), {});
+    }
+  }
+  ASSERT_FALSE(delta.empty());
+  ASSERT_EQ(WriteImage(disk.get(), PagesOf(3)), absl::OkStatus());
+  std::ofstream(path_ + ".delta", std::ios::binary) << delta;
+  EXPECT_EQ(ReadImage(path_), PagesOf(3));
+  // Nor one that is damaged.
+  for (const size_t size : {size_t{0}, size_t{100}, delta.size() / 2}) {
+    std::ofstream(path_ + ".delta", std::ios::binary | std::ios::trunc) << delta.substr(0, size);
+    EXPECT_EQ(ReadImage(path_), PagesOf(3)) << size;
+  }
+}
+
+}  // namespace
+}  // namespace pkram

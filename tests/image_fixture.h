@@ -1,0 +1,255 @@
+// Images of a few pages, and disks that fail or lose their power.
+#ifndef TESTS_IMAGE_FIXTURE_H_
+#define TESTS_IMAGE_FIXTURE_H_
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "pkram/image.h"
+
+namespace pkram {
+
+inline constexpr uint64_t kPages = 40;
+inline constexpr uint8_t kUuid[16] = {1, 2, 3};
+
+// Pages of the image, each filled with a byte.
+using Pages = std::map<uint64_t, char>;
+
+inline Pages PagesOf(unsigned seed) {
+  std::minstd_rand random(seed);
+  Pages pages;
+  for (uint64_t i = 0; i < kPages; ++i) {
+    if (random() % 3 != 0) pages[i] = static_cast<char>('a' + random() % 26);
+  }
+  return pages;
+}
+
+inline absl::Status WriteImage(Disk* disk, const Pages& pages) {
+  auto writer = ImageWriter::Begin(disk, kPages, kUuid, 1000);
+  if (!writer.ok()) return writer.status();
+  // In no order.
+  std::vector<uint64_t> order;
+  for (const auto& [page, byte] : pages) order.push_back(page);
+  std::ranges::shuffle(order, std::minstd_rand(1));
+  for (const uint64_t page : order) {
+    const std::string bytes(kPageSize, pages.at(page));
+    const absl::Status s =
+        (*writer)->Add(Pfn(page), {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()});
+    if (!s.ok()) return s;
+  }
+  return (*writer)->Commit();
+}
+
+// What an image shows; nothing when it is none.
+inline std::optional<Pages> ReadImage(const std::string& path) {
+  const auto image = Image::Open(path);
+  if (!image.ok()) return std::nullopt;
+  Pages pages;
+  const absl::Status s = (*image)->ForEach(
+      [&](Pfn pfn, absl::Span<const std::byte> bytes) {
+        pages[pfn.value()] = static_cast<char>(bytes[0]);
+        return absl::OkStatus();
+      },
+      [](Pfn) { return absl::DataLossError("damaged"); });
+  if (!s.ok()) return std::nullopt;
+  EXPECT_EQ((*image)->footer().pages_in_use, pages.size());
+  return pages;
+}
+
+class ImageFixture : public testing::Test {
+ protected:
+  ImageFixture() {
+    char name[] = "/tmp/pkram-image-XXXXXX";
+    dir_ = mkdtemp(name);
+    path_ = dir_ + "/image";
+  }
+  ~ImageFixture() override { (void)!system(("rm -rf " + dir_).c_str()); }
+  // In place of what is there.
+  void PutFiles(const std::map<std::string, std::string>& files) const {
+    for (const auto& entry : std::filesystem::directory_iterator(dir_)) {
+      std::filesystem::remove(entry);
+    }
+    for (const auto& [suffix, bytes] : files) {
+      std::ofstream(path_ + suffix, std::ios::binary | std::ios::trunc) << bytes;
+    }
+  }
+  size_t FilesThere() const {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(dir_), {}));
+  }
+  std::string dir_, path_;
+};
+
+// A disk of which each call may be the one that fails.
+class FailingDisk final : public Disk {
+ public:
+  FailingDisk(Disk* below, int good) : below_(below), good_(good) {}
+  bool has_failed() const { return good_ < 0; }
+
+  absl::StatusOr<std::unique_ptr<DiskFile>> Create(const std::string& suffix) override {
+    if (absl::Status s = Next(); !s.ok()) return s;
+    auto file = below_->Create(suffix);
+    if (!file.ok()) return file.status();
+    return std::make_unique<File>(this, *std::move(file));
+  }
+  absl::StatusOr<std::unique_ptr<DiskFile>> Open(const std::string& suffix) override {
+    if (absl::Status s = Next(); !s.ok()) return s;
+    absl::StatusOr<std::unique_ptr<DiskFile>> file = below_->Open(suffix);
+    if (!file.ok()) return file;
+    return std::make_unique<File>(this, *std::move(file));
+  }
+  absl::Status Rename(const std::string& from, const std::string& to) override {
+    if (absl::Status s = Next(); !s.ok()) return s;
+    return below_->Rename(from, to);
+  }
+  absl::Status SyncNames() override { return Next(); }
+  void Remove(const std::string& suffix) override { below_->Remove(suffix); }
+
+ private:
+  class File final : public DiskFile {
+   public:
+    File(FailingDisk* disk, std::unique_ptr<DiskFile> below)
+        : disk_(disk), below_(std::move(below)) {}
+    absl::Status Write(uint64_t offset, absl::Span<const std::byte> bytes) override {
+      if (absl::Status s = disk_->Next(); !s.ok()) return s;
+      return below_->Write(offset, bytes);
+    }
+    absl::Status Read(uint64_t offset, absl::Span<std::byte> bytes) override {
+      if (absl::Status s = disk_->Next(); !s.ok()) return s;
+      return below_->Read(offset, bytes);
+    }
+    absl::Status Sync() override { return disk_->Next(); }
+
+   private:
+    FailingDisk* const disk_;
+    const std::unique_ptr<DiskFile> below_;
+  };
+  absl::Status Next() {
+    return --good_ >= 0 ? absl::OkStatus() : absl::ResourceExhaustedError("the disk is full");
+  }
+
+  Disk* const below_;
+  int good_;
+};
+
+// A disk that remembers what was done in which order, and can tell what may be on it when the power
+// goes: of the writes since a file's last Sync any, and of the changes of names since the last
+// SyncNames the first so many.
+class RememberingDisk final : public Disk {
+ public:
+  struct Write {
+    uint64_t offset;
+    std::string bytes;
+    bool is_synced = false;
+  };
+  using File = std::vector<Write>;
+  using Names = std::map<std::string, size_t>;
+  // After each call.
+  std::function<void()> after_each;
+
+  absl::StatusOr<std::unique_ptr<DiskFile>> Create(const std::string& suffix) override {
+    files_.emplace_back();
+    Change([suffix, id = files_.size() - 1](Names* names) { (*names)[suffix] = id; });
+    return std::make_unique<Handle>(this, files_.size() - 1);
+  }
+  absl::StatusOr<std::unique_ptr<DiskFile>> Open(const std::string& suffix) override {
+    return std::make_unique<Handle>(this, NamesNow().at(suffix));
+  }
+  absl::Status Rename(const std::string& from, const std::string& to) override {
+    Change([from, to](Names* names) {
+      (*names)[to] = names->at(from);
+      names->erase(from);
+    });
+    return absl::OkStatus();
+  }
+  absl::Status SyncNames() override {
+    for (const auto& change : changes_) change(&names_);
+    changes_.clear();
+    Done();
+    return absl::OkStatus();
+  }
+  void Remove(const std::string& suffix) override {
+    Change([suffix](Names* names) { names->erase(suffix); });
+  }
+
+  // One of the states of the files, by what stands behind NAME.
+  std::map<std::string, std::string> AfterPowerLoss(std::minstd_rand* random) const {
+    Names names = names_;
+    const size_t count = (*random)() % (changes_.size() + 1);
+    for (size_t i = 0; i < count; ++i) changes_[i](&names);
+    std::map<std::string, std::string> files;
+    for (const auto& [suffix, id] : names) {
+      files[suffix] =
+          Bytes(id, [&](const Write& write) { return write.is_synced || (*random)() % 2 == 0; });
+    }
+    return files;
+  }
+
+ private:
+  class Handle final : public DiskFile {
+   public:
+    Handle(RememberingDisk* disk, size_t id) : disk_(disk), id_(id) {}
+    absl::Status Write(uint64_t offset, absl::Span<const std::byte> bytes) override {
+      disk_->files_[id_].push_back(
+          {offset, std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())});
+      disk_->Done();
+      return absl::OkStatus();
+    }
+    absl::Status Read(uint64_t offset, absl::Span<std::byte> bytes) override {
+      const std::string all = disk_->Bytes(id_, [](const RememberingDisk::Write&) { return true; });
+      if (offset + bytes.size() > all.size()) return absl::InternalError("it ends before");
+      std::memcpy(bytes.data(), all.data() + offset, bytes.size());
+      return absl::OkStatus();
+    }
+    absl::Status Sync() override {
+      for (RememberingDisk::Write& write : disk_->files_[id_]) write.is_synced = true;
+      disk_->Done();
+      return absl::OkStatus();
+    }
+
+   private:
+    RememberingDisk* const disk_;
+    const size_t id_;
+  };
+  void Change(std::function<void(Names*)> change) {
+    changes_.push_back(std::move(change));
+    Done();
+  }
+  void Done() {
+    if (after_each) after_each();
+  }
+  Names NamesNow() const {
+    Names names = names_;
+    for (const auto& change : changes_) change(&names);
+    return names;
+  }
+  std::string Bytes(size_t id, const std::function<bool(const Write&)>& is_there) const {
+    std::string bytes;
+    for (const Write& write : files_[id]) {
+      if (!is_there(write)) continue;
+      if (bytes.size() < write.offset + write.bytes.size()) {
+        bytes.resize(write.offset + write.bytes.size());
+      }
+      bytes.replace(write.offset, write.bytes.size(), write.bytes);
+    }
+    return bytes;
+  }
+
+  std::vector<File> files_;
+  Names names_;  // on the disk for good
+  std::vector<std::function<void(Names*)>> changes_;
+};
+
+}  // namespace pkram
+
+#endif  // TESTS_IMAGE_FIXTURE_H_
