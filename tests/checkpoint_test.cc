@@ -284,6 +284,26 @@ TEST_F(CheckpointTest, ARestoreThatWasInterruptedIsDoneAnew) {
   EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
 }
 
+// It is a region from then on.
+TEST_F(CheckpointTest, AnImageCanBeMountedWhereItLies) {
+  Mount("size=64m");
+  MakeTree();
+  const Manifest then = ManifestOf(mount_);
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  Unmount();
+  const std::string elsewhere = dir_ + "/elsewhere";
+  mkdir(elsewhere.c_str(), 0700);
+  ASSERT_EQ(Shell(Pkramfs() + " " + image_ + " " + elsewhere).status, 0);
+  EXPECT_EQ(ManifestOf(elsewhere), then);
+  Spill(elsewhere + "/new", "new");
+  ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
+  ASSERT_TRUE(WaitUntilRegionIsFree(image_));
+  EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
+  const Ran restore = Shell(Pkramctl() + " restore " + image_ + " " + region_ + "-2");
+  EXPECT_EQ(restore.status, 2);
+  EXPECT_THAT(restore.err, HasSubstr("it was cut off, or has been mounted for writing"));
+}
+
 TEST_F(CheckpointTest, ItIsMadeBelowATakeoverAndOfAFrozenFilesystem) {
   Mount("size=256m");
   Spill(mount_ + "/file", std::string(64 << 20, 'f'));

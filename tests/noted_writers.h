@@ -42,6 +42,17 @@ struct Noted {
   uint32_t calls = 0;  // that were acknowledged
 };
 
+// Each call of a writer in its order, for who wants to know more than how things are now.
+struct CallLog {
+  static constexpr uint64_t kMost = 200'000;
+  struct Call {
+    uint32_t file;
+    State after;
+  };
+  uint64_t begun, acknowledged;
+  Call calls[kMost];
+};
+
 inline std::string Text(const State& s) {
   return "exists " + std::to_string(s.exists) + " version " + std::to_string(s.version) + " size " +
          std::to_string(s.size) + " xattr " + std::to_string(s.xattr) + " ";
@@ -70,8 +81,8 @@ inline bool IsDead(const char* path) {
 
 class Writer {
  public:
-  Writer(const std::string& dir, Noted* notes, uint64_t seed)
-      : dir_(dir), notes_(notes), random_(seed) {}
+  Writer(const std::string& dir, Noted* notes, uint64_t seed, CallLog* log = nullptr)
+      : dir_(dir), notes_(notes), random_(seed), log_(log) {}
 
   // Until a call fails, or `go_on` says no; then it is true.
   bool Run(const std::function<bool()>& go_on = [] { return true; }) {
@@ -81,6 +92,10 @@ class Writer {
     mkdir(dir_.c_str(), 0755);
     mkdir((dir_ + "/below").c_str(), 0755);
     while (go_on()) {
+      if (log_ != nullptr && log_->begun == CallLog::kMost) {
+        usleep(1000);
+        continue;
+      }
       if (!Step()) return false;
     }
     return true;
@@ -142,10 +157,17 @@ class Writer {
   template <typename Fn>
   bool Do(Noted* note, const State& next, Fn call) {
     note->next = next;
+    if (log_ != nullptr) {
+      log_->calls[log_->begun] = {static_cast<uint32_t>(note - notes_), next};
+      std::atomic_ref<uint64_t>(log_->begun).store(log_->begun + 1, std::memory_order_release);
+    }
     std::atomic_ref<uint32_t>(note->in_flight).store(1, std::memory_order_release);
     if (!call()) return false;
     note->acknowledged = next;
     ++note->calls;
+    if (log_ != nullptr) {
+      std::atomic_ref<uint64_t>(log_->acknowledged).store(log_->begun, std::memory_order_release);
+    }
     std::atomic_ref<uint32_t>(note->in_flight).store(0, std::memory_order_release);
     return true;
   }
@@ -184,6 +206,7 @@ class Writer {
   const std::string dir_;
   Noted* const notes_;
   std::mt19937_64 random_;
+  CallLog* const log_;
 };
 
 // What is there of a file; its bytes must follow the pattern of `version`, or, where they

@@ -130,6 +130,16 @@ std::string Unsuited(const std::string& path, const char* what, const char* do_t
   return absl::StrCat(path, ": ", what, " (left as it is): ", do_this);
 }
 
+// An image that is mounted where it lies is a region from then on; not one of which a part is
+// elsewhere.
+absl::Status CheckIsWhole(const std::string& path) {
+  const auto image = pkram::Image::Open(path);
+  if (!image.ok() || !(*image)->has_delta()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, ": an image of which a part is in ", path,
+                   ".delta: restore it (pkramctl restore), and mount what comes of it"));
+}
+
 }  // namespace
 
 std::string RegionName(const std::string& given) {
@@ -251,6 +261,7 @@ absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
                                  pkram::Watch* watch) {
   absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = OpenAndLock(options.region);
   if (!backing.ok()) return backing.status();
+  if (absl::Status s = CheckIsWhole(path_); !s.ok()) return s;
   if (!options.checkpoint.empty()) {
     if (absl::Status s = RestoreImage(options, backing->get()); !s.ok()) return s;
   }
