@@ -304,6 +304,42 @@ TEST_F(CheckpointTest, AnImageCanBeMountedWhereItLies) {
   EXPECT_THAT(restore.err, HasSubstr("it was cut off, or has been mounted for writing"));
 }
 
+// What has changed is on the disk, and cannot be written to its place: the image is the new one.
+TEST_F(CheckpointTest, AChangeBesideTheImageIsPartOfIt) {
+  Mount("size=64m");
+  Spill(mount_ + "/file", "one");
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  Spill(mount_ + "/file", "two");
+  chmod(image_.c_str(), 0400);  // the daemon has no right to more
+  const Ran ran = Checkpoint(image_);
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr("image: open: Permission denied"));
+  EXPECT_EQ(access((image_ + ".delta").c_str(), F_OK), 0);
+  EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
+  mkdir((dir_ + "/elsewhere").c_str(), 0700);
+  const Ran as_it_lies = Shell(Pkramfs() + " " + image_ + " " + dir_ + "/elsewhere -o ro");
+  EXPECT_NE(as_it_lies.status, 0);
+  EXPECT_THAT(as_it_lies.err, HasSubstr("an image of which a part is in"));
+  // The next one is a whole one.
+  Spill(mount_ + "/file", "three");
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  EXPECT_NE(access((image_ + ".delta").c_str(), F_OK), 0);
+  for (const char* text : {"three", "two"}) {
+    Kill();
+    WaitUntilFree();
+    unlink(region_.c_str());
+    Mount("size=64m,checkpoint=" + image_);
+    EXPECT_EQ(Slurp(mount_ + "/file"), text);
+    if (text == std::string("two")) break;
+    // And of one that was left so a region is made, too.
+    Spill(mount_ + "/file", "one");
+    ASSERT_EQ(Checkpoint("").status, 0);
+    Spill(mount_ + "/file", "two");
+    chmod(image_.c_str(), 0400);
+    EXPECT_EQ(Checkpoint("").status, 2);
+  }
+}
+
 TEST_F(CheckpointTest, ItIsMadeBelowATakeoverAndOfAFrozenFilesystem) {
   Mount("size=256m");
   Spill(mount_ + "/file", std::string(64 << 20, 'f'));
