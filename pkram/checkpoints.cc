@@ -3,6 +3,7 @@
 #include <cstring>
 #include <ctime>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -93,6 +94,12 @@ absl::Status MayReplace(const std::string& path, const uint8_t (&uuid)[16]) {
 }
 
 absl::Status Restore(const Image& image, Backing* backing, const Progress& progress) {
+  const std::optional<uint64_t> device = backing->device_pages();
+  if (device && image.footer().pages > *device) {
+    return absl::OutOfRangeError(absl::StrCat(image.name(), ": of a region of ",
+                                              image.footer().pages, " pages, and ", backing->name(),
+                                              " has ", *device));
+  }
   // What decides comes last.
   std::byte first[kPageSize] = {};
   std::memcpy(first, &format::kRestoring, sizeof(format::kRestoring));

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -39,6 +40,9 @@ class Checkpoints {
   // To be the region's (Region::OpenOptions::watch).
   Watch* watch() { return &snapshots_; }
 
+  // As Snapshots::Changed says.
+  std::optional<uint64_t> Changed() const { return snapshots_.Changed(); }
+
   // The image at `path`, whose files `disk` has, becomes the region as it is at a moment that comes
   // soon.  Only what has changed is written when it is the last one that was made here.
   // UNAVAILABLE while another one is being made; as Disk says.
@@ -57,8 +61,9 @@ class Checkpoints {
 // or is one of another region.  OK when nothing is there.
 absl::Status MayReplace(const std::string& path, const uint8_t (&uuid)[16]);
 
-// Makes a backing, in which nothing is, what the image says.  Until it returns, that is no region
-// but one to be restored (Region::Look).  DATA_LOSS names the first page that is damaged.
+// Makes a backing, in which nothing is that is needed, what the image says.  Until it returns, that
+// is no region but one to be restored (Region::Look).  DATA_LOSS names the first page that is
+// damaged; OUT_OF_RANGE when a device is too small.
 absl::Status Restore(const Image& image, Backing* backing, const Progress& progress);
 
 }  // namespace pkram

@@ -287,6 +287,16 @@ absl::StatusOr<Region::Holds> Region::Look(Backing* backing) {
   return super.magic == format::kMagic || rest ? Holds::kRegion : Holds::kOther;
 }
 
+bool Region::IsNew(Backing* backing) {
+  const absl::StatusOr<Holds> holds = Look(backing);
+  if (!holds.ok() || *holds != Holds::kRegion) return false;
+  const absl::StatusOr<std::unique_ptr<Mapping>> first =
+      Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
+  if (!first.ok()) return false;
+  const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
+  return static_cast<uint32_t>(super.mount_epoch) <= 1;
+}
+
 absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents) {
   if (pages < format::kMinPages || pages > format::kMaxPages) {
     return absl::InvalidArgumentError(absl::StrCat(backing->name(), ": a region has ",

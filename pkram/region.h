@@ -65,6 +65,9 @@ class Region {
   enum class Holds { kNothing, kRegion, kOther, kRestoring };
   static absl::StatusOr<Holds> Look(Backing* backing);
 
+  // Whether it holds a region that was opened for writing once at most.
+  static bool IsNew(Backing* backing);
+
   // UNAVAILABLE    in use, naming the holder
   // FAILED_PRECONDITION  not a region, or of a format this program doesn't know
   // DATA_LOSS      a region that is not sound: which page, and why

@@ -64,6 +64,17 @@ uint64_t Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take tak
   return pages;
 }
 
+std::optional<uint64_t> Snapshots::Changed() const {
+  const uint64_t words = words_.load(std::memory_order_acquire);
+  if (words == 0) return std::nullopt;
+  uint64_t pages = 0;
+  for (uint64_t w = 0; w < words; ++w) {
+    pages += static_cast<uint64_t>(std::popcount(changed_[w].load(std::memory_order_relaxed) |
+                                                 before_[w].load(std::memory_order_relaxed)));
+  }
+  return pages;
+}
+
 void Snapshots::BeforeChange(PageRun run) {
   const uint64_t words = words_.load(std::memory_order_acquire);
   const uint64_t last = (run.first.value() + run.count - 1) / 64;

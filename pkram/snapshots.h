@@ -22,6 +22,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -52,6 +53,10 @@ class Snapshots final : public Watch {
   void Cancel();
   // What was streamed is where it will be found again.
   void Settle();
+
+  // How many pages have changed since the last moment that was settled, also such as are free by
+  // now; nothing before the first.
+  std::optional<uint64_t> Changed() const;
 
   void BeforeChange(PageRun run) override;
 

@@ -106,6 +106,9 @@ TEST_F(CheckpointTest, TheNextOneIsAChangeOfTheLastOne) {
     ASSERT_TRUE(WaitUntilRegionIsFree(restored));
     unlink(restored.c_str());
   }
+  EXPECT_LT(Statistics()["checkpoint"]["changed_since"], 10);
+  Spill(mount_ + "/d/more", std::string(400'000, 'm'));
+  EXPECT_GT(Statistics()["checkpoint"]["changed_since"], 97);
   // To another file it is a whole one, and after that to this one, too.
   for (const std::string& file : {dir_ + "/other", image_}) {
     ASSERT_EQ(Checkpoint(file).status, 0);
@@ -124,6 +127,23 @@ TEST_F(CheckpointTest, ARegionThatIsGoneIsRestored) {
   const Manifest then = ManifestOf(mount_);
   ASSERT_EQ(Checkpoint("").status, 0);
   LoseRegion();
+  Mount(options);
+  EXPECT_EQ(ManifestOf(mount_), then);
+  // So is one that was only just made.
+  LoseRegion();
+  ASSERT_EQ(Shell(MKFS_BINARY " " + region_ + " -o size=256m").status, 0);
+  Mount(options);
+  EXPECT_EQ(ManifestOf(mount_), then);
+  // But not one with anything in it, although it was used once only.
+  Unmount();
+  unlink(region_.c_str());
+  Mount("size=256m");
+  Spill(mount_ + "/other", "other");
+  Unmount();
+  Mount("size=256m,checkpoint_at_exit=no,checkpoint=" + image_);
+  EXPECT_EQ(Slurp(mount_ + "/other"), "other");
+  Unmount();
+  unlink(region_.c_str());
   Mount(options);
   EXPECT_EQ(ManifestOf(mount_), then);
   // One that is there wins.

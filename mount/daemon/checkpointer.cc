@@ -126,8 +126,13 @@ absl::StatusOr<Checkpoints::Made> Checkpointer::Make(const std::string& file,
 }
 
 CheckpointState Checkpointer::state() const {
-  pkram::MutexLock lock(&mu_);
-  return state_;
+  CheckpointState state;
+  {
+    pkram::MutexLock lock(&mu_);
+    state = state_;
+  }
+  if (!state.file.empty()) state.changed = checkpoints_.Changed();
+  return state;
 }
 
 }  // namespace pkramfs

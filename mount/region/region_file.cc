@@ -130,6 +130,18 @@ std::string Unsuited(const std::string& path, const char* what, const char* do_t
   return absl::StrCat(path, ": ", what, " (left as it is): ", do_this);
 }
 
+// What mkfs.pkramfs has made, and nobody has put anything into.
+absl::StatusOr<bool> IsUnused(pkram::Backing* backing) {
+  if (!pkram::Region::IsNew(backing)) return false;
+  FsCheck check;
+  const auto report = pkram::Region::Check(backing, &check);
+  if (absl::Status s = backing->Lock(true); !s.ok()) return s;  // it had the lock of a reader
+  return report.ok() && report->problems.empty() && report->sealed &&
+         std::ranges::all_of(report->nodes, [](const pkram::NodeCounts& node) {
+           return node.objects <= 1 && node.data_pages == 0 && node.byte_pages == 0;
+         });
+}
+
 // An image that is mounted where it lies is a region from then on; not one of which a part is
 // elsewhere.
 absl::Status CheckIsWhole(const std::string& path) {
@@ -242,13 +254,15 @@ absl::Status RegionFile::RestoreImage(const MountOptions& options, pkram::Backin
   const absl::StatusOr<pkram::Region::Holds> holds = pkram::Region::Look(backing);
   if (!holds.ok()) return holds.status();
   if (*holds != pkram::Region::Holds::kNothing && *holds != pkram::Region::Holds::kRestoring) {
-    return absl::OkStatus();
+    // (A device has been made one by mkfs.pkramfs.)
+    const absl::StatusOr<bool> unused = IsUnused(backing);
+    if (!unused.ok() || !*unused) return unused.status();
   }
   const absl::StatusOr<std::unique_ptr<pkram::Image>> image =
       pkram::Image::Open(options.checkpoint);
   if (absl::IsNotFound(image.status())) return absl::OkStatus();
   if (!image.ok()) return image.status();
-  made_ = true;
+  made_ = !backing->device_pages();
   ProgressLine line(absl::StrCat("restoring ", options.checkpoint));
   return pkram::Restore(**image, backing, [&](uint64_t done, uint64_t of) {
     line.Show(done, of);

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "fs/filesystem.h"
@@ -23,6 +24,7 @@ struct CheckpointState {
   int64_t seconds = 0;        // since 1970
   std::string error;          // of the last one that could not be made, if none was made since
   pkram::Checkpoints::Made made;
+  std::optional<uint64_t> changed;  // pages, since the last one
 };
 
 // What the requests of one session are answered from.

@@ -35,6 +35,7 @@ void AddCheckpoint(const CheckpointState& state, nlohmann::ordered_json* json) {
           {"waits", state.made.waits},
           {"pause_ms", Milliseconds(state.made.rest)},
           {"took_ms", Milliseconds(state.made.all)}};
+  if (state.changed) (*json)["checkpoint"]["changed_since"] = *state.changed;
 }
 
 }  // namespace

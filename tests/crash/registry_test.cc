@@ -86,7 +86,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "LoadObject::ReadBytes", "LoadAccess::LoadFilePage", "Region::Look",
       "Region::Check",         "Region::Overhead",         "Region::ContentPages",
       "Filesystem::CheckNode", "Region::LockInMemory",     "Region::UnlockFromMemory",
-      "Filesystem::AtRest",
+      "Filesystem::AtRest",    "Region::IsNew",
   };
   std::set<std::string> declared;
   for (const char* header : {"fs/filesystem.h", "pkram/stream.h", "pkram/region.h"}) {
