@@ -72,6 +72,14 @@ fstab() { printf '%s\n' "$@" >/etc/fstab; systemctl daemon-reload; }
 said_by_pkramfs() { journalctl -b -o cat --no-pager -t pkramfs | grep -F -- "$1"; }
 said() { journalctl -b -o cat --no-pager -u "$1" | grep -F -- "$2"; }
 
+# Its region is gone after each boot, and the image, made at the poweroff, is not.
+ram_kept() {
+  is srv-ram.mount active
+  mounted /srv/ram
+  [ "$boot" = 1 ] || grep -x "boot $((boot - 1))" /srv/ram/file
+  echo "boot $boot" >/srv/ram/file
+}
+
 # --- The first boot: a line of fstab (.ci/systemd wrote it) ---------------------------------------
 
 line='cache.pkram /srv/cache fuse.pkramfs size=64m,nofail 0 0'
@@ -171,6 +179,7 @@ killed_in_use() {
 }
 boot_1() {
   check has_booted "nothing failed"
+  check ram_kept "checkpoint=: the region is gone, and what it held is there"
   check at_boot "fstab: mounted at boot"
   check restart "fstab: restart keeps the files"
   check restart_large "fstab: restart waits for the seal of many files"
@@ -223,6 +232,7 @@ heals() {
 }
 boot_2() {
   check has_booted "nothing failed"
+  check ram_kept "checkpoint=: the region is gone, and what it held is there"
   check was_sealed "fstab: poweroff sealed the region"
   check was_quiet "fstab: the journal of the poweroff has no failure"
   check automount "automount: the first access mounts"
@@ -368,6 +378,7 @@ hold() {
 }
 boot_3() {
   check has_booted "nothing failed"
+  check ram_kept "checkpoint=: the region is gone, and what it held is there"
   check were_sealed "automount: poweroff sealed the regions"
   check was_quiet "automount: the journal of the poweroff has no failure"
   check unit "a mount unit written by hand: boot, restart, reload"
@@ -398,6 +409,7 @@ all_sealed() {
 held_sealed() { sealed unit.pkram; }
 boot_4() {
   check has_booted "nothing failed"
+  check ram_kept "checkpoint=: the region is gone, and what it held is there"
   check all_sealed "services and a user's mount: poweroff sealed the regions"
   check held_sealed "a unit with a file open: poweroff sealed the region"
 }
