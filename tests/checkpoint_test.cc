@@ -160,6 +160,27 @@ TEST_F(CheckpointTest, ARegionThatIsGoneIsRestored) {
   EXPECT_GT(Statistics()["pages"]["total"], 300u << 8);
 }
 
+// Of a smaller size pages in use may lie beyond the end.
+TEST_F(CheckpointTest, ItFollowsTheSize) {
+  Mount("size=64m");
+  Spill(mount_ + "/first", std::string(50 << 20, 'f'));
+  Spill(mount_ + "/behind", std::string(8 << 20, 'b'));
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  unlink((mount_ + "/first").c_str());
+  for (const char* size : {"16m", "100m"}) {
+    ASSERT_EQ(Shell(Pkramctl() + " resize " + region_ + " size=" + size).status, 0);
+    Spill(mount_ + "/last", size);
+    const Ran ran = Checkpoint(image_);
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    const Manifest then = ManifestOf(mount_);
+    Unmount();
+    unlink(region_.c_str());
+    ASSERT_EQ(Shell(Pkramctl() + " restore " + image_ + " " + region_).status, 0);
+    Mount(std::string("size=") + size);
+    EXPECT_EQ(ManifestOf(mount_), then);
+  }
+}
+
 TEST_F(CheckpointTest, TheLastOneIsMadeAtTheEnd) {
   Mount("size=16m,checkpoint=" + image_);
   Spill(mount_ + "/file", "one");
