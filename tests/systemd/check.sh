@@ -147,7 +147,7 @@ twice() {
   systemctl daemon-reexec
   is srv-cache.mount active
   mounted /srv/cache
-  [ "$(pgrep -x -c pkramfs)" = 1 ]
+  [ "$(pgrep -x -c pkramfs)" = 2 ]  # and one of srv-ram.mount
 }
 # With a line in the journal each.
 taken_over() {
