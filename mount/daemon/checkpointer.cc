@@ -65,6 +65,7 @@ absl::Status Checkpointer::Check(const std::string& file) const {
   if (file.empty()) {
     return absl::FailedPreconditionError("say which file: the mount has no option checkpoint=FILE");
   }
+  if (file.size() > kMaxImagePath) return refused("the path is too long");
   if (file.front() != '/') return refused("not a whole path: the daemon is elsewhere");
   const std::string directory = file.substr(0, file.rfind('/') + 1);
   struct stat st, region;

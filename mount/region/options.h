@@ -2,6 +2,7 @@
 #ifndef MOUNT_REGION_OPTIONS_H_
 #define MOUNT_REGION_OPTIONS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -13,6 +14,8 @@
 #include "mount/region/mount_flags.h"
 
 namespace pkramfs {
+
+inline constexpr size_t kMaxImagePath = 1000;  // bytes
 
 struct MountOptions {
   std::string region;       // as it was given
