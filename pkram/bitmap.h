@@ -21,9 +21,10 @@ class Bitmap {
     if (words_ == nullptr) throw std::bad_alloc();
   }
 
-  Bitmap Copy() const {
-    Bitmap copy(bits_);
-    std::copy_n(words_.get(), bits_ / 64 + 1, copy.words_.get());
+  // Of the first `bits`, or all if there are fewer.
+  Bitmap Copy(uint64_t bits = kNone) const {
+    Bitmap copy(std::min(bits, bits_));
+    std::copy_n(words_.get(), copy.bits_ / 64 + 1, copy.words_.get());
     return copy;
   }
 

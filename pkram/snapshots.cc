@@ -49,8 +49,12 @@ uint64_t Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take tak
   end_ = std::min(words_.load(std::memory_order_relaxed), in_use.size() / 64 + 1);
   uint64_t pages = 0;
   for (uint64_t w = 0; w < end_; ++w) {
-    const uint64_t changed = changed_[w].exchange(0, std::memory_order_relaxed);
-    const uint64_t since = before_[w].fetch_or(changed, std::memory_order_relaxed) | changed;
+    // (Everybody waits for this loop, and most words are 0.)
+    uint64_t since = before_[w].load(std::memory_order_relaxed);
+    if (changed_[w].load(std::memory_order_relaxed) != 0) {
+      since |= changed_[w].exchange(0, std::memory_order_relaxed);
+      before_[w].store(since, std::memory_order_relaxed);
+    }
     const uint64_t wanted = take == Take::kAll ? ~uint64_t{0} : since;
     const uint64_t pending = in_use.Word(w * 64) & wanted;
     pending_[w].store(pending, std::memory_order_relaxed);
@@ -177,7 +181,14 @@ absl::Status Snapshots::Stream(const Sink& sink) {
 void Snapshots::Cancel() { End(); }
 
 void Snapshots::Settle() {
-  for (uint64_t w = 0; w < end_; ++w) before_[w].store(0, std::memory_order_relaxed);
+  // What was not in use is not in it, and changes before it is again.  (What was never stored to
+  // takes no memory.)
+  const uint64_t words = words_.load(std::memory_order_relaxed);
+  for (uint64_t w = 0; w < words; ++w) {
+    if (before_[w].load(std::memory_order_relaxed) != 0) {
+      before_[w].store(0, std::memory_order_relaxed);
+    }
+  }
 }
 
 void Snapshots::End() {

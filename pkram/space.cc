@@ -327,7 +327,7 @@ void Space::Leave(uint64_t epoch) {
 
 Bitmap Space::InUse() const {
   MutexLock lock(&mu_);
-  return map_.used().Copy();
+  return map_.used().Copy(map_.end());
 }
 
 Space::Counts Space::counts() const {
