@@ -134,7 +134,15 @@ TEST_F(CheckpointTest, ARegionThatIsGoneIsRestored) {
   ASSERT_EQ(Shell(MKFS_BINARY " " + region_ + " -o size=256m").status, 0);
   Mount(options);
   EXPECT_EQ(ManifestOf(mount_), then);
-  // But not one with anything in it, although it was used once only.
+  // But not one in which something was saved, be it nothing.
+  Unmount();
+  unlink(region_.c_str());
+  ASSERT_EQ(Shell(Pkramfs() + " " + region_ + " " + mount_ + " -o size=256m").status, 0);
+  Unmount();
+  ASSERT_EQ(Shell(Pkramctl() + " put " + region_ + " saved </dev/null").status, 0);
+  Mount("size=256m,checkpoint_at_exit=no,checkpoint=" + image_);
+  EXPECT_EQ(Shell("ls " + mount_).out, "");
+  // Nor one with anything in it, although it was used once only.
   Unmount();
   unlink(region_.c_str());
   Mount("size=256m");

@@ -138,7 +138,8 @@ absl::StatusOr<bool> IsUnused(pkram::Backing* backing) {
   if (absl::Status s = backing->Lock(true); !s.ok()) return s;  // it had the lock of a reader
   return report.ok() && report->problems.empty() && report->sealed &&
          std::ranges::all_of(report->nodes, [](const pkram::NodeCounts& node) {
-           return node.objects <= 1 && node.data_pages == 0 && node.byte_pages == 0;
+           return node.state == pkram::format::kLive && node.objects <= 1 && node.data_pages == 0 &&
+                  node.byte_pages == 0;
          });
 }
 
