@@ -95,22 +95,6 @@ absl::StatusOr<std::unique_ptr<Backing>> OfKind(std::string name, int fd, bool w
   return absl::FailedPreconditionError(absl::StrCat(name, ": not a regular file: ", kWhereItMayBe));
 }
 
-// Whoever may write to a region can change what is in it while it is in use, and after it
-// was proven sound: a danger to whoever only looks into it, too.
-absl::Status CheckOwner(const std::string& name, const struct stat& st) {
-  if (st.st_uid != 0 && st.st_uid != geteuid()) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(name, ": belongs to user ", st.st_uid,
-                     ", who could change it while it is in use: chown it, or be that user"));
-  }
-  // (What has no name, a memfd, nobody comes by who is not given it.)
-  if ((st.st_mode & 022) != 0 && st.st_nlink > 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(name, ": others may write to it: take that away (chmod go-w)"));
-  }
-  return absl::OkStatus();
-}
-
 int FlagsFor(OpenFor mode) {
   const int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
   if (mode == OpenFor::kReading) return flags | O_RDONLY;

@@ -22,7 +22,11 @@ absl::StatusOr<Checkpoints::Made> Checkpoints::Make(Region* region, const AtRest
     ~Ends() { *making = false; }
   } const ends{&making_};
   const auto from = std::chrono::steady_clock::now();
-  const std::unique_ptr<Image> base = BaseAt(path, region->super().page_count);
+  const absl::StatusOr<std::unique_ptr<Image>> there = ImageToReplace(path, region->super().uuid);
+  if (!there.ok()) return there.status();
+  // What can be changed is what was made last, and all of it is in its place.
+  const Image* base = there->get();
+  if (base != nullptr && (base->footer().id != last_ || base->has_delta())) base = nullptr;
   const auto before = std::chrono::steady_clock::now();
   Made made;
   uint64_t pages = 0, of = 0;
@@ -32,31 +36,31 @@ absl::StatusOr<Checkpoints::Made> Checkpoints::Make(Region* region, const AtRest
     pages = region->super().page_count;
     moment = std::time(nullptr);
     in_use = region->space().InUse();
-    const bool adds = base != nullptr && base->footer().pages == pages;
+    if (base != nullptr && base->footer().pages != pages) base = nullptr;
     of = snapshots_.Begin(region->mapping(), in_use,
-                          adds ? Snapshots::Take::kChanged : Snapshots::Take::kAll);
+                          base != nullptr ? Snapshots::Take::kChanged : Snapshots::Take::kAll);
   });
   made.rest = std::chrono::steady_clock::now() - before;
-  const auto stream = [&](auto* writer) {
-    return snapshots_.Stream([&](Pfn first, absl::Span<const std::byte> bytes) -> absl::Status {
+  format::ImageFooter footer{};
+  const auto write = [&](auto writer, auto commit) {
+    if (!writer.ok()) return writer.status();
+    absl::Status s = snapshots_.Stream([&](Pfn first, absl::Span<const std::byte> bytes) {
       made.written += bytes.size() / kPageSize;
       if (!progress(made.written, of)) return absl::CancelledError("it was interrupted");
-      return writer->Add(first, bytes);
+      return (*writer)->Add(first, bytes);
     });
+    if (s.ok()) s = commit(writer->get());
+    footer = (*writer)->footer();
+    return s;
   };
-  absl::Status done;
-  format::ImageFooter footer{};
   const auto seconds = static_cast<uint64_t>(moment);
-  if (base != nullptr && base->footer().pages == pages) {
-    const auto writer = DeltaWriter::Begin(disk, *base, seconds);
-    done = writer.ok() ? stream(writer->get()) : writer.status();
-    if (done.ok()) done = (*writer)->Commit(in_use);
-    if (writer.ok()) footer = (*writer)->footer();
-  } else {
-    const auto writer = ImageWriter::Begin(disk, pages, region->super().uuid, seconds);
-    done = writer.ok() ? stream(writer->get()) : writer.status();
-    if (done.ok()) done = (*writer)->Commit();
-    if (writer.ok()) footer = (*writer)->footer();
+  absl::Status done = disk->RoomFor(of * kPageSize);
+  if (done.ok() && base != nullptr) {
+    done = write(DeltaWriter::Begin(disk, *base, seconds),
+                 [&](DeltaWriter* writer) { return writer->Commit(in_use); });
+  } else if (done.ok()) {
+    done = write(ImageWriter::Begin(disk, pages, region->super().uuid, seconds),
+                 [](ImageWriter* writer) { return writer->Commit(); });
   }
   snapshots_.Cancel();
   if (!done.ok()) return done;
@@ -70,25 +74,15 @@ absl::StatusOr<Checkpoints::Made> Checkpoints::Make(Region* region, const AtRest
   return made;
 }
 
-// The image that the next one is a change of; null when it must be written whole.
-std::unique_ptr<Image> Checkpoints::BaseAt(const std::string& path, uint64_t pages) const {
-  if (last_ == 0) return nullptr;
-  absl::StatusOr<std::unique_ptr<Image>> image = Image::Open(path);
-  if (!image.ok() || (*image)->footer().id != last_ || (*image)->footer().pages != pages ||
-      (*image)->has_delta()) {
-    return nullptr;
-  }
-  return *std::move(image);
-}
-
-absl::Status MayReplace(const std::string& path, const uint8_t (&uuid)[16]) {
-  const absl::StatusOr<std::unique_ptr<Image>> there = Image::Open(path);
-  if (absl::IsNotFound(there.status())) return absl::OkStatus();
+absl::StatusOr<std::unique_ptr<Image>> ImageToReplace(const std::string& path,
+                                                      const uint8_t (&uuid)[16]) {
+  absl::StatusOr<std::unique_ptr<Image>> there = Image::Open(path);
+  if (absl::IsNotFound(there.status())) return nullptr;
   if (!there.ok()) {
     return absl::Status(there.status().code(), absl::StrCat(std::string(there.status().message()),
                                                             ": choose another name, or delete it"));
   }
-  if (std::memcmp((*there)->footer().uuid, uuid, sizeof(uuid)) == 0) return absl::OkStatus();
+  if (std::memcmp((*there)->footer().uuid, uuid, sizeof(uuid)) == 0) return there;
   return absl::FailedPreconditionError(
       absl::StrCat(path, ": an image of another filesystem: choose another name, or delete it"));
 }

@@ -31,8 +31,8 @@ class Checkpoints {
   struct Made {
     uint64_t pages = 0;    // in the image
     uint64_t written = 0;  // of them, as the others were in the last one
-    uint64_t aside = 0;  // copied by who was about to change them
-    uint64_t waits = 0;  // of these, for the disk
+    uint64_t aside = 0;    // copied by who was about to change them
+    uint64_t waits = 0;    // of these, for the disk
     // How long nobody could change anything, at most; and in all.
     std::chrono::nanoseconds rest{}, all{};
   };
@@ -45,21 +45,21 @@ class Checkpoints {
 
   // The image at `path`, whose files `disk` has, becomes the region as it is at a moment that comes
   // soon.  Only what has changed is written when it is the last one that was made here.
-  // UNAVAILABLE while another one is being made; as Disk says.
+  // UNAVAILABLE while another one is being made; as ImageToReplace and Disk say.
   absl::StatusOr<Made> Make(Region* region, const AtRest& at_rest, const std::string& path,
                             Disk* disk, const Progress& progress);
 
  private:
-  std::unique_ptr<Image> BaseAt(const std::string& path, uint64_t pages) const;
-
   uint64_t last_ = 0;  // id of the image that was made last; 0: none
   Snapshots snapshots_;
   std::atomic<bool> making_{false};
 };
 
-// What an image that is there says against another one under that name: it is no image, is damaged,
-// or is one of another region.  OK when nothing is there.
-absl::Status MayReplace(const std::string& path, const uint8_t (&uuid)[16]);
+// The image that is at `path`, to be replaced by one of the region with that uuid; null when
+// nothing is there.  An error when that is something else: no image, a damaged one, or another
+// region's.
+absl::StatusOr<std::unique_ptr<Image>> ImageToReplace(const std::string& path,
+                                                      const uint8_t (&uuid)[16]);
 
 // Makes a backing, in which nothing is that is needed, what the image says.  Until it returns, that
 // is no region but one to be restored (Region::Look).  DATA_LOSS names the first page that is

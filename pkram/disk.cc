@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "pkram/descriptor.h"
+#include "pkram/place.h"
 
 namespace pkram {
 namespace {
@@ -30,8 +32,7 @@ class PlainFile final : public DiskFile {
 
   absl::Status Write(uint64_t offset, absl::Span<const std::byte> bytes) override {
     while (!bytes.empty()) {
-      const ssize_t n =
-          pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      const ssize_t n = pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return Failed(name_, "write");
       bytes.remove_prefix(static_cast<size_t>(n));
@@ -61,10 +62,8 @@ class PlainFile final : public DiskFile {
 
 class PlainDisk final : public Disk {
  public:
-  PlainDisk(Descriptor directory, std::string path)
-      : directory_(std::move(directory)),
-        path_(std::move(path)),
-        name_(path_.substr(path_.rfind('/') + 1)) {}
+  PlainDisk(Descriptor directory, std::string path, std::string name)
+      : directory_(std::move(directory)), path_(std::move(path)), name_(std::move(name)) {}
 
   absl::StatusOr<std::unique_ptr<DiskFile>> Create(const std::string& suffix) override {
     Remove(suffix);
@@ -87,7 +86,17 @@ class PlainDisk final : public Disk {
     return Failed(path_ + from, "rename");
   }
   absl::Status SyncNames() override {
-    return fsync(directory_.get()) == 0 ? absl::OkStatus() : Failed(path_, "fsync of its directory");
+    return fsync(directory_.get()) == 0 ? absl::OkStatus()
+                                        : Failed(path_, "fsync of its directory");
+  }
+  absl::Status RoomFor(uint64_t bytes) override {
+    struct statvfs st;
+    if (fstatvfs(directory_.get(), &st) != 0) return absl::OkStatus();  // writing will tell
+    const uint64_t free = st.f_bavail * st.f_frsize;
+    if (free >= bytes) return absl::OkStatus();
+    return absl::ResourceExhaustedError(absl::StrCat(
+        path_, ": it takes ", bytes >> 10, " KiB beside what is there, and the disk has ",
+        free >> 10, " KiB: choose another, or make room"));
   }
   void Remove(const std::string& suffix) override {
     unlinkat(directory_.get(), (name_ + suffix).c_str(), 0);
@@ -101,15 +110,12 @@ class PlainDisk final : public Disk {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Disk>> OpenDisk(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "."
-                                : slash == 0               ? "/"
-                                                           : path.substr(0, slash);
-  Descriptor fd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() >= 0) return std::make_unique<PlainDisk>(std::move(fd), path);
-  const std::string message = absl::StrCat(path, ": its directory: ", std::strerror(errno));
-  if (errno == EACCES || errno == EPERM) return absl::PermissionDeniedError(message);
-  return absl::NotFoundError(message);
+  absl::StatusOr<Place> place = FindPlace(path);
+  if (!place.ok()) return place.status();
+  // One that can be synced.
+  Descriptor directory(openat(place->directory.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0) return OpenStatus(path, errno);
+  return std::make_unique<PlainDisk>(std::move(directory), path, std::move(place->name));
 }
 
 }  // namespace pkram

@@ -36,11 +36,13 @@ class Disk {
   // Replaces what has the second name.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   virtual absl::Status SyncNames() = 0;
+  // RESOURCE_EXHAUSTED when so much will not go on it.
+  virtual absl::Status RoomFor(uint64_t bytes) = 0;
   // It need not be there.
   virtual void Remove(const std::string& suffix) = 0;
 };
 
-// Of the file system that `path`'s directory is on.  NOT_FOUND, PERMISSION_DENIED.
+// Of the file that `path` leads to (see FindPlace).
 absl::StatusOr<std::unique_ptr<Disk>> OpenDisk(const std::string& path);
 
 }  // namespace pkram

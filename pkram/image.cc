@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "pkram/checksum.h"
 #include "pkram/image_bytes.h"
+#include "pkram/place.h"
 
 namespace pkram {
 namespace {
@@ -97,8 +98,10 @@ absl::Status ImageWriter::Commit() {
 // --- Reading --------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Image>> Image::Open(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
+  const absl::StatusOr<Place> place = FindPlace(path);
+  if (!place.ok()) return place.status();
+  const int fd = OpenPlace(*place, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return OpenStatus(path, errno);
   std::unique_ptr<Image> image(new Image(fd, path));
   struct stat st;
   ImageFooter& footer = image->footer_;
@@ -106,6 +109,7 @@ absl::StatusOr<std::unique_ptr<Image>> Image::Open(const std::string& path) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": not an image of a region: ", why));
   };
   if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return none("no file");
+  if (absl::Status s = CheckOwner(path, st); !s.ok()) return s;
   const auto bytes = static_cast<uint64_t>(st.st_size);
   if (bytes < 2 * kPageSize || bytes % kPageSize != 0 ||
       !ReadAll(fd, &footer, sizeof(footer), bytes - kPageSize) ||

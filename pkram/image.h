@@ -58,7 +58,8 @@ class ImageWriter {
 // An image that is there.
 class Image {
  public:
-  // NOT_FOUND; FAILED_PRECONDITION when it is no image, or of a format this program does not know;
+  // NOT_FOUND; PERMISSION_DENIED, also when others may write to it (see CheckOwner);
+  // FAILED_PRECONDITION when it is no image, or of a format this program does not know;
   // DATA_LOSS when its footer or checksums are damaged.
   static absl::StatusOr<std::unique_ptr<Image>> Open(const std::string& path);
   ~Image();

@@ -97,6 +97,20 @@ int OpenPlace(const Place& place, int flags, mode_t mode) {
                 mode);
 }
 
+absl::Status CheckOwner(const std::string& name, const struct stat& st) {
+  if (st.st_uid != 0 && st.st_uid != geteuid()) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(name, ": belongs to user ", st.st_uid,
+                     ", who could change it while it is in use: chown it, or be that user"));
+  }
+  // (What has no name, a memfd, nobody comes by who is not given it.)
+  if ((st.st_mode & 022) != 0 && st.st_nlink > 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(name, ": others may write to it: take that away (chmod go-w)"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status OpenStatus(const std::string& path, int error) {
   const std::string message = absl::StrCat(path, ": ", std::strerror(error));
   switch (error) {

@@ -5,6 +5,7 @@
 #ifndef PKRAM_PLACE_H_
 #define PKRAM_PLACE_H_
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <string>
@@ -28,6 +29,10 @@ absl::StatusOr<Place> FindPlace(const std::string& path);
 
 // openat(2) of it: a link that has come there since is not followed.  -1 and errno.
 int OpenPlace(const Place& place, int flags, mode_t mode = 0);
+
+// PERMISSION_DENIED when others may write to a file.  Whoever may can change a region while it is
+// in use, and after it was proven sound: a danger to whoever only looks into it, too.
+absl::Status CheckOwner(const std::string& name, const struct stat& st);
 
 // What an open or a step towards it that failed with `error` says of `path`.
 absl::Status OpenStatus(const std::string& path, int error);

@@ -178,7 +178,9 @@ absl::Status Snapshots::Stream(const Sink& sink) {
   return status;
 }
 
-void Snapshots::Cancel() { End(); }
+void Snapshots::Cancel() {
+  if (active_.load(std::memory_order_relaxed)) End();
+}
 
 void Snapshots::Settle() {
   // What was not in use is not in it, and changes before it is again.  (What was never stored to

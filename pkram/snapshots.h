@@ -49,7 +49,7 @@ class Snapshots final : public Watch {
   uint64_t Begin(const Mapping& mapping, const Bitmap& in_use, Take take);
   // Delivers it, and ends it; so does an error of the sink, which is returned.
   absl::Status Stream(const Sink& sink);
-  // Ends one that is not to be streamed.
+  // Ends one that is not to be streamed, if there is one.
   void Cancel();
   // What was streamed is where it will be found again.
   void Settle();

@@ -134,13 +134,20 @@ TEST_F(CheckpointTest, ARegionThatIsGoneIsRestored) {
   ASSERT_EQ(Shell(MKFS_BINARY " " + region_ + " -o size=256m").status, 0);
   Mount(options);
   EXPECT_EQ(ManifestOf(mount_), then);
+  // No other is filled, nor would its images be those of this one.
+  const auto refused = [&] {
+    const Ran ran = TryMount(options);
+    EXPECT_NE(ran.status, 0);
+    EXPECT_THAT(ran.err, HasSubstr("an image of another filesystem: choose another name"));
+    Mount("size=256m");
+  };
   // But not one in which something was saved, be it nothing.
   Unmount();
   unlink(region_.c_str());
   ASSERT_EQ(Shell(Pkramfs() + " " + region_ + " " + mount_ + " -o size=256m").status, 0);
   Unmount();
   ASSERT_EQ(Shell(Pkramctl() + " put " + region_ + " saved </dev/null").status, 0);
-  Mount("size=256m,checkpoint_at_exit=no,checkpoint=" + image_);
+  refused();
   EXPECT_EQ(Shell("ls " + mount_).out, "");
   // Nor one with anything in it, although it was used once only.
   Unmount();
@@ -148,7 +155,7 @@ TEST_F(CheckpointTest, ARegionThatIsGoneIsRestored) {
   Mount("size=256m");
   Spill(mount_ + "/other", "other");
   Unmount();
-  Mount("size=256m,checkpoint_at_exit=no,checkpoint=" + image_);
+  refused();
   EXPECT_EQ(Slurp(mount_ + "/other"), "other");
   Unmount();
   unlink(region_.c_str());
@@ -273,7 +280,8 @@ TEST_F(CheckpointTest, WhatCannotBeAnImageIsRefusedAndLeftAlone) {
   Spill(mount_ + "/file", std::string(1 << 20, 'b'));
   const Ran full = Checkpoint(dir_ + "/full/image");
   EXPECT_EQ(full.status, 2);
-  EXPECT_THAT(full.err, AllOf(HasSubstr("64 KiB are free on the disk"), HasSubstr("takes 1")));
+  EXPECT_THAT(full.err,
+              AllOf(HasSubstr("beside what is there, and the disk has 64 KiB: choose another")));
   EXPECT_TRUE(std::filesystem::is_empty(dir_ + "/full"));
   umount2((dir_ + "/full").c_str(), 0);
   // Only root and who mounted may.
@@ -413,6 +421,23 @@ TEST_F(CheckpointTest, OptionsThatCannotChangeAreRefusedByName) {
     const Ran ran = TryMount(wrong);
     EXPECT_EQ(ran.status, 1) << wrong;
     EXPECT_THAT(ran.err, HasSubstr(std::string("option ") + wrong + ": not ")) << wrong;
+  }
+  // Nothing is mounted that could never make one.
+  Spill(dir_ + "/text", "no image");
+  ASSERT_EQ(mkfifo((dir_ + "/fifo").c_str(), 0600), 0);
+  const std::pair<std::string, std::string> rows[] = {
+      {"checkpoint_every=1h", "option checkpoint_every: say where to, too: checkpoint=FILE"},
+      {"checkpoint=" + dir_ + "/nowhere/image", "No such file or directory: make the directory"},
+      {"checkpoint=" + dir_ + "/text", "not an image of a region"},
+      {"checkpoint=" + dir_ + "/fifo", "not an image of a region: no file"},
+      {"checkpoint=" + region_, region_ + ": not an image of a region"},
+  };
+  for (const auto& [list, why] : rows) {
+    const Ran ran = TryMount("size=16m," + list);
+    EXPECT_NE(ran.status, 0) << list;
+    EXPECT_THAT(ran.err, HasSubstr(why)) << list;
+    EXPECT_FALSE(IsMounted(mount_));
+    EXPECT_NE(access(region_.c_str(), F_OK), 0) << list;
   }
   const std::string options = "size=16m,checkpoint_every=1h,checkpoint=" + image_;
   Mount(options);

@@ -113,6 +113,7 @@ class FailingDisk final : public Disk {
     return below_->Rename(from, to);
   }
   absl::Status SyncNames() override { return Next(); }
+  absl::Status RoomFor(uint64_t bytes) override { return below_->RoomFor(bytes); }
   void Remove(const std::string& suffix) override { below_->Remove(suffix); }
 
  private:
@@ -178,6 +179,7 @@ class RememberingDisk final : public Disk {
     Done();
     return absl::OkStatus();
   }
+  absl::Status RoomFor(uint64_t) override { return absl::OkStatus(); }
   void Remove(const std::string& suffix) override {
     Change([suffix](Names* names) { names->erase(suffix); });
   }

@@ -1,7 +1,6 @@
 #include "mount/daemon/checkpointer.h"
 
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
 #include <cerrno>
@@ -11,10 +10,55 @@
 
 #include "absl/strings/str_cat.h"
 #include "mount/daemon/log.h"
+#include "pkram/place.h"
 
 namespace pkramfs {
 
 using pkram::Checkpoints;
+
+namespace {
+
+// Whether a file of that name may be an image of the region, as far as the name says.
+absl::Status CheckName(const std::string& file, const pkram::Region& region,
+                       const std::string& device) {
+  const auto refused = [&](const std::string& why) {
+    return absl::FailedPreconditionError(absl::StrCat(file, ": ", why));
+  };
+  if (file.empty()) {
+    return absl::FailedPreconditionError("say which file: the mount has no option checkpoint=FILE");
+  }
+  if (file.size() > kMaxImagePath) return refused("the path is too long");
+  if (file.front() != '/') return refused("not a whole path: the daemon is elsewhere");
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(file);
+  if (absl::IsNotFound(place.status())) {
+    return absl::NotFoundError(
+        absl::StrCat(std::string(place.status().message()), ": make the directory first"));
+  }
+  if (!place.ok()) return place.status();
+  struct stat st, mine;
+  if (fstat(place->directory.get(), &st) == 0 &&
+      absl::StrCat(major(st.st_dev), ":", minor(st.st_dev)) == device) {
+    return refused("it is on the mount itself: choose a file on a disk");
+  }
+  if (fstatat(place->directory.get(), place->name.c_str(), &st, 0) == 0 &&
+      fstat(region.backing().fd(), &mine) == 0 && st.st_dev == mine.st_dev &&
+      st.st_ino == mine.st_ino) {
+    return refused("it is the region itself: choose another file");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Checkpointer::Check(const pkram::Region& region) const {
+  if (file_.empty() && every_ == 0) return absl::OkStatus();
+  if (file_.empty()) {
+    return absl::InvalidArgumentError(
+        "option checkpoint_every: say where to, too: checkpoint=FILE");
+  }
+  if (absl::Status s = CheckName(file_, region, ""); !s.ok()) return s;
+  return pkram::ImageToReplace(file_, region.super().uuid).status();
+}
 
 void Checkpointer::Start(Filesystem* fs, pkram::Region* region, const std::string& where,
                          const std::string& device) {
@@ -58,45 +102,9 @@ void Checkpointer::MakeNowAndThen() {
   }
 }
 
-absl::Status Checkpointer::Check(const std::string& file) const {
-  const auto refused = [&](const std::string& why) {
-    return absl::FailedPreconditionError(absl::StrCat(file, ": ", why));
-  };
-  if (file.empty()) {
-    return absl::FailedPreconditionError("say which file: the mount has no option checkpoint=FILE");
-  }
-  if (file.size() > kMaxImagePath) return refused("the path is too long");
-  if (file.front() != '/') return refused("not a whole path: the daemon is elsewhere");
-  const std::string directory = file.substr(0, file.rfind('/') + 1);
-  struct stat st, region;
-  if (stat(directory.c_str(), &st) != 0) {
-    return refused(absl::StrCat(std::strerror(errno), ": make the directory first"));
-  }
-  if (absl::StrCat(major(st.st_dev), ":", minor(st.st_dev)) == device_) {
-    return refused("it is on the mount itself: choose a file on a disk");
-  }
-  if (stat(file.c_str(), &st) == 0 && fstat(region_->backing().fd(), &region) == 0 &&
-      st.st_dev == region.st_dev && st.st_ino == region.st_ino) {
-    return refused("it is the region itself: choose another file");
-  }
-  if (absl::Status s = pkram::MayReplace(file, region_->super().uuid); !s.ok()) return s;
-  struct statvfs disk;
-  const uint64_t needed = region_->space().counts().InUse() * pkram::kPageSize +
-                          region_->super().page_count * sizeof(uint32_t);
-  const CheckpointState last = state();
-  const bool adds = last.file == file && last.error.empty();  // and takes what has changed
-  if (!adds && statvfs(directory.c_str(), &disk) == 0 && disk.f_bavail * disk.f_frsize < needed) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(file, ": ", Human(disk.f_bavail * disk.f_frsize),
-                     " are free on the disk, and the image takes ", Human(needed),
-                     " beside the one that is there"));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<Checkpoints::Made> Checkpointer::MakeOf(const std::string& file,
                                                        const pkram::Progress& progress) {
-  if (absl::Status s = Check(file); !s.ok()) return s;
+  if (absl::Status s = CheckName(file, *region_, device_); !s.ok()) return s;
   const absl::StatusOr<std::unique_ptr<pkram::Disk>> disk = pkram::OpenDisk(file);
   if (!disk.ok()) return disk.status();
   return checkpoints_.Make(

@@ -27,6 +27,8 @@ class Checkpointer {
 
   pkram::Watch* watch() { return checkpoints_.watch(); }
 
+  // What is wrong with the options, of a mount of that region that is to be.
+  absl::Status Check(const pkram::Region& region) const;
   // From now on, of this region; `device` is the mount's, on which no image may be.  Those of the
   // option checkpoint_every= are made until Stop.
   void Start(Filesystem* fs, pkram::Region* region, const std::string& where,
@@ -43,7 +45,6 @@ class Checkpointer {
  private:
   absl::StatusOr<pkram::Checkpoints::Made> MakeOf(const std::string& file,
                                                   const pkram::Progress& progress);
-  absl::Status Check(const std::string& file) const;
   void MakeNowAndThen();
 
   const std::string file_;

@@ -140,6 +140,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
   if (!fs.ok()) return fs.status();
   service->fs_ = *std::move(fs);
   service->is_open_ = true;
+  if (absl::Status s = service->checkpointer_.Check(*service->file_->region()); !s.ok()) return s;
   WarnAboutRoot(wanted, *service->fs_, warn);
   pkram::Region& region = *service->file_->region();
   service->tight_ = TightLimit(region);
