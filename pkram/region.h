@@ -39,12 +39,12 @@ class Region {
   using Inspect = std::function<absl::Status(const PageView& pages, const Walk& walk)>;
   struct OpenOptions {
     bool writable = true;
-    bool guarded = false;              // tests: a stray store faults
-    bool lock_memory = false;          // keep what the region holds from being swapped out
-    uint64_t pages = 0;                // change the size to this many; 0 keeps it
-    bool resizable = false;            // take address space to grow into: see Resize
-    WalkClient* client = nullptr;      // checks live nodes; used during Open only
-    Inspect inspect;                   // of a sound region: an error from it refuses it
+    bool guarded = false;          // tests: a stray store faults
+    bool lock_memory = false;      // keep what the region holds from being swapped out
+    uint64_t pages = 0;            // change the size to this many; 0 keeps it
+    bool resizable = false;        // take address space to grow into: see Resize
+    WalkClient* client = nullptr;  // checks live nodes; used during Open only
+    Inspect inspect;               // of a sound region: an error from it refuses it
     // The user that the region had has died, and this one goes on in its place: what the user's
     // own marks of this mount say holds (mount_epoch), and so do these receipts.
     bool takes_over = false;

@@ -284,6 +284,14 @@ TEST_F(CheckpointTest, WhatCannotBeAnImageIsRefusedAndLeftAlone) {
               AllOf(HasSubstr("beside what is there, and the disk has 64 KiB: choose another")));
   EXPECT_TRUE(std::filesystem::is_empty(dir_ + "/full"));
   umount2((dir_ + "/full").c_str(), 0);
+  // One that has room for what has changed, also after an attempt that failed.
+  ASSERT_EQ(::mount("none", (dir_ + "/full").c_str(), "tmpfs", 0, "size=2m"), 0);
+  ASSERT_EQ(Checkpoint(dir_ + "/full/image").status, 0);
+  EXPECT_EQ(Checkpoint(dir_ + "/text").status, 2);
+  Spill(mount_ + "/other", "small");
+  const Ran change = Checkpoint(dir_ + "/full/image");
+  EXPECT_EQ(change.status, 0) << change.err;
+  umount2((dir_ + "/full").c_str(), 0);
   // Only root and who mounted may.
   ASSERT_EQ(Shell("install -m 755 " + Pkramctl() + " " + dir_ + "/ctl").status, 0);
   EXPECT_EQ(Shell("setpriv --reuid 65534 --regid 65534 --clear-groups " + dir_ +

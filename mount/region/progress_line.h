@@ -15,11 +15,13 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
 
+  // Whether anybody sees one.
+  static bool IsSeen();
   void Show(uint64_t done, uint64_t of);
 
  private:
   const std::string what_;
-  const bool is_terminal_;
+  const bool is_seen_;
   int shown_ = -1;  // percent
 };
 

@@ -52,11 +52,12 @@ class RegionFile {
       const MountOptions& options, Existing existing,
       const std::function<void(const std::string&)>& warn, pkram::Watch* watch = nullptr);
 
-  // In the place of a user that died: `region` is the descriptor that it had, with its lock.  Changes
-  // nothing but what Open of a region would, and no size.
-  static absl::StatusOr<std::unique_ptr<RegionFile>> TakeOver(
-      const MountOptions& options, const pkram::Descriptor& region,
-      std::vector<pkram::Receipt*> receipts, pkram::Watch* watch = nullptr);
+  // In the place of a user that died: `region` is the descriptor that it had, with its lock.
+  // Changes nothing but what Open of a region would, and no size.
+  static absl::StatusOr<std::unique_ptr<RegionFile>> TakeOver(const MountOptions& options,
+                                                              const pkram::Descriptor& region,
+                                                              std::vector<pkram::Receipt*> receipts,
+                                                              pkram::Watch* watch = nullptr);
 
   pkram::Region* region() const { return region_.get(); }
   // One that others can use, too, while this process lives.

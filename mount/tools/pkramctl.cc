@@ -2,12 +2,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
@@ -105,25 +107,32 @@ std::string WholePath(const std::string& file) {
   return path + file.substr(slash + 1);
 }
 
+// Of a checkpoint that is being made, until it is.
+void ShowProgress(const LiveMount& mount, const std::stop_token& stop) {
+  ProgressLine line("checkpoint");
+  std::mutex mu;
+  std::condition_variable_any ended;
+  std::unique_lock lock(mu);
+  while (!ended.wait_for(lock, stop, std::chrono::milliseconds(100), [] { return false; }) &&
+         !stop.stop_requested()) {
+    const auto live = LiveMount::On(mount.entry().mount_point);
+    const absl::StatusOr<Json> json = live.ok() ? StatisticsOf(*live) : live.status();
+    if (!json.ok() || !json->contains("/checkpoint/under_way"_json_pointer)) continue;
+    const Json& at = (*json)["checkpoint"]["under_way"];
+    line.Show(at["done"], at["of"]);
+  }
+}
+
 absl::Status Checkpoint(const LiveMount& mount, const std::string& file, bool as_json) {
   if (absl::Status s = mount.Sync(); !s.ok()) return s;
-  std::atomic<bool> is_over = false;
-  std::thread shows([&] {
-    ProgressLine line("checkpoint");
-    while (!is_over) {
-      const auto statistics = LiveMount::On(mount.entry().mount_point);
-      const absl::StatusOr<Json> json =
-          statistics.ok() ? StatisticsOf(*statistics) : statistics.status();
-      if (json.ok() && json->contains("/checkpoint/under_way"_json_pointer)) {
-        const Json& at = (*json)["checkpoint"]["under_way"];
-        line.Show(at["done"], at["of"]);
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  absl::StatusOr<ControlCheckpoint> made;
+  {
+    std::jthread shows;
+    if (ProgressLine::IsSeen()) {
+      shows = std::jthread([&](const std::stop_token& stop) { ShowProgress(mount, stop); });
     }
-  });
-  const absl::StatusOr<ControlCheckpoint> made = mount.Checkpoint(WholePath(file));
-  is_over = true;
-  shows.join();
+    made = mount.Checkpoint(WholePath(file));
+  }
   if (!made.ok()) return made.status();
   const double milliseconds = static_cast<double>(made->took_us) / 1000;
   const double rest = static_cast<double>(made->rest_us) / 1000;

@@ -80,13 +80,26 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Region::Unseal",      // what the first change of anything does
   };
   const std::set<std::string> changes_nothing = {
-      "Filesystem::Lookup",    "Filesystem::GetAttr",      "Filesystem::ReadLink",
-      "Filesystem::Read",      "Filesystem::Seek",         "Filesystem::ReadDirectory",
-      "Filesystem::GetXattr",  "Filesystem::ListXattrs",   "Filesystem::Freeze",
-      "LoadObject::ReadBytes", "LoadAccess::LoadFilePage", "Region::Look",
-      "Region::Check",         "Region::Overhead",         "Region::ContentPages",
-      "Filesystem::CheckNode", "Region::LockInMemory",     "Region::UnlockFromMemory",
-      "Filesystem::AtRest",    "Region::IsNew",
+      "Filesystem::Lookup",
+      "Filesystem::GetAttr",
+      "Filesystem::ReadLink",
+      "Filesystem::Read",
+      "Filesystem::Seek",
+      "Filesystem::ReadDirectory",
+      "Filesystem::GetXattr",
+      "Filesystem::ListXattrs",
+      "Filesystem::Freeze",
+      "LoadObject::ReadBytes",
+      "LoadAccess::LoadFilePage",
+      "Region::Look",
+      "Region::Check",
+      "Region::Overhead",
+      "Region::ContentPages",
+      "Filesystem::CheckNode",
+      "Region::LockInMemory",
+      "Region::UnlockFromMemory",
+      "Filesystem::AtRest",
+      "Region::IsNew",
   };
   std::set<std::string> declared;
   for (const char* header : {"fs/filesystem.h", "pkram/stream.h", "pkram/region.h"}) {

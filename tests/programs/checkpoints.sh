@@ -12,24 +12,13 @@ finish() {
   rm -f "$OTHER_REGION"
 }
 
-# Transactions of 100 rows, for ever; one line as each has been committed.
-writer() {
-  local n=0
-  while :; do
-    echo "BEGIN;"
-    for i in $(seq 100); do echo "INSERT INTO t VALUES($n, $i, hex(randomblob(50)));"; done
-    echo "COMMIT;"
-    echo "SELECT 'committed $n';"
-    n=$((n + 1))
-  done
-}
 committed() { grep -c '^committed' "$TMP/log" || true; }
 
 for mode in delete wal; do
   db=$MNT/$mode.db
   sqlite3 "$db" "PRAGMA journal_mode=$mode; CREATE TABLE t(n, i, x); CREATE INDEX k ON t(x);" >/dev/null
   : >"$TMP/log"
-  writer 2>/dev/null | sqlite3 -bail "$db" >"$TMP/log" 2>/dev/null &
+  transactions 2>/dev/null | sqlite3 -bail "$db" >"$TMP/log" 2>/dev/null &
   job=$!
   for round in 1 2 3 4; do
     from=$(committed)

@@ -95,6 +95,18 @@ remount_after_kill() {
   kill_it
   mount_it
 }
+# For sqlite3: transactions of 100 rows in a table t(n, i, x), for ever; one line as each has been
+# committed.
+transactions() {
+  local n=0
+  while :; do
+    echo "BEGIN;"
+    for i in $(seq 100); do echo "INSERT INTO t VALUES($n, $i, hex(randomblob(50)));"; done
+    echo "COMMIT;"
+    echo "SELECT 'committed $n';"
+    n=$((n + 1))
+  done
+}
 cleanup() {
   local status=$?
   trap - EXIT

@@ -3,17 +3,6 @@
 # the program or the daemon, the database holds what was committed and is sound.
 . "$(dirname "$0")/lib.sh"
 
-# Transactions of 100 rows, for ever; one line to $1 as each has been committed.
-writer() {
-  local n=0
-  while :; do
-    echo "BEGIN;"
-    for i in $(seq 100); do echo "INSERT INTO t VALUES($n, $i, hex(randomblob(50)));"; done
-    echo "COMMIT;"
-    echo "SELECT 'committed $n';"
-    n=$((n + 1))
-  done
-}
 check() {
   local committed
   committed=$(grep -c '^committed' "$TMP/log" || true)
@@ -33,7 +22,7 @@ for mode in delete wal; do
   for victim in $victims; do
     sqlite3 "$db" 'DELETE FROM t'
     : >"$TMP/log"
-    writer 2>/dev/null | sqlite3 -bail "$db" >"$TMP/log" 2>/dev/null &
+    transactions 2>/dev/null | sqlite3 -bail "$db" >"$TMP/log" 2>/dev/null &
     job=$!
     # Until it is at work.
     for _ in $(seq 200); do
