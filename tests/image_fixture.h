@@ -14,6 +14,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pkram/image.h"
@@ -68,13 +69,14 @@ inline std::optional<Pages> ReadImage(const std::string& path) {
 }
 
 class ImageFixture : public testing::Test {
- protected:
+ public:
   ImageFixture() {
     char name[] = "/tmp/pkram-image-XXXXXX";
     dir_ = mkdtemp(name);
     path_ = dir_ + "/image";
   }
   ~ImageFixture() override { (void)!system(("rm -rf " + dir_).c_str()); }
+  const std::string& path() const { return path_; }
   // In place of what is there.
   void PutFiles(const std::map<std::string, std::string>& files) const {
     for (const auto& entry : std::filesystem::directory_iterator(dir_)) {
@@ -87,6 +89,8 @@ class ImageFixture : public testing::Test {
   size_t FilesThere() const {
     return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(dir_), {}));
   }
+
+ protected:
   std::string dir_, path_;
 };
 
@@ -251,6 +255,31 @@ class RememberingDisk final : public Disk {
   Names names_;  // on the disk for good
   std::vector<std::function<void(Names*)>> changes_;
 };
+
+// Whatever `change` makes of an image that shows PagesOf(1), it shows these or PagesOf(2) after
+// each call to the disk, should the power go then; and the second once `change` is done.  Returns
+// how often each was seen.
+inline std::pair<int, int> LosePowerAfterEachCall(
+    RememberingDisk* disk, const ImageFixture& fixture,
+    const std::function<absl::Status(RememberingDisk*)>& change) {
+  std::minstd_rand random(1);
+  int old_ones = 0, new_ones = 0;
+  const auto look = [&] {
+    for (int i = 0; i < 30; ++i) {
+      fixture.PutFiles(disk->AfterPowerLoss(&random));
+      const std::optional<Pages> now = ReadImage(fixture.path());
+      ASSERT_TRUE(now == PagesOf(1) || now == PagesOf(2));
+      ++(now == PagesOf(1) ? old_ones : new_ones);
+    }
+  };
+  disk->after_each = look;
+  EXPECT_EQ(change(disk), absl::OkStatus());
+  const int before = old_ones;
+  look();
+  EXPECT_EQ(old_ones, before);
+  disk->after_each = nullptr;
+  return {old_ones, new_ones};
+}
 
 }  // namespace pkram
 

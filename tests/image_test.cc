@@ -99,24 +99,8 @@ TEST_F(ImageTest, WhateverFailsTheOldOneStays) {
 TEST_F(ImageTest, WheneverThePowerGoesItIsTheOldOneOrTheNewOne) {
   RememberingDisk disk;
   ASSERT_EQ(WriteImage(&disk, PagesOf(1)), absl::OkStatus());
-  std::minstd_rand random(1);
-  int old_ones = 0, new_ones = 0;
-  bool is_committed = false;
-  const auto look = [&] {
-    for (int i = 0; i < 30; ++i) {
-      PutFiles(disk.AfterPowerLoss(&random));
-      const std::optional<Pages> now = ReadImage(path_);
-      ASSERT_TRUE(now == PagesOf(1) || now == PagesOf(2));
-      ++(now == PagesOf(1) ? old_ones : new_ones);
-      if (is_committed) {
-        EXPECT_EQ(now, PagesOf(2));
-      }
-    }
-  };
-  disk.after_each = look;
-  ASSERT_EQ(WriteImage(&disk, PagesOf(2)), absl::OkStatus());
-  is_committed = true;
-  look();
+  const auto [old_ones, new_ones] =
+      LosePowerAfterEachCall(&disk, *this, [](Disk* d) { return WriteImage(d, PagesOf(2)); });
   EXPECT_GT(old_ones, 500);
   EXPECT_GT(new_ones, 30);
 }
