@@ -180,7 +180,8 @@ int LockHolder(int fd) {
     unsigned long long ino = 0;
     if (!(in >> number >> kind >> advisory >> access >> pid >> file)) continue;
     if (kind != "FLOCK" || std::sscanf(file.c_str(), "%x:%x:%llu", &maj, &min, &ino) != 3) continue;
-    // Who took the lock may be gone, and another process hold the same open file (a server that took over).
+    // Who took the lock may be gone, and another process hold the same open file (a server that
+    // took over).
     if (ino != st.st_ino || makedev(maj, min) != st.st_dev) continue;
     return kill(pid, 0) == 0 || errno == EPERM ? pid : 0;
   }

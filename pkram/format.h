@@ -155,8 +155,8 @@ struct ObjectHeader {
   uint64_t bytes;          // entry: first link of the byte stream, or 0
   uint64_t bytes_len;      // length of the byte stream
   uint64_t allocated_end;  // live lists: page indexes at or beyond are garbage
-  uint64_t seal;          // of the rest of this page but for lookups, the links, and metadata pages
-  uint64_t lookups;       // (mount epoch << 32 | what the user keeps): volatile, outside every checksum
+  uint64_t seal;     // of the rest of this page but for lookups, the links, and metadata pages
+  uint64_t lookups;  // (mount epoch << 32 | what the user keeps): volatile, outside every checksum
   uint64_t client_bytes;  // how much of `client` means something
   uint64_t flags;         // kPagesAreMetadata, kBytesAreMetadata
 };
@@ -194,7 +194,7 @@ struct ImageFooter {
   uint64_t id;            // of this image: random
   uint8_t uuid[16];       // the region's
   uint32_t checksum_of_checksums;
-  uint32_t checksum;      // of the bytes before it
+  uint32_t checksum;  // of the bytes before it
 };
 static_assert(sizeof(ImageFooter) == 72);
 static_assert(offsetof(ImageFooter, checksum) == 68);
@@ -211,7 +211,7 @@ struct DeltaHeader {
   uint64_t entries;    // of these pages, in their order, and of those that go
   ImageFooter footer;  // of the image that comes of it
   uint32_t checksum_of_entries;
-  uint32_t checksum;   // of the bytes before it
+  uint32_t checksum;  // of the bytes before it
 };
 static_assert(sizeof(DeltaHeader) == 120);
 static_assert(offsetof(DeltaHeader, checksum) == 116);

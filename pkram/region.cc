@@ -29,8 +29,8 @@ absl::Status DamagedPage(const std::string& name, uint64_t page, const std::stri
 // Enough to find the journal, without which the rest cannot be read.
 absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
   if (super.magic == format::kRestoring) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(name, ": an image was restored to it in part: delete it, and restore it anew"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        name, ": an image was restored to it in part: delete it, and restore it anew"));
   }
   if (super.magic != format::kMagic) {
     return absl::FailedPreconditionError(

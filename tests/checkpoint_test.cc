@@ -298,6 +298,14 @@ TEST_F(CheckpointTest, WhatCannotBeAnImageIsRefusedAndLeftAlone) {
                   "/ctl checkpoint " + region_ + " /tmp/pkramfs-never")
                 .status,
             2);
+  // Nor root of a container, who names files of its own.
+  for (const char* as : {"unshare --pid --fork ", "setpriv --bounding-set=-sys_admin "}) {
+    const Ran contained =
+        Shell(as + dir_ + "/ctl checkpoint " + region_ + " " + dir_ + "/contained");
+    EXPECT_EQ(contained.status, 2) << as;
+    EXPECT_THAT(contained.err, HasSubstr("Operation not permitted")) << as;
+    EXPECT_NE(access((dir_ + "/contained").c_str(), F_OK), 0) << as;
+  }
 }
 
 TEST_F(CheckpointTest, DamageIsNamedAndNothingIsMadeOfIt) {

@@ -1,4 +1,5 @@
-// The first request and its answer, with this test in the kernel's place: what each side may refuse.
+// The first request and its answer, with this test in the kernel's place: what each side may
+// refuse.
 #include "mount/serve/handshake.h"
 
 #include <fcntl.h>

@@ -1,10 +1,11 @@
 #include "mount/serve/in_flight.h"
-#include "mount/serve/request_name.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "mount/serve/request_name.h"
 
 namespace pkramfs {
 namespace {

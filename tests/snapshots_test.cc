@@ -151,8 +151,8 @@ TEST_F(SnapshotsTest, WhatChangesAfterTheMomentIsNotInIt) {
     Changes changes(mounted.fs(), MakeDirectory(mounted.fs(), "d"), seed);
     changes.Make(60);
     Delivered delivered;
-    for (const auto take : {Snapshots::Take::kAll, Snapshots::Take::kChanged,
-                            Snapshots::Take::kChanged}) {
+    for (const auto take :
+         {Snapshots::Take::kAll, Snapshots::Take::kChanged, Snapshots::Take::kChanged}) {
       const Picture then = Begin(mounted, take);
       changes.Make(20);
       // And while it is delivered.
@@ -221,8 +221,7 @@ TEST_F(SnapshotsTest, WritersGoOnWhileItIsTaken) {
   }
   Delivered delivered;
   for (int i = 0; i < 20; ++i) {
-    const Picture then =
-        Begin(mounted, i == 0 ? Snapshots::Take::kAll : Snapshots::Take::kChanged);
+    const Picture then = Begin(mounted, i == 0 ? Snapshots::Take::kAll : Snapshots::Take::kChanged);
     ASSERT_EQ(snapshots_->Stream(delivered.sink()), absl::OkStatus());
     snapshots_->Settle();
     delivered.ExpectIs(then);

@@ -406,8 +406,8 @@ TEST_F(TakeoverTest, FrozenStaysFrozen) {
   EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
 }
 
-// What a successor has to put in order waits, too: whoever copies the region meanwhile has one state
-// of it.
+// What a successor has to put in order waits, too: whoever copies the region meanwhile has one
+// state of it.
 TEST_F(TakeoverTest, NothingOfAFrozenRegionChanges) {
   const int fd = open((mount_ + "/file").c_str(), O_RDWR | O_CREAT, 0600);
   ASSERT_EQ(pwrite(fd, "bytes", 5, 0), 5);
@@ -417,8 +417,8 @@ TEST_F(TakeoverTest, NothingOfAFrozenRegionChanges) {
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   const uint64_t forgotten = Statistics()["requests"].value("forget", uint64_t{0});
   close(fd);
-  ASSERT_TRUE(
-      Eventually([&] { return Statistics()["requests"].value("forget", uint64_t{0}) > forgotten; }));
+  ASSERT_TRUE(Eventually(
+      [&] { return Statistics()["requests"].value("forget", uint64_t{0}) > forgotten; }));
   const std::string before = Slurp(region_);
   KillServer();
   Statistics();  // another one answers

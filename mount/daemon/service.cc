@@ -133,7 +133,8 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
   absl::StatusOr<std::unique_ptr<InFlight>> in_flight = InFlight::Make();
   if (!in_flight.ok()) return in_flight.status();
   service->in_flight_ = *std::move(in_flight);
-  absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::Open(wanted, Existing::kUse, warn, service->checkpointer_.watch());
+  absl::StatusOr<std::unique_ptr<RegionFile>> file =
+      RegionFile::Open(wanted, Existing::kUse, warn, service->checkpointer_.watch());
   if (!file.ok()) return file.status();
   service->file_ = *std::move(file);
   absl::StatusOr<std::unique_ptr<Filesystem>> fs = service->file_->OpenFilesystem(wanted);
@@ -185,9 +186,8 @@ absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& o
   if (const auto inodes = service->in_flight_->max_inodes()) service->options_.max_inodes = inodes;
   std::vector<pkram::Receipt*> receipts;
   for (InFlight::Slot* const slot : service->in_flight_->left()) receipts.push_back(&slot->receipt);
-  absl::StatusOr<std::unique_ptr<RegionFile>> file =
-      RegionFile::TakeOver(service->options_, estate.region, std::move(receipts),
-                           service->checkpointer_.watch());
+  absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::TakeOver(
+      service->options_, estate.region, std::move(receipts), service->checkpointer_.watch());
   if (!file.ok()) return file.status();
   service->file_ = *std::move(file);
   absl::StatusOr<std::unique_ptr<Filesystem>> fs =
@@ -277,9 +277,8 @@ absl::Status Service::MakeLastCheckpoint() {
   }
   const auto made = checkpointer_.Make("", [](uint64_t, uint64_t) { return true; });
   if (made.ok()) return absl::OkStatus();
-  return absl::Status(made.status().code(),
-                      absl::StrCat("no checkpoint at the end: ",
-                                   std::string(made.status().message())));
+  return absl::Status(made.status().code(), absl::StrCat("no checkpoint at the end: ",
+                                                         std::string(made.status().message())));
 }
 
 absl::Status Service::End() {

@@ -52,8 +52,7 @@ class Service {
 
  private:
   bool is_open_ = false;  // and is to be sealed in the end
-  explicit Service(MountOptions options)
-      : options_(std::move(options)), checkpointer_(options_) {}
+  explicit Service(MountOptions options) : options_(std::move(options)), checkpointer_(options_) {}
   void Describe(bool writeback);
   void Attach();
   std::string LookAtLimit();

@@ -122,7 +122,8 @@ absl::Status ApplyCheckpoint(std::string_view name, std::string_view value, Moun
   if (name == "checkpoint_every") return ParseTime(name, value, &options->checkpoint_every);
   if (name == "checkpoint_at_exit") return ParseYesNo(name, value, &options->checkpoint_at_exit);
   // (What the daemon says of itself has room for so much.)
-  if (value.empty() || value.front() != '/' || value.back() == '/' || value.size() > kMaxImagePath) {
+  if (value.empty() || value.front() != '/' || value.back() == '/' ||
+      value.size() > kMaxImagePath) {
     return Wrong(name, value, "the whole path of a file, as /var/lib/pkramfs/cache.img");
   }
   options->checkpoint = value;

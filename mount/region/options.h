@@ -33,8 +33,8 @@ struct MountOptions {
   std::optional<bool> takeover;      // another server goes on when one dies; as it is if not given
   bool writeback = false;            // the kernel keeps written pages until it is made to send them
   std::optional<uint32_t> max_read;  // bytes that the kernel asks for at once, at most
-  std::string checkpoint;         // whole path of the image; "": there is none
-  uint64_t checkpoint_every = 0;  // seconds; 0: only when asked for, and at the end
+  std::string checkpoint;            // whole path of the image; "": there is none
+  uint64_t checkpoint_every = 0;     // seconds; 0: only when asked for, and at the end
   bool checkpoint_at_exit = true;
   FlagChange flags;
   std::vector<std::string> fuse;  // options that the kernel and libfuse take
@@ -44,8 +44,8 @@ struct MountOptions {
   // Says of options that none but size= and nr_inodes= are given.
   bool OnlySizes() const {
     return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && export_handles &&
-           !writeback && !takeover && checkpoint.empty() && !remount && fuse.empty() && flags.set == 0 &&
-           flags.clear == 0;
+           !writeback && !takeover && checkpoint.empty() && !remount && fuse.empty() &&
+           flags.set == 0 && flags.clear == 0;
   }
 };
 

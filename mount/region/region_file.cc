@@ -31,11 +31,13 @@ using pkram::Descriptor;
 using std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(10);
+constexpr std::chrono::seconds kPatienceWithImage = std::chrono::minutes(10);
 
 // A daemon seals its region after its mount is gone; one whose mount is there
 // will not let go.
-absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path) {
-  const auto deadline = steady_clock::now() + kPatience;
+absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path,
+                              std::chrono::seconds patience) {
+  const auto deadline = steady_clock::now() + patience;
   for (;;) {
     absl::Status locked = backing->Lock(true);
     if (!absl::IsUnavailable(locked)) return locked;
@@ -197,8 +199,11 @@ uint64_t RegionPages(uint64_t size) {
   return contents + pkram::Region::Overhead(contents);
 }
 
-absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(const std::string& region) {
+absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(
+    const MountOptions& options) {
+  const std::string& region = options.region;
   const std::string given = RegionPath(region);
+  const auto patience = options.checkpoint.empty() ? kPatience : kPatienceWithImage;
   for (;;) {
     struct stat named, locked;
     const bool existed = stat(given.c_str(), &named) == 0;
@@ -207,7 +212,7 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(const st
     if (!backing.ok()) return backing.status();
     const std::string opened = Canonical(absl::StrCat("/proc/self/fd/", (*backing)->fd()));
     path_ = IsDescriptor(given) || IsDescriptor(opened) ? RegionName(region) : opened;
-    if (absl::Status s = LockWithPatience(backing->get(), path_); !s.ok()) return s;
+    if (absl::Status s = LockWithPatience(backing->get(), path_, patience); !s.ok()) return s;
     // Whoever held the lock may have deleted the file that we waited for.
     const bool is_there = stat(given.c_str(), &named) == 0;
     if (!is_there && errno != ENOENT) return pkram::OpenStatus(given, errno);
@@ -274,7 +279,7 @@ absl::Status RegionFile::RestoreImage(const MountOptions& options, pkram::Backin
 absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
                                  const std::function<void(const std::string&)>& warn,
                                  pkram::Watch* watch) {
-  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = OpenAndLock(options.region);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = OpenAndLock(options);
   if (!backing.ok()) return backing.status();
   if (absl::Status s = CheckIsWhole(path_); !s.ok()) return s;
   if (!options.checkpoint.empty()) {

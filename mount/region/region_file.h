@@ -45,7 +45,8 @@ enum class Existing {
 // A region that is open, and what its opening changed.
 class RegionFile {
  public:
-  // Waits up to 10 s for a daemon whose mount is gone already.  `warn` gets
+  // Waits up to 10 s for a daemon whose mount is gone already; with checkpoint=, which that one may
+  // be writing, 10 minutes.  `warn` gets
   // sentences about what will go wrong later.
   // `watch` hears of each page that changes, and outlives it.
   static absl::StatusOr<std::unique_ptr<RegionFile>> Open(
@@ -78,7 +79,7 @@ class RegionFile {
   RegionFile() = default;
   absl::Status Prepare(const MountOptions& options, Existing existing,
                        const std::function<void(const std::string&)>& warn, pkram::Watch* watch);
-  absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const std::string& region);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const MountOptions& options);
   absl::Status WithLoss(const absl::Status& status) const;
   absl::Status RestoreImage(const MountOptions& options, pkram::Backing* backing);
   absl::Status Format(const MountOptions& options, Existing existing, pkram::Backing* backing);

@@ -106,7 +106,7 @@ std::optional<uid_t> UserOf(fuse_req_t req) {
   return caller->uid;
 }
 
-bool MayChooseProgram(fuse_req_t req) {
+bool MayNamePaths(fuse_req_t req) {
   constexpr int kSysAdmin = 21;
   const std::string proc = "/proc/" + std::to_string(fuse_req_ctx(req)->pid);
   if (TextOf(proc + "/uid_map") != TextOf("/proc/self/uid_map")) return false;

@@ -20,9 +20,10 @@ namespace pkramfs {
 // The user, or nothing.
 std::optional<uid_t> UserOf(fuse_req_t req);
 
-// Whether the caller, whom UserOf allows to control the mount, may say what program this process
-// runs.  Root of a container may not: it is not this machine's, and names files of its own.
-bool MayChooseProgram(fuse_req_t req);
+// Whether the caller, whom UserOf allows to control the mount, may name files that this process
+// runs or writes.  Root of a container may not: it is not this machine's, and names files of its
+// own.
+bool MayNamePaths(fuse_req_t req);
 
 // Who calls and when; what is dear to know is found out when it is asked for.  `req` outlives it.
 Context ContextOf(fuse_req_t req);

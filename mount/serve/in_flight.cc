@@ -63,7 +63,7 @@ void Store(T& word, T value) {
 
 struct InFlight::Common {
   uint64_t magic, version;
-  uint64_t slots;  // how many there are behind this page
+  uint64_t slots;   // how many there are behind this page
   uint64_t frozen;  // the request that froze it; 0 when it is not frozen
   uint64_t ended, writeback;
   uint64_t keeper, upgrade;

@@ -90,8 +90,8 @@ class InFlight {
   // Whether the region is kept from being swapped out.
   bool locks_memory() const;
   void set_locks_memory(bool locks);
-  // Whether the server's cgroup may have less memory than the region takes: it and its heirs are not
-  // to be spared when memory is looked for.
+  // Whether the server's cgroup may have less memory than the region takes: it and its heirs are
+  // not to be spared when memory is looked for.
   void set_is_tight(bool is_tight);
   // How many inodes there may be, if that was changed since the mount.
   std::optional<uint64_t> max_inodes() const;

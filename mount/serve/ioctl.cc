@@ -105,7 +105,7 @@ std::string Upgrade(Server* server, const std::string& program) {
 }
 
 void ReplyUpgrade(fuse_req_t req, const void* in) {
-  if (!MayChooseProgram(req)) {
+  if (!MayNamePaths(req)) {
     fuse_reply_err(req, EPERM);
     return;
   }
@@ -122,6 +122,10 @@ void ReplyCheckpoint(fuse_req_t req, const void* in) {
   ControlCheckpoint checkpoint;
   std::memcpy(&checkpoint, in, sizeof(checkpoint));
   const std::string file(checkpoint.file, strnlen(checkpoint.file, sizeof(checkpoint.file)));
+  if (!file.empty() && !MayNamePaths(req)) {
+    fuse_reply_err(req, EPERM);
+    return;
+  }
   const auto made = ServerOf(req)->checkpoint(
       file, [req](uint64_t, uint64_t) { return fuse_req_interrupted(req) == 0; });
   if (absl::IsCancelled(made.status())) {

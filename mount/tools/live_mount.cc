@@ -46,7 +46,8 @@ absl::StatusOr<LiveMount> LiveMount::On(const std::string& directory) {
   }
   LiveMount live(*std::move(last));
   if (live.Answers()) return live;
-  return absl::UnavailableError(absl::StrCat(directory, ": the daemon of this mount is gone: `umount -l ",
+  return absl::UnavailableError(absl::StrCat(directory,
+                                             ": the daemon of this mount is gone: `umount -l ",
                                              directory, "`, and mount it again"));
 }
 

@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "mount/serve/control.h"
 #include "mount/region/mounts.h"
 #include "mount/region/options.h"
+#include "mount/serve/control.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {

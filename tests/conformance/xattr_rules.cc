@@ -29,8 +29,8 @@ class XattrRules : public Conformance {
       ASSERT_EQ(fs().Chown("x", kOwner.uid, kOwner.gid, false), 0);
     }
     Settle();
-    const bool keeps_user = kind == "file" || kind == "dir" ||
-                            (kind == "socket" && SocketsHaveUserAttributes());
+    const bool keeps_user =
+        kind == "file" || kind == "dir" || (kind == "socket" && SocketsHaveUserAttributes());
     int set = 0, get = 0;
     if (space == "user." && !keeps_user) {
       set = EPERM;
