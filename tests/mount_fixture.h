@@ -14,11 +14,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 
 #include "mount/region/mounts.h"
 #include "pkram/backing.h"
+#include "tests/last_resort.h"
 #include "tests/mount_process.h"
 
 namespace pkramfs {
@@ -73,6 +75,7 @@ class MountTest : public testing::Test {
     mkdir(mount_.c_str(), 0777);
     chmod(mount_.c_str(), 0777);
     region_ = "/dev/shm/" + dir_.substr(5);
+    last_resort_.emplace(mount_);
   }
   void TearDown() override {
     if (dir_.empty()) return;
@@ -119,6 +122,9 @@ class MountTest : public testing::Test {
   void WaitUntilFree() { ASSERT_TRUE(WaitUntilRegionIsFree(region_)) << region_; }
 
   std::string dir_, mount_, region_;
+
+ private:
+  std::optional<LastResort> last_resort_;
 };
 
 }  // namespace pkramfs
