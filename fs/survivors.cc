@@ -38,8 +38,8 @@ void Survivors::Changed(const pkram::WalkedObject& object) {
   if (trees_.back().filesystem) TakeNames(object);
 }
 
-void Survivors::Damaged(uint64_t index, const std::string& what) {
-  trees_.back().damaged[index] = what;
+void Survivors::Damaged(uint64_t index, pkram::Pfn pfn, const std::string& what) {
+  trees_.back().damaged[index] = {pfn, what};
 }
 
 // As many as there are up to what is no slot.
@@ -85,6 +85,23 @@ const InodeRecord& RecordOf(const pkram::PageView& pages, const SurvivingTree::I
   return *reinterpret_cast<const InodeRecord*>(pages.At<format::Object>(inode.page)->client);
 }
 
+bool ForEachPage(const pkram::PageView& pages, uint64_t head, uint64_t end,
+                 absl::FunctionRef<bool(std::optional<uint64_t>, pkram::Pfn)> fn) {
+  for (uint64_t word = head; word != 0;) {
+    const auto& link = *pages.At<format::Link>(format::EntryPfn(word));
+    // What begins behind the end is garbage, and was not walked.
+    if (link.index >= end) break;
+    if (!fn(std::nullopt, format::EntryPfn(word))) return false;
+    for (uint64_t i = 0; i < format::kLinkEntries && link.index + i < end; ++i) {
+      const uint64_t entry = link.entry[i];
+      if (!format::IsPage(entry)) continue;
+      if (!fn(link.index + i, format::EntryPfn(entry))) return false;
+    }
+    word = link.next;
+  }
+  return true;
+}
+
 bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun>& contested,
                   const SurvivingTree::Inode& inode,
                   absl::FunctionRef<bool(uint64_t, std::string_view)> fn) {
@@ -104,23 +121,13 @@ bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun
   }
   const format::ObjectHeader& header = pages.At<format::Object>(inode.page)->header;
   const uint64_t end = std::min(header.allocated_end, pkram::PagesFor(size));
-  for (uint64_t word = header.pages; word != 0;) {
-    const auto& link = *pages.At<format::Link>(format::EntryPfn(word));
-    // What begins behind the end is garbage, and was not walked.
-    if (link.index >= end) break;
-    if (in_doubt(format::EntryPfn(word))) return false;
-    for (uint64_t i = 0; i < format::kLinkEntries && link.index + i < end; ++i) {
-      const uint64_t entry = link.entry[i];
-      if (!format::IsPage(entry)) continue;
-      const pkram::Pfn page = format::EntryPfn(entry);
-      if (in_doubt(page)) return false;
-      const uint64_t offset = (link.index + i) * pkram::kPageSize;
-      const uint64_t n = std::min<uint64_t>(pkram::kPageSize, size - offset);
-      if (!fn(offset, {pages.At<char>(page), n})) return false;
-    }
-    word = link.next;
-  }
-  return true;
+  return ForEachPage(pages, header.pages, end, [&](std::optional<uint64_t> index, pkram::Pfn page) {
+    if (in_doubt(page)) return false;
+    if (!index) return true;
+    const uint64_t offset = *index * pkram::kPageSize;
+    const uint64_t n = std::min<uint64_t>(pkram::kPageSize, size - offset);
+    return fn(offset, {pages.At<char>(page), n});
+  });
 }
 
 }  // namespace pkramfs

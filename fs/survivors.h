@@ -9,6 +9,7 @@
 #define FS_SURVIVORS_H_
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,11 @@ struct SurvivingTree {
     std::string xattrs;  // a blob
   };
   std::map<Ino, Inode> inodes;
-  std::map<Ino, std::string> damaged;  // and what is wrong with them
+  struct Wreck {
+    pkram::Pfn page;
+    std::string what;  // is wrong with it
+  };
+  std::map<Ino, Wreck> damaged;
   // By directory; of damaged ones what can be read, which may be wrong.
   std::map<Ino, std::vector<SurvivingName>> names;
 };
@@ -47,7 +52,7 @@ class Survivors final : public pkram::WalkClient {
   std::string BeginObjects(uint64_t end) override { return check_.BeginObjects(end); }
   std::string Object(const pkram::WalkedObject& object) override;
   void Changed(const pkram::WalkedObject& object) override;
-  void Damaged(uint64_t index, const std::string& what) override;
+  void Damaged(uint64_t index, pkram::Pfn pfn, const std::string& what) override;
   std::string Hole(uint64_t index, uint64_t payload) override {
     return check_.Hole(index, payload);
   }
@@ -68,6 +73,12 @@ class Survivors final : public pkram::WalkClient {
 bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun>& contested,
                   const SurvivingTree::Inode& inode,
                   absl::FunctionRef<bool(uint64_t, std::string_view)> fn);
+
+// fn(index, page) for each page of a sound object's list of pages or of bytes that begins with
+// `head`, up to `end`, and for each link that lists them, with no index; until it returns false.
+// Returns false when it did.
+bool ForEachPage(const pkram::PageView& pages, uint64_t head, uint64_t end,
+                 absl::FunctionRef<bool(std::optional<uint64_t>, pkram::Pfn)> fn);
 
 // Runs of pages in order, none touching another.
 std::vector<pkram::PageRun> Merged(std::vector<pkram::PageRun> runs);

@@ -20,6 +20,9 @@ namespace {
 
 using format::ImageFooter;
 
+// In pages.
+constexpr uint64_t kAhead = 8192;
+
 bool ReadAll(int fd, void* to, size_t size, uint64_t offset) {
   auto* at = static_cast<char*>(to);
   while (size > 0) {
@@ -183,10 +186,18 @@ absl::Status Image::ForEach(
     const std::function<absl::Status(Pfn)>& damaged) const {
   constexpr uint64_t kAtOnce = 256;
   std::vector<std::byte> bytes(kAtOnce * kPageSize);
+  uint64_t asked = 0;
   for (uint64_t at = 0; at < checksums_.size();) {
     if (checksums_[at] == 0) {
       ++at;
       continue;
+    }
+    // The kernel reads some MiB ahead, several requests at a time.
+    if (asked < at + kAhead / 2) {
+      asked = std::max(asked, at);
+      posix_fadvise(fd_, static_cast<off_t>(asked * kPageSize), kAhead * kPageSize,
+                    POSIX_FADV_WILLNEED);
+      asked += kAhead;
     }
     const auto moved = in_delta_.find(at);
     const bool is_moved = moved != in_delta_.end();

@@ -320,12 +320,12 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
     if (const auto other = doubted.find(object); other != doubted.end()) {
       object_ = index;
       Fail(object, absl::StrCat("its page is object ", other->second, "'s, too"));
-      if (client_ != nullptr && live) client_->Damaged(index, problems_.back().what);
+      if (client_ != nullptr && live) client_->Damaged(index, object, problems_.back().what);
       continue;
     }
     if (WalkObject(node, index, object)) continue;
     if (Stopped()) return;
-    if (client_ != nullptr && live) client_->Damaged(index, problems_.back().what);
+    if (client_ != nullptr && live) client_->Damaged(index, object, problems_.back().what);
   }
   object_ = kNoObject;
   disputed_ = false;

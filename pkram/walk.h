@@ -62,7 +62,7 @@ class WalkClient {
   // if its structure is sound, what its seal does not fit.  What it holds may be anything.
   // One that something contests is sound if its seal fits.
   virtual void Changed(const WalkedObject&) {}
-  virtual void Damaged(uint64_t /*index*/, const std::string& /*what*/) {}
+  virtual void Damaged(uint64_t /*index*/, Pfn /*pfn*/, const std::string& /*what*/) {}
   virtual std::string EndNode(const format::Node& node) = 0;
 };
 

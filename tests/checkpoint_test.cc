@@ -324,8 +324,8 @@ TEST_F(CheckpointTest, DamageIsNamedAndNothingIsMadeOfIt) {
   const std::string page = "page " + std::to_string(at / 4096);
   const Ran check = Shell(Pkramctl() + " check " + image_);
   EXPECT_EQ(check.status, 1);
-  EXPECT_THAT(check.out,
-              AllOf(HasSubstr(page + ": its checksum is wrong"), HasSubstr("1 pages are damaged")));
+  EXPECT_THAT(check.out, AllOf(HasSubstr(page + " (of /file): its checksum is wrong"),
+                               HasSubstr("1 pages are damaged")));
   const Ran restore = Shell(Pkramctl() + " restore " + image_ + " " + region_ + "-2");
   EXPECT_EQ(restore.status, 2);
   EXPECT_THAT(restore.err, HasSubstr(page + " is damaged"));
@@ -337,6 +337,41 @@ TEST_F(CheckpointTest, DamageIsNamedAndNothingIsMadeOfIt) {
   EXPECT_NE(access(region_.c_str(), F_OK), 0);
   // Without the option, or the image, it is a new filesystem.
   Mount("size=16m");
+}
+
+// Whatever the page: its file is named, or none where it is nobody's.
+TEST_F(CheckpointTest, DamageIsNamedByPath) {
+  Mount("size=16m,checkpoint_at_exit=no,checkpoint=" + image_);
+  const std::string dir = mount_ + "/dir", file = dir + "/file";
+  ASSERT_EQ(mkdir(dir.c_str(), 0755), 0);
+  Spill(file, std::string(10000, 'f'));
+  ASSERT_EQ(setxattr(file.c_str(), "user.x", std::string(5000, 'x').data(), 5000, 0), 0);
+  for (int i = 0; i < 40; ++i) Spill(dir + "/" + std::to_string(i) + std::string(200, 'n'), "");
+  // Open and without a name.
+  const int fd = open((mount_ + "/gone").c_str(), O_RDWR | O_CREAT, 0600);
+  ASSERT_EQ(pwrite(fd, std::string(8192, 'g').data(), 8192, 0), 8192);
+  ASSERT_EQ(unlink((mount_ + "/gone").c_str()), 0);
+  ASSERT_EQ(Checkpoint("").status, 0);
+  close(fd);
+  const std::string whole = Slurp(image_);
+  const std::string empty(4096, '\0');
+  std::map<std::string, int> seen;
+  std::fstream image(image_, std::ios::binary | std::ios::in | std::ios::out);
+  for (size_t page = 0; page < whole.size(); page += 4096) {
+    if (whole.compare(page, 4096, empty) == 0) continue;
+    // A byte near its end: what structure begins with tells how to go on.
+    const size_t at = page + 4000;
+    image.seekp(static_cast<std::streamoff>(at)).put(static_cast<char>(whole[at] ^ 1)).flush();
+    const std::string out = Shell(Pkramctl() + " check " + image_).out;
+    image.seekp(static_cast<std::streamoff>(at)).put(whole[at]).flush();
+    const size_t of = out.find("(of ");
+    if (of != std::string::npos) ++seen[out.substr(of + 4, out.find(')') - of - 4)];
+  }
+  EXPECT_GE(seen["/dir/file"], 3 + 2 + 1 + 1) << "its bytes, attribute and inode";
+  EXPECT_GE(seen["/dir"], 2) << "its names and inode";
+  EXPECT_EQ(seen["/dir/7" + std::string(200, 'n')], 1) << "its inode";
+  EXPECT_GE(seen["/"], 1);
+  for (const auto& [path, count] : seen) EXPECT_THAT(path, testing::Not(HasSubstr("gone")));
 }
 
 TEST_F(CheckpointTest, ARestoreThatWasInterruptedIsDoneAnew) {

@@ -87,9 +87,12 @@ class Mounted {
     return mounted;
   }
   // `watch` hears of each page that changes.
-  static Mounted WithWatch(const pkram::MemoryFile& file, pkram::Watch* watch) {
+  static Mounted WithWatch(const pkram::MemoryFile& file, pkram::Watch* watch,
+                           std::function<void()> store_hook = nullptr) {
     pkram::Region::OpenOptions options;
     options.watch = watch;
+    options.store_hook = std::move(store_hook);
+    options.resizable = true;
     Mounted mounted;
     mounted.Open(file, 0, std::move(options));
     return mounted;

@@ -51,6 +51,13 @@ add_test(NAME crash_sequences_when_others_fill_up COMMAND crash_sequences --seed
 add_test(NAME crash_sequences_at_the_inode_limit COMMAND crash_sequences --seed 200
   --operations ${operations} --points ${points} --inodes 20)
 
+# The same while checkpoints are made; more: build/gcc/tests/checkpoint_sequences --sequences 1000
+add_executable(checkpoint_sequences crash/checkpoint_sequences.cc crash/model.cc crash/operations.cc)
+target_include_directories(checkpoint_sequences PRIVATE ${PROJECT_SOURCE_DIR})
+target_link_libraries(checkpoint_sequences PRIVATE fs GTest::gtest command_line)
+pkramfs_optimized(checkpoint_sequences)
+add_test(NAME checkpoint_sequences COMMAND checkpoint_sequences --operations ${operations})
+
 # Hostile regions: what was found is replayed here, .ci/fuzz looks for more.
 add_executable(fuzz_replay_test fuzz/replay_test.cc fuzz/requests.cc fuzz/targets.cc)
 target_include_directories(fuzz_replay_test PRIVATE ${PROJECT_SOURCE_DIR})

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <string>
 
-#include "mount/tools/command_line.h"
 #include "mount/region/region_file.h"
+#include "mount/tools/command_line.h"
 
 namespace pkramfs {
 namespace {

@@ -4,8 +4,11 @@
 #include <unistd.h>
 
 #include <memory>
+#include <set>
 
 #include "absl/strings/str_cat.h"
+#include "fs/page_owners.h"
+#include "fs/survivors.h"
 #include "mount/region/progress_line.h"
 #include "mount/region/region_file.h"
 #include "pkram/checkpoints.h"
@@ -13,15 +16,36 @@
 
 namespace pkramfs {
 
+namespace {
+
+// As far as can be told of what is damaged.
+std::map<pkram::Pfn, std::string> OwnersIn(const std::string& image,
+                                           const std::set<pkram::Pfn>& wanted) {
+  std::map<pkram::Pfn, std::string> owners;
+  const auto backing = OpenRegionBacking(image, pkram::OpenFor::kReading);
+  if (!backing.ok()) return owners;
+  Survivors survivors;
+  const auto find = [&](const pkram::PageView& pages, const pkram::Walk&) {
+    for (const SurvivingTree& tree : survivors.trees()) {
+      owners.merge(OwnersOf(wanted, pages, tree));
+    }
+    return absl::OkStatus();
+  };
+  pkram::Region::Check(backing->get(), &survivors, find).IgnoreError();
+  return owners;
+}
+
+}  // namespace
+
 bool IsImage(const std::string& path) {
   const auto image = pkram::Image::Open(path);
   return image.ok() || absl::IsDataLoss(image.status());
 }
 
-absl::StatusOr<std::vector<pkram::Pfn>> DamagedPages(const std::string& path) {
+absl::StatusOr<std::map<pkram::Pfn, std::string>> DamagedPages(const std::string& path) {
   const auto image = pkram::Image::Open(path);
   if (!image.ok()) return image.status();
-  std::vector<pkram::Pfn> damaged;
+  std::set<pkram::Pfn> damaged;
   ProgressLine line(absl::StrCat("checking ", path));
   uint64_t done = 0;
   const auto visited = [&] { line.Show(++done, (*image)->footer().pages_in_use); };
@@ -32,11 +56,15 @@ absl::StatusOr<std::vector<pkram::Pfn>> DamagedPages(const std::string& path) {
       },
       [&](pkram::Pfn pfn) {
         visited();
-        damaged.push_back(pfn);
+        damaged.insert(pfn);
         return absl::OkStatus();
       });
   if (!read.ok()) return read;
-  return damaged;
+  std::map<pkram::Pfn, std::string> owners;
+  // (Beside a delta the image alone is no region yet.)
+  if (!damaged.empty() && !(*image)->has_delta()) owners = OwnersIn(path, damaged);
+  for (const pkram::Pfn pfn : damaged) owners.try_emplace(pfn);
+  return owners;
 }
 
 absl::Status RestoreImage(const std::string& image, const std::string& region) {

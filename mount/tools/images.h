@@ -2,8 +2,8 @@
 #ifndef MOUNT_TOOLS_IMAGES_H_
 #define MOUNT_TOOLS_IMAGES_H_
 
+#include <map>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,8 +14,9 @@ namespace pkramfs {
 // Whether a file ends as an image does, whole or damaged.
 bool IsImage(const std::string& path);
 
-// The pages of an image that are damaged.  As pkram::Image::Open says.
-absl::StatusOr<std::vector<pkram::Pfn>> DamagedPages(const std::string& path);
+// The pages of an image that are damaged, each with the path of what it is of (OwnersOf), or none
+// where that is not known.  As pkram::Image::Open says.
+absl::StatusOr<std::map<pkram::Pfn, std::string>> DamagedPages(const std::string& path);
 
 // Makes a region of an image, where none is.  ALREADY_EXISTS, FAILED_PRECONDITION when something is
 // there; as pkram::Restore says.  What fails leaves nothing behind, but of a device.

@@ -260,9 +260,10 @@ int PrintProblems(const std::string& path, const pkram::Region::Report& report) 
 int CheckImage(const std::string& path) {
   const auto damaged = DamagedPages(path);
   if (!damaged.ok()) return FailCheck(damaged.status());
-  for (const pkram::Pfn page : *damaged) {
-    std::printf("page %llu: its checksum is wrong\n",
-                static_cast<unsigned long long>(page.value()));
+  for (const auto& [page, owner] : *damaged) {
+    std::printf("page %llu%s: its checksum is wrong\n",
+                static_cast<unsigned long long>(page.value()),
+                owner.empty() ? "" : Printable(absl::StrCat(" (of ", owner, ")")).c_str());
   }
   if (damaged->empty()) return -1;
   std::printf("%s: %zu pages are damaged\n", path.c_str(), damaged->size());

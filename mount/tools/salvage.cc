@@ -91,7 +91,8 @@ class Writer {
   }
   std::string WhyLost(Ino ino) const {
     const auto it = tree_.damaged.find(ino);
-    return it != tree_.damaged.end() ? it->second : absl::StrCat("inode ", ino, " is not there");
+    return it != tree_.damaged.end() ? it->second.what
+                                     : absl::StrCat("inode ", ino, " is not there");
   }
   const SurvivingTree::Inode* Intact(Ino ino) const {
     const auto it = tree_.inodes.find(ino);
@@ -292,9 +293,9 @@ class Writer {
         if (salvaged_->files + salvaged_->directories > copied) Lose(where, "its name");
       }
     }
-    for (const auto& [ino, why] : tree_.damaged) {
+    for (const auto& [ino, wreck] : tree_.damaged) {
       if (!written_.contains(ino) && !listed.contains(ino)) {
-        Lose(absl::StrCat("inode ", ino), why);
+        Lose(absl::StrCat("inode ", ino), wreck.what);
       }
     }
     return absl::OkStatus();
