@@ -93,6 +93,15 @@ absl::Status DeltaWriter::Apply() {
     if (absl::Status s = (*image)->Write(entries_[i].pfn * kPageSize, piece); !s.ok()) return s;
     i += count;
   }
+  // Those behind these are not in the image any more.
+  for (uint64_t i = header_.pages; i < entries_.size();) {
+    uint64_t count = 1;
+    while (i + count < entries_.size() && entries_[i + count].pfn == entries_[i].pfn + count) {
+      ++count;
+    }
+    (*image)->GiveBack(entries_[i].pfn * kPageSize, count * kPageSize);
+    i += count;
+  }
   // Of the list of checksums those pages that have changed.
   constexpr uint64_t kInPage = kPageSize / sizeof(uint32_t);
   std::vector<uint64_t> pages;

@@ -54,6 +54,11 @@ class PlainFile final : public DiskFile {
   absl::Status Sync() override {
     return fsync(fd_.get()) == 0 ? absl::OkStatus() : Failed(name_, "fsync");
   }
+  // Some filesystems have no holes.
+  void GiveBack(uint64_t offset, uint64_t bytes) override {
+    fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+              static_cast<off_t>(bytes));
+  }
 
  private:
   const Descriptor fd_;

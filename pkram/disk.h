@@ -23,6 +23,8 @@ class DiskFile {
   // All of `bytes`.
   virtual absl::Status Read(uint64_t offset, absl::Span<std::byte> bytes) = 0;
   virtual absl::Status Sync() = 0;
+  // What stands there is not needed any more, and may be read as zeros.
+  virtual void GiveBack(uint64_t offset, uint64_t bytes) = 0;
 };
 
 // Virtual, so that tests can have each call fail, or be the last one.

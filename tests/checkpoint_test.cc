@@ -412,6 +412,23 @@ TEST_F(CheckpointTest, AnImageCanBeMountedWhereItLies) {
   EXPECT_THAT(restore.err, HasSubstr("it was cut off, or has been mounted for writing"));
 }
 
+// To memory, and mounted beside the one that goes on.
+TEST_F(CheckpointTest, OneInMemoryIsASnapshot) {
+  Mount("size=64m");
+  MakeTree();
+  const Manifest then = ManifestOf(mount_);
+  const std::string snapshot = region_ + "-snapshot", elsewhere = dir_ + "/elsewhere";
+  ASSERT_EQ(Checkpoint(snapshot).status, 0);
+  Spill(mount_ + "/large", "another");
+  mkdir(elsewhere.c_str(), 0700);
+  ASSERT_EQ(Shell(Pkramfs() + " " + snapshot + " " + elsewhere).status, 0);
+  EXPECT_EQ(ManifestOf(elsewhere), then);
+  Spill(elsewhere + "/large", "a third");
+  EXPECT_EQ(Slurp(mount_ + "/large"), "another");
+  ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
+  ASSERT_TRUE(WaitUntilRegionIsFree(snapshot));
+}
+
 // What has changed is on the disk, and cannot be written to its place: the image is the new one.
 TEST_F(CheckpointTest, AChangeBesideTheImageIsPartOfIt) {
   Mount("size=64m");

@@ -2,6 +2,8 @@
 // fails.
 #include "pkram/delta.h"
 
+#include <sys/stat.h>
+
 #include "tests/image_fixture.h"
 
 namespace pkram {
@@ -43,6 +45,22 @@ TEST_F(DeltaTest, OneAfterTheOther) {
   // A whole one again.
   ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
   EXPECT_EQ(ReadImage(path_), PagesOf(1));
+}
+
+TEST_F(DeltaTest, WhatIsNotInUseAnyMoreIsGivenBackToTheDisk) {
+  const auto disk = OpenDisk(path_).value();
+  Pages all;
+  for (uint64_t i = 0; i < kPages; ++i) all[i] = 'a';
+  ASSERT_EQ(WriteImage(disk.get(), all), absl::OkStatus());
+  const auto blocks = [this] {
+    struct stat st;
+    EXPECT_EQ(stat(path_.c_str(), &st), 0);
+    return st.st_blocks;
+  };
+  const auto before = blocks();
+  ASSERT_EQ(Change(disk.get(), all, {{3, 'b'}, {4, 'a'}}), absl::OkStatus());
+  EXPECT_EQ(ReadImage(path_), (Pages{{3, 'b'}, {4, 'a'}}));
+  EXPECT_LE(blocks(), before - static_cast<blkcnt_t>((kPages - 2) * kPageSize / 512));
 }
 
 TEST_F(DeltaTest, WhateverFailsItIsTheOldOneOrTheNewOne) {

@@ -134,6 +134,7 @@ class FailingDisk final : public Disk {
       return below_->Read(offset, bytes);
     }
     absl::Status Sync() override { return disk_->Next(); }
+    void GiveBack(uint64_t offset, uint64_t bytes) override { below_->GiveBack(offset, bytes); }
 
    private:
     FailingDisk* const disk_;
@@ -221,6 +222,10 @@ class RememberingDisk final : public Disk {
       for (RememberingDisk::Write& write : disk_->files_[id_]) write.is_synced = true;
       disk_->Done();
       return absl::OkStatus();
+    }
+    void GiveBack(uint64_t offset, uint64_t bytes) override {
+      disk_->files_[id_].push_back({offset, std::string(bytes, '\0')});
+      disk_->Done();
     }
 
    private:

@@ -1,7 +1,7 @@
 // What a checkpoint takes, beside what scripts do with a tmpfs (rsync to a disk) and beside a copy
 // of a frozen region, for many small files and a few large ones: the first time, and after one file
 // in a hundred, or one page in a hundred, has changed.
-//   checkpoints [--files N] [--large MIB] [--rounds N] [--disk DIR]
+//   checkpoints [--files N] [--large MIB] [--rounds N] [--disk DIR] [--json FILE]
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -95,13 +95,13 @@ class Table {
   void Add(const std::string& row, const std::string& column, double value) {
     values_[row][column].push_back(value);
   }
-  void Print() const {
+  // Medians.
+  nlohmann::json Json() const {
+    nlohmann::json rows;
     for (const auto& [row, columns] : values_) {
-      std::printf("%s\n", row.c_str());
-      for (const auto& [column, values] : columns) {
-        std::printf("  %-44s %10.3f\n", column.c_str(), Median(values));
-      }
+      for (const auto& [column, values] : columns) rows[row][column] = Median(values);
     }
+    return rows;
   }
 
  private:
@@ -143,11 +143,12 @@ void Measure(const Tree& tree, const std::string& disk, Table* table) {
 int Main(int argc, char** argv) {
   CommandLine line("checkpoints", "Measures checkpoints beside rsync and a copy.");
   int files = 100'000, large = 1024, rounds = 3;
-  std::string disk = "/var/tmp";
+  std::string disk = "/var/tmp", json;
   line.Option("--files", &files, "Small files");
   line.Option("--large", &large, "MiB of large files");
   line.Option("--rounds", &rounds, "The figures are medians of so many");
   line.Option("--disk", &disk, "Directory on the disk");
+  line.Option("--json", &json, "Where the figures go, too");
   if (const auto status = line.Parse(argc, argv)) return *status;
   disk += "/pkramfs-checkpoints-" + std::to_string(getpid());
   mkdir(disk.c_str(), 0700);
@@ -157,7 +158,11 @@ int Main(int argc, char** argv) {
     Measure(LargeFiles(large), disk, &table);
   }
   Run("rm -rf --one-file-system " + disk);
-  table.Print();
+  const nlohmann::json rows = table.Json();
+  std::puts(rows.dump(2).c_str());
+  if (!json.empty() && !(std::ofstream(json) << rows.dump(2) << '\n')) {
+    throw std::runtime_error(json + ": cannot be written");
+  }
   return 0;
 }
 

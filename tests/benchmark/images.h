@@ -91,8 +91,9 @@ inline uint64_t RegionPagesFor(uint64_t pages, uint64_t stride) {
 
 // A region in use, with its filesystem.
 struct Opened {
-  explicit Opened(const Image& image) {
+  explicit Opened(const Image& image, pkram::Watch* watch = nullptr) {
     pkram::Region::OpenOptions options;
+    options.watch = watch;
     options.resizable = true;
     options.client = &check;
     region = pkram::Region::Open(image.Backing(), options).value();

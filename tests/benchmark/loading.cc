@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "pkram/snapshots.h"
 #include "pkram/stream.h"
 #include "tests/benchmark/images.h"
 
@@ -175,6 +176,27 @@ BENCHMARK(Adoption)
     ->Args({100, 2})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
+
+// For how long a checkpoint stops all changes.
+void Moment(benchmark::State& state) {
+  const uint64_t pages = static_cast<uint64_t>(state.range(0)) * kPagesOfAGigabyte;
+  const Image* const image =
+      TheImage("file" + std::to_string(state.range(0)) + ".1", [&] { return FileImage(pages, 1); });
+  pkram::Snapshots snapshots;
+  const Opened opened(*image, &snapshots);
+  for (auto _ : state) {
+    const Stopwatch stopwatch(&state);
+    opened.fs->AtRest([&] {
+      const pkram::Bitmap in_use = opened.region->space().InUse();
+      snapshots.Begin(opened.region->mapping(), in_use, pkram::Snapshots::Take::kAll);
+    });
+    stopwatch.Stop();
+    snapshots.Cancel();
+  }
+  CountPages(state, pages);
+}
+BENCHMARK(Moment)->ArgName("GB")->Arg(1)->Arg(10)->Arg(100)->Arg(1000)->UseManualTime()->Unit(
+    benchmark::kMillisecond);
 
 void MillionFiles(benchmark::State& state) {
   const bool sealed = state.range(0) != 0;

@@ -1,5 +1,5 @@
-// Draws what compare and loading have measured, with gnuplot.
-//   plot --compare compare.json --loading loading.json --into docs
+// Draws what compare, loading and checkpoints have measured, with gnuplot: what is given of them.
+//   plot --compare compare.json --loading loading.json --checkpoints checkpoints.json --into docs
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -109,15 +109,38 @@ void DrawLoading(const Json& results, const std::string& path) {
   Gnuplot(script.str());
 }
 
+// Seconds of a checkpoint, and of what others do.
+void DrawCheckpoints(const Json& rows, const std::string& path) {
+  std::ostringstream script;
+  script << Output(path, 800, 400) << "$rows << END\n";
+  for (const auto& [row, columns] : rows.items()) {
+    script << '"' << row << '"';
+    for (const char* const column : {"checkpoint, s", "freeze, cp --sparse=always, thaw, sync, s",
+                                     "rsync -aHAX --delete, and sync, s"}) {
+      script << ' ' << columns[column].get<double>();
+    }
+    script << '\n';
+  }
+  script << "END\n"
+         << "set logscale y\nset yrange [0.03:50]\nset ylabel 'seconds'\nset grid ytics\n"
+            "set style data histograms\nset style fill solid\nset key top right\nplot "
+            "$rows using 2:xtic(1) lc rgb '#2060c0' title 'pkramctl checkpoint', "
+            "'' using 3 lc rgb '#aaaaaa' title 'freeze, cp --sparse=always, thaw, sync', "
+            "'' using 4 lc rgb '#d07020' title 'rsync -aHAX --delete of a tmpfs, sync'\n";
+  Gnuplot(script.str());
+}
+
 int Main(int argc, char** argv) {
-  std::string compare, loading, into = "docs";
+  std::string compare, loading, checkpoints, into = "docs";
   CommandLine line("plot", "Draws what the benchmarks have measured.");
-  line.Required("--compare", &compare, "What compare has written");
-  line.Required("--loading", &loading, "What loading has written");
+  line.Option("--compare", &compare, "What compare has written");
+  line.Option("--loading", &loading, "What loading has written");
+  line.Option("--checkpoints", &checkpoints, "What checkpoints has written");
   line.Option("--into", &into, "The folder of the drawings");
   if (const auto status = line.Parse(argc, argv)) return *status;
-  DrawComparison(Read(compare), into + "/compare.svg");
-  DrawLoading(Read(loading), into + "/loading.svg");
+  if (!compare.empty()) DrawComparison(Read(compare), into + "/compare.svg");
+  if (!loading.empty()) DrawLoading(Read(loading), into + "/loading.svg");
+  if (!checkpoints.empty()) DrawCheckpoints(Read(checkpoints), into + "/checkpoints.svg");
   return 0;
 }
 

@@ -61,6 +61,7 @@ add_kernel() {
   find "$modules" -maxdepth 1 -name 'modules.*' -exec cp {} "$root/lib/modules/$version/" \;
   # Those that are not built in.
   for name in libnvdimm nd_btt nd_pmem nd_e820 dax_pmem device_dax fuse overlay \
+    virtio virtio_ring virtio_pci virtio_pci_modern_dev virtio_pci_legacy_dev virtio_blk \
     zram zsmalloc lz4 lz4hc lz4_compress lz4hc_compress lzo lzo-rle lzo_compress lzo_decompress \
     842 842_compress 842_decompress zstd zstd_compress; do
     find "$modules" -name "$name.ko*" -exec cp {} "$root/lib/modules/$version/kernel/" \;

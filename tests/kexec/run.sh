@@ -10,6 +10,7 @@ skip() { echo "skipped: the kexec test: $*"; exit 77; }
 . "$here/root.sh"
 
 check_host
+command -v mkfs.ext4 >/dev/null || skip "no package e2fsprogs"
 rm -rf "$work"
 mkdir -p "$work"/{backports,backports-lists}/partial
 
@@ -51,11 +52,24 @@ say "The virtual machine"
 # One processor: qemu may run what another processor of its has patched meanwhile, and Linux, which
 # patches itself, then ends with "Oops: int3".  Without cx16: that instruction of qemu 7.2 gives
 # Linux 6.12 wrong flags now and then.
-timeout -k 10 "${KEXEC_TEST_SECONDS:-1500}" qemu-system-x86_64 -accel tcg -smp 1 \
-  -cpu max,-cx16 -m 3G -nographic -no-reboot \
-  -kernel "$root/boot/vmlinuz-$(cat "$root/boot/old")" -initrd "$work/initrd" \
-  -append "console=ttyS0 quiet panic=-1 memmap=512M!1G memmap=64M!1600M" \
-  </dev/null >"$work/log" 2>&1 || true
-tr -d '\r' <"$work/log" | sed -n '/^.*== .*Linux/,$p'
+# What the guest has not written to it yet is lost with the power.
+truncate -s 1G "$work/disk"
+mkfs.ext4 -q "$work/disk"
+boot() { # INITRD
+  timeout -k 10 "${KEXEC_TEST_SECONDS:-1500}" qemu-system-x86_64 -accel tcg -smp 1 \
+    -cpu max,-cx16 -m 3G -nographic -no-reboot \
+    -kernel "$root/boot/vmlinuz-$(cat "$root/boot/old")" -initrd "$1" \
+    -drive "file=$work/disk,format=raw,if=virtio" \
+    -append "console=ttyS0 quiet panic=-1 memmap=512M!1G memmap=64M!1600M" \
+    </dev/null >>"$work/log" 2>&1 || true
+}
+: >"$work/log"
+boot "$work/initrd"
+# The power was lost: the same once more, for the last stage.
+mkdir "$work/carry" && cd "$work" && echo 8 >carry/stage
+(cat initrd && echo carry/stage | cpio -o -H newc --quiet) >initrd.last
+boot "$work/initrd.last"
+# (Without the lines of progress.)
+tr '\r' '\n' <"$work/log" | sed -e '/^$/d' -e '/ %$/d' | sed -n '/^.*== .*Linux/,$p'
 say "done"
 grep -q "KEXEC TEST PASSED" "$work/log"
