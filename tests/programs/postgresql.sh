@@ -20,7 +20,7 @@ stop() { pg pg_ctl -D "${1:-$MNT}/data" -w -m fast stop >/dev/null; }
 finish() {
   pkill -9 -P "$postmaster" || true
   kill -9 "$postmaster" || true
-  [ -n "${other:-}" ] || return
+  [ -n "${other:-}" ] || return 0
   local copy
   copy=$(head -1 "$other/data/postmaster.pid") && pkill -9 -P "$copy" || true
   [ -z "$copy" ] || kill -9 "$copy" || true
