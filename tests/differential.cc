@@ -23,6 +23,28 @@
 namespace pkramfs {
 namespace {
 
+// Since Linux 6.6, as user xattrs.
+bool TmpfsHasDirect() {
+  static const bool has = [] {
+    const int fd = memfd_create("direct", MFD_CLOEXEC);
+    const int again = open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_RDWR | O_DIRECT);
+    if (again >= 0) close(again);
+    close(fd);
+    return again >= 0;
+  }();
+  return has;
+}
+
+bool TmpfsHasUserXattrs() {
+  static const bool has = [] {
+    const int fd = memfd_create("user", MFD_CLOEXEC);
+    const bool is_set = fsetxattr(fd, "user.a", "v", 1, 0) == 0;
+    close(fd);
+    return is_set;
+  }();
+  return has;
+}
+
 constexpr int kSlots = 4;  // open descriptors
 
 const char* const kPaths[] = {"a",     "b",     "c",       "d", "d/a", "d/b", "d/e",
@@ -163,7 +185,7 @@ class Maker {
                              O_RDWR | O_CREAT | O_EXCL,
                              O_RDWR | O_TRUNC,
                              O_RDWR | O_CREAT | O_APPEND,
-                             O_RDWR | O_DIRECT,
+                             O_RDWR | (TmpfsHasDirect() ? O_DIRECT : 0),
                              O_RDONLY | O_DIRECTORY,
                              O_RDWR | O_NOFOLLOW,
                              O_WRONLY | O_CREAT | O_TRUNC};
@@ -204,6 +226,9 @@ class Maker {
       case Call::kGetXattr: {
         const char* const names[] = {"user.a", "user.b", "trusted.a", "security.x", "system.x"};
         call.text = Pick(names);
+        if (!TmpfsHasUserXattrs() && call.text.rfind("user.", 0) == 0) {
+          call.text.replace(0, 4, "trusted");
+        }
         call.flags = OneIn(4) ? XATTR_CREATE : OneIn(4) ? XATTR_REPLACE : 0;
         call.length = OneIn(8) ? 40000 : static_cast<off_t>(Below(300));
         break;

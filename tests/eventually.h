@@ -10,8 +10,8 @@
 
 namespace pkramfs {
 
-// Whether it comes to be true, within minutes: others may have the processor meanwhile.  It looks again
-// soon at first, and more and more seldom.
+// Whether it comes to be true, within minutes: others may have the processor meanwhile.  It looks
+// again soon at first, and more and more seldom.
 template <typename Condition>
 bool Eventually(Condition is_true) {
   using std::chrono::microseconds;

@@ -1,5 +1,5 @@
-// Memory that is kept for the next one who wants as much: large pieces of it are slow to have from the
-// kernel, and tests that take images of a region want the same size again and again.
+// Memory that is kept for the next one who wants as much: large pieces of it are slow to have from
+// the kernel, and tests that take images of a region want the same size again and again.
 #ifndef TESTS_KEPT_MEMORY_H_
 #define TESTS_KEPT_MEMORY_H_
 

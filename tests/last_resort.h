@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <climits>
+#include <stdexcept>
 #include <string>
 
 #include "tests/eventually.h"
@@ -19,7 +20,7 @@
 
 namespace pkramfs {
 
-// REQUIRES: the process has no other threads yet.
+// REQUIRES: the process has no other threads, but for such as wait for a mount.
 class LastResort {
  public:
   // Shorter than what CTest gives a test (tests/CMakeLists.txt).
@@ -29,7 +30,8 @@ class LastResort {
                       std::chrono::milliseconds patience = kPatience) {
     const pid_t test = getpid();
     child_ = fork();
-    if (child_ != 0) return;
+    if (child_ < 0) throw std::runtime_error("fork: nobody would end a mount whose test hangs");
+    if (child_ > 0) return;
     // CTest waits until nobody has the test's output open.
     syscall(SYS_close_range, 0, UINT_MAX, 0);
     pollfd ended{static_cast<int>(syscall(SYS_pidfd_open, test, 0)), POLLIN, 0};
@@ -46,7 +48,8 @@ class LastResort {
         Eventually([pid] { return IsGone(pid); });
       }
     }
-    while (umount2(mount_point.c_str(), MNT_DETACH) == 0) continue;
+    // By force: the test may have the connection's descriptor.
+    while (umount2(mount_point.c_str(), MNT_FORCE | MNT_DETACH) == 0) continue;
     _exit(0);
   }
   ~LastResort() {

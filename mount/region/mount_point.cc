@@ -103,9 +103,15 @@ void DetachAsUser(const MountIdentity& mount) {
   if (root.get() < 0) return;
   const std::string path = NameOf(root);
   const char* argv[] = {"fusermount3", "-u", "-q", "-z", "--", path.c_str(), nullptr};
-  pid_t pid = 0;
-  if (posix_spawnp(&pid, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ) == 0) {
-    waitpid(pid, nullptr, 0);
+  // A thread that has just ended counts among the user's processes until the kernel is done with it.
+  constexpr int kTries = 200;
+  for (int i = 0; i < kTries; ++i) {
+    pid_t pid = 0;
+    const int error =
+        posix_spawnp(&pid, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ);
+    if (error == 0) waitpid(pid, nullptr, 0);
+    if (error != EAGAIN) return;
+    usleep(10000);
   }
 }
 

@@ -43,7 +43,7 @@ void MustBe(const char* bytes, size_t size, uint64_t least, uint64_t most, const
   for (size_t i = 0; i < size; i += sizeof(uint64_t)) {
     uint64_t number;
     std::memcpy(&number, bytes + i, sizeof(number));
-    if (number >= least && number <= most) continue;
+    if (IsMadeOf(number, least, most)) continue;
     throw std::runtime_error(std::string(who) + " sees " + std::to_string(number) + " at byte " +
                              std::to_string(i) + "; " + std::to_string(least) +
                              " was acknowledged, " + std::to_string(most) + " begun");

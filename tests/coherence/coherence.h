@@ -88,6 +88,19 @@ inline Deadline In(double seconds) {
          std::chrono::microseconds(static_cast<int64_t>(seconds * 1e6));
 }
 
+// Whether each byte of `number` is one of a number from `least` to `most`.  A kernel copies bytes,
+// not words, and may be interrupted within one: on tmpfs, too, a reader can see half of each of
+// two.
+inline bool IsMadeOf(uint64_t number, uint64_t least, uint64_t most) {
+  if (number >= least && number <= most) return true;
+  for (unsigned shift = 0; shift < 64; shift += 8) {
+    uint64_t i = least;
+    while (i <= most && ((number ^ i) >> shift & 0xff) != 0) ++i;
+    if (i > most) return false;
+  }
+  return true;
+}
+
 // Each says at once what is wrong, and returns whether nothing was.
 bool CheckContents(const std::string& directory, double seconds);
 bool CheckBatches(const std::string& directory, double seconds);

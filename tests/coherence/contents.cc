@@ -62,7 +62,7 @@ void ReadUntil(Deadline deadline, const std::string& how, Reader* reader, Oracle
     for (size_t i = 0; i < kBlock; i += sizeof(uint64_t)) {
       uint64_t number;
       std::memcpy(&number, block.bytes + i, sizeof(number));
-      if (number >= least && number <= most) continue;
+      if (IsMadeOf(number, least, most)) continue;
       std::ostringstream text;
       text << how << " shows " << number << " at byte " << i << " of block " << at << "; " << least
            << " was acknowledged, " << most << " begun";
@@ -112,8 +112,7 @@ std::string CheckOne(const std::string& path, const std::array<Way<Writer>, 2>& 
 bool CheckContents(const std::string& directory, double seconds) {
   const std::vector<Way<Writer>> ways = WaysToWrite();
   bool is_right = true;
-  const auto direct =
-      std::ranges::find(ways, std::string("libaio, O_DIRECT"), &Way<Writer>::name);
+  const auto direct = std::ranges::find(ways, std::string("libaio, O_DIRECT"), &Way<Writer>::name);
   for (const Way<Writer>& way : ways) {
     for (const Way<Writer>& other : {way, *direct}) {
       const std::array<Way<Writer>, 2> both = {way, other};

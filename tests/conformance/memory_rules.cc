@@ -151,7 +151,9 @@ TEST_F(MemoryRules, ASizeThatWasSeenNeverGoesBack) {
   fs().Close(writer);
 }
 
-// The same of every call that makes a file longer.
+// The same of every call that makes a file longer.  But Linux from 6.12 on takes what it has of a
+// file for valid a moment before it has taken it from the answer to an ftruncate
+// (docs/semantics.md): there the second look asks the daemon, too.
 TEST_F(MemoryRules, NoCallMakesASizeGoBack) {
   ON_A_KERNEL();
   constexpr off_t kTimes = 3000;
@@ -172,13 +174,17 @@ TEST_F(MemoryRules, NoCallMakesASizeGoBack) {
       for (off_t size = 0; size < kTimes; ++size) EXPECT_TRUE(grow_it(fd, size));
       over = true;
     });
+    const bool kernel_may_be_late =
+        name == std::string_view("ftruncate") && !fs().is_tmpfs() && !fs().writes_back();
+    const auto size_now = [&](int flags) {
+      struct statx stx {};
+      EXPECT_EQ(statx(fd, "", AT_EMPTY_PATH | flags, STATX_SIZE, &stx), 0);
+      return stx.stx_size;
+    };
     int went_back = 0;
     while (!over) {
-      struct statx now {};
-      EXPECT_EQ(statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &now), 0);
-      struct stat next {};
-      EXPECT_EQ(fstat(fd, &next), 0);
-      went_back += next.st_size < static_cast<off_t>(now.stx_size);
+      const uint64_t seen = size_now(AT_STATX_FORCE_SYNC);
+      went_back += size_now(kernel_may_be_late ? AT_STATX_FORCE_SYNC : 0) < seen;
     }
     grows.join();
     EXPECT_EQ(went_back, 0) << name;
