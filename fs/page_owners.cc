@@ -1,6 +1,8 @@
 #include "fs/page_owners.h"
 
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -19,14 +21,18 @@ class Paths {
 
   std::string Of(Ino ino) const {
     if (ino == kRootIno) return "/";
-    std::string path;
-    Ino at = ino;
-    // In what is damaged a directory may be below itself.
-    for (size_t depth = 0; at != kRootIno; ++depth) {
+    std::vector<const std::string*> names;
+    std::set<Ino> seen;
+    for (Ino at = ino; at != kRootIno;) {
       const auto name = names_.find(at);
-      if (name == names_.end() || depth > names_.size()) return absl::StrCat("inode ", ino);
-      path = absl::StrCat("/", *name->second.second, path);
+      // In what is damaged a directory may be below itself.
+      if (name == names_.end() || !seen.insert(at).second) return absl::StrCat("inode ", ino);
+      names.push_back(name->second.second);
       at = name->second.first;
+    }
+    std::string path;
+    for (auto name = names.rbegin(); name != names.rend(); ++name) {
+      absl::StrAppend(&path, "/", **name);
     }
     return path;
   }

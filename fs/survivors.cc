@@ -87,15 +87,23 @@ const InodeRecord& RecordOf(const pkram::PageView& pages, const SurvivingTree::I
 
 bool ForEachPage(const pkram::PageView& pages, uint64_t head, uint64_t end,
                  absl::FunctionRef<bool(std::optional<uint64_t>, pkram::Pfn)> fn) {
-  for (uint64_t word = head; word != 0;) {
+  // The walk has found all of this sound.  But an image may be written to since (it has no lock):
+  // what leads out of it, or back, is not followed.
+  const auto is_there = [&](uint64_t entry) {
+    return format::EntryPfn(entry).value() < pages.existing();
+  };
+  uint64_t next = 0;
+  for (uint64_t word = head; word != 0 && is_there(word);) {
     const auto& link = *pages.At<format::Link>(format::EntryPfn(word));
+    const uint64_t first = link.index;
     // What begins behind the end is garbage, and was not walked.
-    if (link.index >= end) break;
+    if (first >= end || first < next) break;
+    next = first + 1;
     if (!fn(std::nullopt, format::EntryPfn(word))) return false;
-    for (uint64_t i = 0; i < format::kLinkEntries && link.index + i < end; ++i) {
+    for (uint64_t i = 0; i < format::kLinkEntries && first + i < end; ++i) {
       const uint64_t entry = link.entry[i];
-      if (!format::IsPage(entry)) continue;
-      if (!fn(link.index + i, format::EntryPfn(entry))) return false;
+      if (!format::IsPage(entry) || !is_there(entry)) continue;
+      if (!fn(first + i, format::EntryPfn(entry))) return false;
     }
     word = link.next;
   }

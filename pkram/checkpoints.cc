@@ -1,5 +1,8 @@
 #include "pkram/checkpoints.h"
 
+#include <sys/mman.h>
+
+#include <cerrno>
 #include <cstring>
 #include <ctime>
 #include <memory>
@@ -7,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "pkram/backing_kinds.h"
 #include "pkram/delta.h"
 
 namespace pkram {
@@ -97,20 +101,22 @@ absl::Status Restore(const Image& image, Backing* backing, const Progress& progr
   // What decides comes last.
   std::byte first[kPageSize] = {};
   std::memcpy(first, &format::kRestoring, sizeof(format::kRestoring));
-  const auto write = [backing](Pfn pfn, const std::byte* page) {
-    const iovec iov{const_cast<std::byte*>(page), kPageSize};
+  const auto write = [backing](Pfn pfn, absl::Span<const std::byte> pages) {
+    if (pages.empty()) return absl::OkStatus();
+    const iovec iov{const_cast<std::byte*>(pages.data()), pages.size()};
     return backing->Fill(pfn.offset(), {&iov, 1});
   };
   if (absl::Status s = write(Pfn(0), first); !s.ok()) return s;
   uint64_t done = 0;
   const absl::Status read = image.ForEach(
       [&](Pfn pfn, absl::Span<const std::byte> bytes) -> absl::Status {
-        if (!progress(++done, image.footer().pages_in_use)) {
+        done += bytes.size() / kPageSize;
+        if (!progress(done, image.footer().pages_in_use)) {
           return absl::CancelledError("it was interrupted");
         }
-        if (pfn != Pfn(0)) return write(pfn, bytes.data());
+        if (pfn != Pfn(0)) return write(pfn, bytes);
         std::memcpy(first, bytes.data(), kPageSize);
-        return absl::OkStatus();
+        return write(pfn + 1, bytes.subspan(kPageSize));
       },
       [&](Pfn pfn) -> absl::Status {
         return absl::DataLossError(
@@ -119,6 +125,16 @@ absl::Status Restore(const Image& image, Backing* backing, const Progress& progr
       });
   if (!read.ok()) return read;
   return write(Pfn(0), first);
+}
+
+absl::StatusOr<std::unique_ptr<Backing>> RestoreToMemory(const Image& image,
+                                                         const Progress& progress) {
+  const int fd = memfd_create("pkram-image", MFD_CLOEXEC);
+  if (fd < 0) return IoStatus(image.name(), "memory for it", errno);
+  std::unique_ptr<Backing> backing = MakeFileBacking(image.name(), fd);
+  if (absl::Status s = backing->Lock(true); !s.ok()) return s;
+  if (absl::Status s = Restore(image, backing.get(), progress); !s.ok()) return s;
+  return backing;
 }
 
 }  // namespace pkram

@@ -40,6 +40,8 @@ class Checkpoints {
   // To be the region's (Region::OpenOptions::watch).
   Watch* watch() { return &snapshots_; }
 
+  // As Snapshots says.
+  void set_most_aside(uint64_t pages) { snapshots_.set_most_aside(pages); }
   // As Snapshots::Changed says.
   std::optional<uint64_t> Changed() const { return snapshots_.Changed(); }
 
@@ -65,6 +67,10 @@ absl::StatusOr<std::unique_ptr<Image>> ImageToReplace(const std::string& path,
 // is no region but one to be restored (Region::Look).  DATA_LOSS names the first page that is
 // damaged; OUT_OF_RANGE when a device is too small.
 absl::Status Restore(const Image& image, Backing* backing, const Progress& progress);
+
+// The same in memory that has no name and goes with whoever holds it.  RESOURCE_EXHAUSTED.
+absl::StatusOr<std::unique_ptr<Backing>> RestoreToMemory(const Image& image,
+                                                         const Progress& progress);
 
 }  // namespace pkram
 

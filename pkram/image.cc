@@ -101,6 +101,15 @@ absl::Status ImageWriter::Commit() {
 // --- Reading --------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Image>> Image::Open(const std::string& path) {
+  // A checkpoint may change it between two reads.
+  constexpr int kTries = 3;
+  for (int i = 1;; ++i) {
+    absl::StatusOr<std::unique_ptr<Image>> image = OpenOnce(path);
+    if (!absl::IsDataLoss(image.status()) || i == kTries) return image;
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Image>> Image::OpenOnce(const std::string& path) {
   const absl::StatusOr<Place> place = FindPlace(path);
   if (!place.ok()) return place.status();
   const int fd = OpenPlace(*place, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -112,21 +121,22 @@ absl::StatusOr<std::unique_ptr<Image>> Image::Open(const std::string& path) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": not an image of a region: ", why));
   };
   if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return none("no file");
-  if (absl::Status s = CheckOwner(path, st); !s.ok()) return s;
   const auto bytes = static_cast<uint64_t>(st.st_size);
   if (bytes < 2 * kPageSize || bytes % kPageSize != 0 ||
       !ReadAll(fd, &footer, sizeof(footer), bytes - kPageSize) ||
       footer.magic != format::kImageMagic) {
     return none("it does not end with a footer (it was cut off, or has been mounted for writing)");
   }
+  if (absl::Status s = CheckOwner(path, st); !s.ok()) return s;
   if (footer.version != format::kImageVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(path, ": an image of format ", footer.version,
-                                                      ", and this program knows ",
-                                                      format::kImageVersion));
+    return absl::UnimplementedError(absl::StrCat(path, ": an image of format ", footer.version,
+                                                 ", and this program knows ",
+                                                 format::kImageVersion));
   }
   const auto damaged = [&](const char* what) {
     return absl::DataLossError(absl::StrCat(path, ": ", what, " is damaged"));
   };
+  image->found_ = footer.id;
   const bool has_footer = footer.checksum == OwnChecksum(footer);
   if (!image->ReadDelta(has_footer) && !has_footer) return damaged("its footer");
   if (footer.pages > format::kMaxPages ||
@@ -158,6 +168,7 @@ bool Image::ReadDelta(bool has_footer) {
       header.footer.checksum != OwnChecksum(header.footer)) {
     return false;
   }
+  rejected_ = header.footer.id;
   // It may have been written to the image in part, or all of it.
   const bool is_ours = std::memcmp(header.footer.uuid, footer_.uuid, sizeof(footer_.uuid)) == 0 &&
                        (!has_footer || footer_.id == header.base || footer_.id == header.footer.id);
@@ -173,6 +184,7 @@ bool Image::ReadDelta(bool has_footer) {
       Crc32c(entries.data(), size) != header.checksum_of_entries) {
     return false;
   }
+  rejected_ = 0;
   for (uint64_t i = 0; i < header.pages; ++i) in_delta_[entries[i].pfn] = (1 + i) * kPageSize;
   entries_ = std::move(entries);
   footer_ = header.footer;
@@ -180,6 +192,20 @@ bool Image::ReadDelta(bool has_footer) {
 }
 
 Image::~Image() { close(fd_); }
+
+// The delta first: once it is gone, the new footer is there.
+bool Image::IsBeingChanged() const {
+  const Descriptor delta(open((name_ + kDelta).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  format::DeltaHeader header;
+  if (delta.get() >= 0 && ReadAll(delta.get(), &header, sizeof(header), 0) &&
+      header.magic == format::kDeltaMagic && header.base == footer_.id &&
+      header.footer.id != rejected_) {
+    return true;
+  }
+  ImageFooter now;
+  const uint64_t at = (footer_.pages + ChecksumPages(footer_.pages)) * kPageSize;
+  return ReadAll(fd_, &now, sizeof(now), at) && now.id != footer_.id && now.id != found_;
+}
 
 absl::Status Image::ForEach(
     const std::function<absl::Status(Pfn, absl::Span<const std::byte>)>& visit,
@@ -210,13 +236,25 @@ absl::Status Image::ForEach(
                  is_moved ? moved->second : at * kPageSize)) {
       return absl::InternalError(absl::StrCat(name_, ": read: ", std::strerror(errno)));
     }
-    for (uint64_t i = 0; i < count; ++i, ++at) {
-      const std::byte* const page = bytes.data() + i * kPageSize;
-      const absl::Status s = PageChecksum(page) == checksums_[at]
-                                 ? visit(Pfn(at), {page, kPageSize})
-                                 : damaged(Pfn(at));
+    const auto is_right = [&](uint64_t i) {
+      return PageChecksum(bytes.data() + i * kPageSize) == checksums_[at + i];
+    };
+    for (uint64_t i = 0; i < count;) {
+      uint64_t end = i;
+      while (end < count && is_right(end)) ++end;
+      absl::Status s;
+      if (end > i) s = visit(Pfn(at + i), {bytes.data() + i * kPageSize, (end - i) * kPageSize});
+      if (s.ok() && end < count) {
+        if (IsBeingChanged()) {
+          return absl::UnavailableError(absl::StrCat(
+              name_, ": a checkpoint is being written to it: try again when that is done"));
+        }
+        s = damaged(Pfn(at + end));
+      }
       if (!s.ok()) return s;
+      i = end + 1;
     }
+    at += count;
   }
   return absl::OkStatus();
 }

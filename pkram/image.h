@@ -59,8 +59,8 @@ class ImageWriter {
 class Image {
  public:
   // NOT_FOUND; PERMISSION_DENIED, also when others may write to it (see CheckOwner);
-  // FAILED_PRECONDITION when it is no image, or of a format this program does not know;
-  // DATA_LOSS when its footer or checksums are damaged.
+  // FAILED_PRECONDITION when it is no image; UNIMPLEMENTED when it is of a format that this program
+  // does not know; DATA_LOSS when its footer or checksums are damaged.
   static absl::StatusOr<std::unique_ptr<Image>> Open(const std::string& path);
   ~Image();
   Image(const Image&) = delete;
@@ -72,22 +72,27 @@ class Image {
   bool has_delta() const { return !entries_.empty(); }
   // Of each page of the region; 0: it is not in the image.
   absl::Span<const uint32_t> checksums() const { return checksums_; }
-  // Calls `visit` with each page, in order, when its checksum is right, else `damaged`.  The first
-  // error of either, or INTERNAL of a read.
+  // Calls `visit` with each page, in order, several at once that follow one another, when its
+  // checksum is right, else `damaged`.  The first error of either, INTERNAL of a read, or
+  // UNAVAILABLE when a checkpoint changes it meanwhile.
   absl::Status ForEach(const std::function<absl::Status(Pfn, absl::Span<const std::byte>)>& visit,
                        const std::function<absl::Status(Pfn)>& damaged) const;
 
  private:
   Image(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
 
+  static absl::StatusOr<std::unique_ptr<Image>> OpenOnce(const std::string& path);
   bool ReadDelta(bool has_footer);
+  bool IsBeingChanged() const;
 
   const int fd_;
   const std::string name_;
   std::vector<uint32_t> checksums_;
   format::ImageFooter footer_{};
+  uint64_t found_ = 0;  // the id in the file itself, which may be older
   // A delta that was not written to the image yet, or not all of it.
   Descriptor delta_{-1};
+  uint64_t rejected_ = 0;  // the id of one that is damaged
   std::vector<format::DeltaEntry> entries_;
   absl::flat_hash_map<uint64_t, uint64_t> in_delta_;  // where in it a page is
 };

@@ -98,9 +98,9 @@ void Snapshots::BeforeChange(PageRun run) {
 // Before any lock that the stream takes.
 void Snapshots::WaitForRoom() {
   MutexLock lock(&mu_);
-  if (waiting_ < kMostAside) return;
+  if (waiting_ < most_aside_) return;
   ++counts_.waits;
-  while (waiting_ >= kMostAside && active_.load(std::memory_order_relaxed)) room_.Wait(&mu_);
+  while (waiting_ >= most_aside_ && active_.load(std::memory_order_relaxed)) room_.Wait(&mu_);
 }
 
 void Snapshots::CopyAside(uint64_t word, uint64_t mask) {

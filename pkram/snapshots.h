@@ -8,8 +8,8 @@
 //   snapshots.Settle();                      // the next one may leave out what has not changed
 //
 // Whoever is about to change a page that has not been streamed copies it aside first.  So a writer
-// waits for one copy of the pages that it touches; or for the stream, when kMostAside pages are
-// aside already.
+// waits for one copy of the pages that it touches; or for the stream, when as many pages as there
+// may be are aside already.
 //
 // Thread-safe; one snapshot at a time.
 #ifndef PKRAM_SNAPSHOTS_H_
@@ -39,6 +39,8 @@ class Snapshots final : public Watch {
   // Is given pages that follow one another, each page of the moment once, in no order.
   using Sink = std::function<absl::Status(Pfn first, absl::Span<const std::byte> bytes)>;
   static constexpr uint64_t kMostAside = 16384;  // pages: 64 MiB
+  // How many pages may be aside, instead of those.  Before the first moment.
+  void set_most_aside(uint64_t pages) { most_aside_ = pages; }
 
   // The moment is now.  What is to be streamed: of the pages `in_use` all, or those that have
   // changed since the last moment that was settled.
@@ -93,6 +95,7 @@ class Snapshots final : public Watch {
   uint64_t end_ = 0;                // words behind those of the moment
   const std::byte* base_ = nullptr;
   std::atomic<bool> active_{false};
+  uint64_t most_aside_ = kMostAside;
   Words pending_;  // of the moment, and not streamed or copied aside yet
   Words changed_;  // since the moment
   Words before_;   // changed between the last that was settled and the moment

@@ -308,6 +308,25 @@ TEST_P(SwappingTest, AMappingInside) {
   ExpectDone(false, [this] { return ReadAll(); });
 }
 
+// What is swapped out is read, and copies are made of what is changed meanwhile.
+class CheckpointInAGroupTest : public SwappingTest {};
+TEST_P(CheckpointInAGroupTest, IsMadeBesideAWriter) {
+  ExpectDone(true, [this] { return WriteAll(); });
+  for (int i = 0; i < 2; ++i) {
+    const pid_t checkpoint = fork();
+    if (checkpoint == 0) {
+      execl(PKRAMCTL_BINARY, "pkramctl", "checkpoint", region_.c_str(), (dir_ + "/image").c_str(),
+            nullptr);
+      _exit(127);
+    }
+    ExpectDone(true, [this] { return WriteAll(); });
+    int status = -1;
+    EXPECT_EQ(waitpid(checkpoint, &status, 0), checkpoint);
+    EXPECT_EQ(status, 0);
+  }
+  EXPECT_EQ(Shell(Pkramctl() + " check " + dir_ + "/image").status, 0);
+}
+
 std::string NameOf(const testing::TestParamInfo<SwappingTest::ParamType>& info) {
   const auto& [group, mode] = info.param;
   return std::string(group.name) + (mode.empty() ? "_default" : "_writeback");
@@ -317,6 +336,11 @@ INSTANTIATE_TEST_SUITE_P(All, SwappingTest,
                          testing::Combine(testing::ValuesIn(kGroups),
                                           testing::Values(std::string(),
                                                           std::string(",writeback"))),
+                         NameOf);
+
+INSTANTIATE_TEST_SUITE_P(All, CheckpointInAGroupTest,
+                         testing::Combine(testing::ValuesIn(kGroups),
+                                          testing::Values(std::string())),
                          NameOf);
 
 }  // namespace

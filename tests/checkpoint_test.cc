@@ -412,6 +412,99 @@ TEST_F(CheckpointTest, AnImageCanBeMountedWhereItLies) {
   EXPECT_THAT(restore.err, HasSubstr("it was cut off, or has been mounted for writing"));
 }
 
+// And not when it is mounted to be read: whatever somebody tries, and whoever dies.
+TEST_F(CheckpointTest, AnImageThatIsMountedReadOnlyStaysOne) {
+  Mount("size=64m");
+  MakeTree();
+  const Manifest then = ManifestOf(mount_);
+  ASSERT_EQ(Checkpoint(image_).status, 0);
+  Unmount();
+  const std::string bytes = Slurp(image_), elsewhere = dir_ + "/elsewhere";
+  chmod(image_.c_str(), 0400);
+  mkdir(elsewhere.c_str(), 0700);
+  const std::string mounts = Pkramfs() + " " + image_ + " " + elsewhere + " -o ";
+  const Ran both = Shell(mounts + "ro,checkpoint=" + image_ + ".2");
+  EXPECT_NE(both.status, 0);
+  EXPECT_THAT(both.err, HasSubstr("leave one of them out"));
+  const Ran ran = Shell(mounts + "ro");
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_EQ(ran.err, "");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(ManifestOf(elsewhere), then);
+    EXPECT_EQ(open((elsewhere + "/large").c_str(), O_RDWR), -1);
+    EXPECT_EQ(errno, EROFS);
+    const Ran remount = Shell(Pkramfs() + " " + image_ + " " + elsewhere + " -o remount,rw");
+    EXPECT_NE(remount.status, 0);
+    EXPECT_THAT(remount.err, HasSubstr("an image is mounted there, which does not change"));
+    ASSERT_TRUE(KillOne(Victim::kServer, image_));
+  }
+  // Past the helper.
+  ASSERT_EQ(mount("none", elsewhere.c_str(), nullptr, MS_REMOUNT, nullptr), 0);
+  const int file = open((elsewhere + "/large").c_str(), O_RDWR);
+  const int source = open((elsewhere + "/sparse").c_str(), O_RDONLY);
+  const auto refused = [&](const char* what, int64_t result) {
+    EXPECT_EQ(result, -1) << what;
+    EXPECT_EQ(errno, EROFS) << what;
+  };
+  const auto at = [&](const char* name) { return elsewhere + "/" + name; };
+  refused("write", pwrite(file, "x", 1, 0));
+  refused("ftruncate", ftruncate(file, 1));
+  refused("fallocate", fallocate(file, 0, 0, 8 << 20));
+  refused("copy_file_range", copy_file_range(source, nullptr, file, nullptr, 4096, 0));
+  refused("fchmod", fchmod(file, 0600));
+  refused("futimens", futimens(file, nullptr));
+  refused("fsetxattr", fsetxattr(file, "user.b", "value", 5, 0));
+  refused("fremovexattr", fremovexattr(file, "user.a"));
+  refused("open", open(at("new").c_str(), O_CREAT | O_WRONLY, 0600));
+  refused("mknod", mknod(at("new").c_str(), S_IFIFO | 0600, 0));
+  refused("mkdir", mkdir(at("new").c_str(), 0700));
+  refused("symlink", symlink("a", at("new").c_str()));
+  refused("link", link(at("large").c_str(), at("new").c_str()));
+  refused("rename", rename(at("large").c_str(), at("new").c_str()));
+  refused("unlink", unlink(at("large").c_str()));
+  refused("rmdir", rmdir(at("d").c_str()));
+  close(file);
+  close(source);
+  EXPECT_EQ(ManifestOf(elsewhere), then);
+  ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
+  EXPECT_TRUE(Slurp(image_) == bytes);
+  EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
+  // The same by a descriptor; and it is not replaced by what is shown.
+  ASSERT_EQ(Shell(Pkramfs() + " fd=3 " + elsewhere + " -o ro 3<" + image_).status, 0);
+  EXPECT_EQ(ManifestOf(elsewhere), then);
+  EXPECT_EQ(Shell(Pkramctl() + " info " + image_ + " >/dev/null").status, 0);
+  const Ran replaces = Shell(Pkramctl() + " checkpoint " + image_ + " " + image_);
+  EXPECT_NE(replaces.status, 0);
+  EXPECT_THAT(replaces.err, HasSubstr("an image is there: choose another name"));
+  ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
+  EXPECT_TRUE(Slurp(image_) == bytes);
+  // One that others may write to, or of a later format, is refused, and not opened as a region.
+  chmod(image_.c_str(), 0664);
+  const Ran unsafe = Shell(Pkramfs() + " fd=3 " + elsewhere + " -o ro 3<>" + image_);
+  EXPECT_NE(unsafe.status, 0);
+  chmod(image_.c_str(), 0600);
+  {
+    const pkram::Descriptor fd(open(image_.c_str(), O_RDWR));
+    const auto where =
+        static_cast<off_t>(bytes.size() - 4096 + offsetof(pkram::format::ImageFooter, version));
+    const decltype(pkram::format::ImageFooter::version) later = pkram::format::kImageVersion + 1;
+    ASSERT_EQ(pwrite(fd.get(), &later, sizeof(later), where), static_cast<ssize_t>(sizeof(later)));
+    const Ran newer = Shell(mounts + "ro");
+    EXPECT_NE(newer.status, 0);
+    EXPECT_THAT(newer.err, HasSubstr("an image of format"));
+    ASSERT_EQ(pwrite(fd.get(), bytes.data() + where, sizeof(later), where),
+              static_cast<ssize_t>(sizeof(later)));
+  }
+  EXPECT_TRUE(Slurp(image_) == bytes);
+  // One that is damaged is not shown as if it were whole.
+  const int fd = open(image_.c_str(), O_RDWR);
+  ASSERT_EQ(pwrite(fd, "damage", 6, 4096 + 3000), 6);
+  close(fd);
+  const Ran damaged = Shell(mounts + "ro");
+  EXPECT_NE(damaged.status, 0);
+  EXPECT_THAT(damaged.err, HasSubstr("is damaged"));
+}
+
 // To memory, and mounted beside the one that goes on.
 TEST_F(CheckpointTest, OneInMemoryIsASnapshot) {
   Mount("size=64m");
@@ -442,9 +535,13 @@ TEST_F(CheckpointTest, AChangeBesideTheImageIsPartOfIt) {
   EXPECT_EQ(access((image_ + ".delta").c_str(), F_OK), 0);
   EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
   mkdir((dir_ + "/elsewhere").c_str(), 0700);
-  const Ran as_it_lies = Shell(Pkramfs() + " " + image_ + " " + dir_ + "/elsewhere -o ro");
+  const std::string elsewhere = dir_ + "/elsewhere";
+  const Ran as_it_lies = Shell(Pkramfs() + " " + image_ + " " + elsewhere);
   EXPECT_NE(as_it_lies.status, 0);
   EXPECT_THAT(as_it_lies.err, HasSubstr("an image of which a part is in"));
+  ASSERT_EQ(Shell(Pkramfs() + " " + image_ + " " + elsewhere + " -o ro").status, 0);
+  EXPECT_EQ(Slurp(elsewhere + "/file"), "two");
+  ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
   // The next one is a whole one.
   Spill(mount_ + "/file", "three");
   ASSERT_EQ(Checkpoint(image_).status, 0);

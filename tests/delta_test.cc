@@ -101,6 +101,36 @@ TEST_F(DeltaTest, WheneverThePowerGoesItIsTheOldOneOrTheNewOne) {
   EXPECT_GT(new_ones, 200);
 }
 
+// Who had opened it before is not told that it is damaged.
+TEST_F(DeltaTest, WhoReadsItMeanwhileIsToldSo) {
+  const auto disk = OpenDisk(path_).value();
+  int unavailable = 0;
+  for (int good = 0;; ++good) {
+    ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
+    const auto image = Image::Open(path_);
+    ASSERT_TRUE(image.ok());
+    FailingDisk failing(disk.get(), good);
+    const absl::Status changed = Change(&failing, PagesOf(1), PagesOf(2));
+    const absl::Status read =
+        (*image)->ForEach([](Pfn, absl::Span<const std::byte>) { return absl::OkStatus(); },
+                          [](Pfn) { return absl::DataLossError("damaged"); });
+    if (!read.ok()) {
+      EXPECT_TRUE(absl::IsUnavailable(read)) << good << read;
+      ++unavailable;
+    }
+    if (changed.ok()) break;
+  }
+  EXPECT_GT(unavailable, 5);
+  // What is damaged is that, whatever lies beside it.
+  ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
+  std::ofstream(path_ + ".delta", std::ios::binary) << std::string(kPageSize, 'x');
+  std::fstream(path_, std::ios::binary | std::ios::in | std::ios::out)
+          .seekp(static_cast<std::streamoff>(PagesOf(1).begin()->first * kPageSize))
+      << "damage";
+  EXPECT_EQ(ReadImage(path_), std::nullopt);
+  EXPECT_TRUE(Image::Open(path_).ok());
+}
+
 // One that lies there, and is not of this image, changes nothing.
 TEST_F(DeltaTest, AnothersIsNotRead) {
   const auto disk = OpenDisk(path_).value();

@@ -59,7 +59,9 @@ inline std::optional<Pages> ReadImage(const std::string& path) {
   Pages pages;
   const absl::Status s = (*image)->ForEach(
       [&](Pfn pfn, absl::Span<const std::byte> bytes) {
-        pages[pfn.value()] = static_cast<char>(bytes[0]);
+        for (uint64_t i = 0; i < bytes.size(); i += kPageSize) {
+          pages[pfn.value() + i / kPageSize] = static_cast<char>(bytes[i]);
+        }
         return absl::OkStatus();
       },
       [](Pfn) { return absl::DataLossError("damaged"); });

@@ -64,8 +64,8 @@ TEST_F(ImageTest, DamagedPagesAreNamed) {
   uint64_t visited = 0;
   EXPECT_EQ((*Image::Open(path_))
                 ->ForEach(
-                    [&](Pfn, absl::Span<const std::byte>) {
-                      ++visited;
+                    [&](Pfn, absl::Span<const std::byte> bytes) {
+                      visited += bytes.size() / kPageSize;
                       return absl::OkStatus();
                     },
                     [&](Pfn pfn) {

@@ -29,6 +29,8 @@ class Checkpointer {
 
   // What is wrong with the options, of a mount of that region that is to be.
   absl::Status Check(const pkram::Region& region) const;
+  // Bytes that copies may take of what is changed meanwhile.  Before Start.
+  void set_most_aside(uint64_t bytes) { checkpoints_.set_most_aside(pkram::PagesFor(bytes)); }
   // From now on, of this region; `device` is the mount's, on which no image may be.  Those of the
   // option checkpoint_every= are made until Stop.
   void Start(Filesystem* fs, pkram::Region* region, const std::string& where,

@@ -1,5 +1,7 @@
 #include "mount/daemon/remount.h"
 
+#include <sys/mount.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -48,6 +50,11 @@ absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount)
   }
   if (!options.checkpoint_at_exit && is.value("checkpoint_at_exit", true)) {
     return CannotChange("checkpoint_at_exit=no");
+  }
+  if ((options.flags.clear & MS_RDONLY) != 0 && is.value("shows_image", false)) {
+    return absl::InvalidArgumentError(
+        "option rw: an image is mounted there, which does not change: unmount it, and mount it "
+        "without ro, to use it as a region");
   }
   const std::vector<std::string> has = absl::StrSplit(mount.entry().options, ',');
   for (const std::string& option : options.fuse) {

@@ -157,6 +157,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
       wanted.flags.Apply("sync");
     }
   }
+  service->in_flight_->set_shows_image(service->file_->shows_image());
   service->in_flight_->set_writeback(wanted.writeback);
   service->in_flight_->set_locks_memory(wanted.lock_memory);
   service->in_flight_->set_is_tight(service->tight_.has_value());
@@ -231,7 +232,14 @@ void Service::Attach() {
   server_.forget_attributes = [session](Ino ino) { session->ForgetAttributes(ino); };
   fs_->set_privileges_dropped(server_.forget_attributes);
   server_.resized = [this] { return LookAtLimit(); };
-  server_.checkpoint = [this](const std::string& file, const pkram::Progress& progress) {
+  server_.checkpoint =
+      [this](const std::string& file,
+             const pkram::Progress& progress) -> absl::StatusOr<pkram::Checkpoints::Made> {
+    // What is shown is never replaced by it.
+    if (in_flight_->shows_image() && pkram::Image::Open(file).ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(file, ": an image is there: choose another name"));
+    }
     return checkpointer_.Make(file, progress);
   };
   server_.checkpoint_state = [this] { return checkpointer_.state(); };
@@ -255,6 +263,7 @@ std::string Service::LookAtLimit() {
 absl::Status Service::Start() {
   TakeFaults();
   SettleDown(!tight_, options_.takes_over());
+  if (tight_) checkpointer_.set_most_aside(tight_->bytes / 32);
   checkpointer_.Start(fs_.get(), file_->region(), options_.mount_point, session_->mount().device);
   return session_->Start();
 }

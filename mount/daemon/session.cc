@@ -87,7 +87,9 @@ absl::Status Session::Make(const std::string& fuse_options, Server* server) {
   fuse_set_log_func(TakeFuseMessage);
   const char* argv[] = {"pkramfs", "-o", fuse_options.c_str(), nullptr};
   fuse_args args = FUSE_ARGS_INIT(3, const_cast<char**>(argv));
-  session_ = fuse_session_new(&args, &Operations(), sizeof(Operations()), server);
+  const fuse_lowlevel_ops& ops =
+      server->in_flight->shows_image() ? ReadOnlyOperations() : Operations();
+  session_ = fuse_session_new(&args, &ops, sizeof(ops), server);
   fuse_opt_free_args(&args);
   if (session_ == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("mount options: ", FuseMessage()));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -11,6 +12,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <string_view>
 #include <thread>
 
@@ -145,7 +147,14 @@ absl::StatusOr<bool> IsUnused(pkram::Backing* backing) {
          });
 }
 
-// An image that is mounted where it lies is a region from then on; not one of which a part is
+pkram::Progress ShownAs(const std::string& what) {
+  return [line = std::make_shared<ProgressLine>(what)](uint64_t done, uint64_t of) {
+    line->Show(done, of);
+    return true;
+  };
+}
+
+// An image that is mounted for writing is a region from then on; not one of which a part is
 // elsewhere.
 absl::Status CheckIsWhole(const std::string& path) {
   const auto image = pkram::Image::Open(path);
@@ -221,11 +230,15 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(
       continue;
     }
     created_ = !existed;
-    // Our lock goes with this descriptor, too: it is held until what was made is unmade.
-    lock_ = fcntl((*backing)->fd(), F_DUPFD_CLOEXEC, 3);
-    if (IsDescriptor(path_)) path_ = absl::StrCat("/proc/", getpid(), "/fd/", lock_);
+    NamePath(path_, **backing);
     return backing;
   }
+}
+
+void RegionFile::NamePath(const std::string& path, const pkram::Backing& backing) {
+  // Our lock goes with this descriptor, too: it is held until what was made is unmade.
+  lock_ = fcntl(backing.fd(), F_DUPFD_CLOEXEC, 3);
+  path_ = IsDescriptor(path) ? absl::StrCat("/proc/", getpid(), "/fd/", lock_) : path;
 }
 
 absl::Status RegionFile::Format(const MountOptions& options, Existing existing,
@@ -269,19 +282,44 @@ absl::Status RegionFile::RestoreImage(const MountOptions& options, pkram::Backin
   if (absl::IsNotFound(image.status())) return absl::OkStatus();
   if (!image.ok()) return image.status();
   made_ = !backing->device_pages();
-  ProgressLine line(absl::StrCat("restoring ", options.checkpoint));
-  return pkram::Restore(**image, backing, [&](uint64_t done, uint64_t of) {
-    line.Show(done, of);
-    return true;
-  });
+  return pkram::Restore(**image, backing, ShownAs("restoring " + options.checkpoint));
+}
+
+// Null when the region is no image, or the mount may change it.
+absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::CopyImage(const MountOptions& options) {
+  if ((options.flags.set & MS_RDONLY) == 0) return nullptr;
+  // What belongs to an image lies beside it, also if a descriptor of it was given.
+  const std::string given = RegionPath(options.region);
+  std::string path = IsDescriptor(given) ? Canonical(given) : given;
+  absl::StatusOr<std::unique_ptr<pkram::Image>> image = pkram::Image::Open(path);
+  if (absl::IsNotFound(image.status()) && path != given) {
+    path = given;
+    image = pkram::Image::Open(path);
+  }
+  const absl::Status& s = image.status();
+  if (absl::IsNotFound(s) || absl::IsFailedPrecondition(s)) return nullptr;
+  if (!s.ok()) return s;
+  if (!options.checkpoint.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "option checkpoint=: ", options.region,
+        " is an image, which does not change while it is mounted with ro: leave one of them out"));
+  }
+  shows_image_ = true;
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> copy =
+      pkram::RestoreToMemory(**image, ShownAs("reading " + options.region));
+  if (copy.ok()) NamePath(RegionName(path), **copy);
+  return copy;
 }
 
 absl::Status RegionFile::Prepare(const MountOptions& options, Existing existing,
                                  const std::function<void(const std::string&)>& warn,
                                  pkram::Watch* watch) {
-  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = OpenAndLock(options);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing = CopyImage(options);
+  if (backing.ok() && *backing == nullptr) backing = OpenAndLock(options);
   if (!backing.ok()) return backing.status();
-  if (absl::Status s = CheckIsWhole(path_); !s.ok()) return s;
+  if (!shows_image_) {
+    if (absl::Status s = CheckIsWhole(path_); !s.ok()) return s;
+  }
   if (!options.checkpoint.empty()) {
     if (absl::Status s = RestoreImage(options, backing->get()); !s.ok()) return s;
   }

@@ -61,6 +61,8 @@ class RegionFile {
                                                               pkram::Watch* watch = nullptr);
 
   pkram::Region* region() const { return region_.get(); }
+  // Whether it is a copy of an image, which shows it and is not to change.
+  bool shows_image() const { return shows_image_; }
   // One that others can use, too, while this process lives.
   const std::string& path() const { return path_; }
 
@@ -80,6 +82,8 @@ class RegionFile {
   absl::Status Prepare(const MountOptions& options, Existing existing,
                        const std::function<void(const std::string&)>& warn, pkram::Watch* watch);
   absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const MountOptions& options);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> CopyImage(const MountOptions& options);
+  void NamePath(const std::string& path, const pkram::Backing& backing);
   absl::Status WithLoss(const absl::Status& status) const;
   absl::Status RestoreImage(const MountOptions& options, pkram::Backing* backing);
   absl::Status Format(const MountOptions& options, Existing existing, pkram::Backing* backing);
@@ -88,6 +92,7 @@ class RegionFile {
   bool created_ = false;  // the file was made here
   bool made_ = false;     // and is to be unmade; or what was there was, and is to be emptied
   bool lost_ = false;     // it held something, which is given up
+  bool shows_image_ = false;
   int lock_ = -1;
   std::unique_ptr<pkram::Region> region_;
 };

@@ -75,6 +75,7 @@ struct InFlight::Common {
   uint64_t thawed;  // the last request that did
   uint64_t locks_memory;
   uint64_t is_tight;
+  uint64_t shows_image;
 };
 
 // What is left of the one before goes here, and not when that is answered: whoever dies before it
@@ -195,6 +196,8 @@ void InFlight::NoteThawed(uint64_t unique) {
 }
 bool InFlight::writeback() const { return Load(common_->writeback) != 0; }
 void InFlight::set_writeback(bool writeback) { Store(common_->writeback, uint64_t{writeback}); }
+bool InFlight::shows_image() const { return Load(common_->shows_image) != 0; }
+void InFlight::set_shows_image(bool shows) { Store(common_->shows_image, uint64_t{shows}); }
 bool InFlight::locks_memory() const { return Load(common_->locks_memory) != 0; }
 void InFlight::set_locks_memory(bool locks) { Store(common_->locks_memory, uint64_t{locks}); }
 void InFlight::set_is_tight(bool is_tight) { Store(common_->is_tight, uint64_t{is_tight}); }

@@ -93,6 +93,9 @@ class InFlight {
   // Whether the server's cgroup may have less memory than the region takes: it and its heirs are
   // not to be spared when memory is looked for.
   void set_is_tight(bool is_tight);
+  // Whether it shows an image, and nothing may change.
+  bool shows_image() const;
+  void set_shows_image(bool shows);
   // How many inodes there may be, if that was changed since the mount.
   std::optional<uint64_t> max_inodes() const;
   void set_max_inodes(uint64_t count);

@@ -1,5 +1,7 @@
 #include "mount/serve/server.h"
 
+#include <cerrno>
+
 #include "mount/serve/handlers.h"
 
 namespace pkramfs {
@@ -85,7 +87,38 @@ fuse_lowlevel_ops MakeOperations() {
   return ops;
 }
 
+template <typename... Arguments>
+void Refuse(fuse_req_t req, Arguments...) {
+  fuse_reply_err(req, EROFS);
+}
+
+fuse_lowlevel_ops MakeReadOnly(fuse_lowlevel_ops ops) {
+  ops.setattr = Refuse;
+  ops.mknod = Refuse;
+  ops.mkdir = Refuse;
+  ops.unlink = Refuse;
+  ops.rmdir = Refuse;
+  ops.symlink = Refuse;
+  ops.rename = Refuse;
+  ops.link = Refuse;
+  ops.write = Refuse;
+  ops.setxattr = Refuse;
+  ops.removexattr = Refuse;
+  ops.create = Refuse;
+  ops.fallocate = Refuse;
+  ops.copy_file_range = Refuse;
+  [](auto* these) {
+    if constexpr (requires { these->tmpfile; }) these->tmpfile = Refuse;
+  }(&ops);
+  return ops;
+}
+
 }  // namespace
+
+const fuse_lowlevel_ops& ReadOnlyOperations() {
+  static const fuse_lowlevel_ops ops = MakeReadOnly(Operations());
+  return ops;
+}
 
 const fuse_lowlevel_ops& Operations() {
   static const fuse_lowlevel_ops ops = MakeOperations();

@@ -63,6 +63,8 @@ std::string Describe(const Server& server);
 
 // The operations of a session whose user data is a Server.
 const fuse_lowlevel_ops& Operations();
+// Those that change something refused with EROFS.
+const fuse_lowlevel_ops& ReadOnlyOperations();
 
 }  // namespace pkramfs
 

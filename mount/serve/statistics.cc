@@ -55,6 +55,7 @@ std::string Describe(const Server& server) {
                      {"export", server.export_handles},
                      {"mlock", in_flight.locks_memory()},
                      {"takeover", server.takeover},
+                     {"shows_image", in_flight.shows_image()},
                      {"max_read", server.max_read},
                      {"checkpoint", server.checkpoint_file},
                      {"checkpoint_every", server.checkpoint_every},

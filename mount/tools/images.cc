@@ -48,14 +48,17 @@ absl::StatusOr<std::map<pkram::Pfn, std::string>> DamagedPages(const std::string
   std::set<pkram::Pfn> damaged;
   ProgressLine line(absl::StrCat("checking ", path));
   uint64_t done = 0;
-  const auto visited = [&] { line.Show(++done, (*image)->footer().pages_in_use); };
+  const auto visited = [&](uint64_t pages) {
+    done += pages;
+    line.Show(done, (*image)->footer().pages_in_use);
+  };
   const absl::Status read = (*image)->ForEach(
-      [&](pkram::Pfn, absl::Span<const std::byte>) {
-        visited();
+      [&](pkram::Pfn, absl::Span<const std::byte> bytes) {
+        visited(bytes.size() / pkram::kPageSize);
         return absl::OkStatus();
       },
       [&](pkram::Pfn pfn) {
-        visited();
+        visited(1);
         damaged.insert(pfn);
         return absl::OkStatus();
       });

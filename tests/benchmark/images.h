@@ -91,8 +91,10 @@ inline uint64_t RegionPagesFor(uint64_t pages, uint64_t stride) {
 
 // A region in use, with its filesystem.
 struct Opened {
-  explicit Opened(const Image& image, pkram::Watch* watch = nullptr) {
+  // With as many threads, or one for each processor.
+  explicit Opened(const Image& image, pkram::Watch* watch = nullptr, int threads = 0) {
     pkram::Region::OpenOptions options;
+    options.walk.threads = threads;
     options.watch = watch;
     options.resizable = true;
     options.client = &check;

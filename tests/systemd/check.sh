@@ -80,6 +80,25 @@ ram_kept() {
   echo "boot $boot" >/srv/ram/file
 }
 
+# As checkpoints.md has it, but every two seconds.
+by_timer() {
+  local units=/etc/systemd/system/ram-checkpoint
+  printf '%s\n' '[Service]' Type=oneshot 'ExecStart=/usr/bin/pkramctl checkpoint ram.pkram' >$units.service
+  printf '%s\n' '[Timer]' 'OnCalendar=*:*:0/2' AccuracySec=100ms '[Install]' WantedBy=timers.target >$units.timer
+  systemctl daemon-reload
+  local image=/var/lib/pkramfs/ram.img
+  # There, and new each time.
+  rm -f "$image"
+  systemctl enable --now ram-checkpoint.timer
+  eventually pkramctl check "$image"
+  local before
+  before=$(stat -c %i.%Y "$image")
+  changed() { [ "$(stat -c %i.%Y "$image")" != "$before" ]; }
+  echo more >>/srv/ram/more
+  eventually changed
+  systemctl disable --now ram-checkpoint.timer
+}
+
 # --- The first boot: a line of fstab (.ci/systemd wrote it) ---------------------------------------
 
 line='cache.pkram /srv/cache fuse.pkramfs size=64m,nofail 0 0'
@@ -180,6 +199,7 @@ killed_in_use() {
 boot_1() {
   check has_booted "nothing failed"
   check ram_kept "checkpoint=: the region is gone, and what it held is there"
+  check by_timer "checkpoint=: a timer makes images"
   check at_boot "fstab: mounted at boot"
   check restart "fstab: restart keeps the files"
   check restart_large "fstab: restart waits for the seal of many files"
