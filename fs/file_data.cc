@@ -56,21 +56,18 @@ ReadAnswer FileData::Read(uint64_t offset, size_t size) {
     Append(&answer, answer.copied.get(), size);
     return answer;
   }
-  pkram::LinkMap& pages = inode_->pages();
-  size_t zeros = 0;
-  for (size_t done = 0; done < size;) {
-    const uint64_t at = offset + done;
-    const size_t n = std::min<size_t>(size - done, kPageSize - at % kPageSize);
-    const uint64_t entry = pages.Get(at / kPageSize);
-    if (format::IsPage(entry)) {
-      if (zeros > 0) AppendZeros(&answer, std::exchange(zeros, 0));
-      Append(&answer, region_->mapping().At(format::EntryPfn(entry)) + at % kPageSize, n);
-    } else {
-      zeros += n;
-    }
-    done += n;
-  }
-  if (zeros > 0) AppendZeros(&answer, zeros);
+  const uint64_t end = offset + size;
+  uint64_t at = offset;
+  inode_->pages().ForEachPage(
+      offset / kPageSize, PagesFor(end), [&](uint64_t index, uint64_t entry) {
+        const uint64_t from = std::max(offset, index * kPageSize);
+        const uint64_t to = std::min(end, (index + 1) * kPageSize);
+        if (at < from) AppendZeros(&answer, from - at);
+        Append(&answer, region_->mapping().At(format::EntryPfn(entry)) + from % kPageSize,
+               to - from);
+        at = to;
+      });
+  if (at < end) AppendZeros(&answer, end - at);
   answer.pin = pkram::Space::Pin(&region_->space());
   return answer;
 }
@@ -247,10 +244,7 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
     if (format::IsPage(entry) && !copies) {
       // Pages that follow one another at once.
       const Pfn first = format::EntryPfn(entry);
-      uint64_t count = 1;
-      for (uint64_t i = at / kPageSize + 1; i * kPageSize < end; ++i, ++count) {
-        if (pages.Get(i) != format::MakeEntry(first + count)) break;
-      }
+      const uint64_t count = pages.CountInOrder(at / kPageSize, PagesFor(end));
       const size_t n = std::min<size_t>(bytes.size() - done, count * kPageSize - at % kPageSize);
       const iovec iov{const_cast<std::byte*>(bytes.data() + done), n};
       const absl::Status s = region_->backing().Write(first.offset() + at % kPageSize, {&iov, 1});

@@ -1,15 +1,22 @@
 // Where every change of a filesystem goes through, so that it can be stopped: closing
 // waits until those inside have left, and keeps the others waiting outside.
 //
+// While it is open nobody who passes takes a lock, and threads count themselves in words of their
+// own.  Who shuts it says so first, and looks at the counts then; who enters counts first, and then
+// looks whether it is shut: one of them sees the other.
+//
 // Thread-safe.
 #ifndef FS_GATE_H_
 #define FS_GATE_H_
 
-#include <chrono>
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 #include "pkram/mutex.h"
+#include "pkram/thread_number.h"
 
 namespace pkramfs {
 
@@ -20,37 +27,19 @@ class Gate {
   void set_abandoned(std::function<bool()> abandoned) { abandoned_ = std::move(abandoned); }
 
   // False when it was closed already, or was opened before it was closed.
-  bool Close() {
-    pkram::MutexLock lock(&mu_);
-    if (closed_) return false;
-    closed_ = true;
-    while (closed_ && inside_ > 0) changed_.Wait(&mu_);
-    return closed_;
-  }
+  bool Close();
   // False when it was open.
-  bool Open() {
-    pkram::MutexLock lock(&mu_);
-    if (!closed_) return false;
-    closed_ = false;
-    changed_.NotifyAll();
-    return true;
-  }
+  bool Open();
 
   // Runs `fn` while nobody is inside, also when it is closed; others wait for it.
-  void AtRest(const std::function<void()>& fn) {
-    pkram::MutexLock lock(&mu_);
-    while (resting_) changed_.Wait(&mu_);
-    resting_ = true;
-    while (inside_ > 0) changed_.Wait(&mu_);
-    fn();
-    resting_ = false;
-    changed_.NotifyAll();
-  }
+  void AtRest(const std::function<void()>& fn);
 
-  // Inside as long as it lives.
+  // Inside as long as it lives, on one thread.
   class Pass {
    public:
-    explicit Pass(Gate* gate) : gate_(gate) { gate->Enter(); }
+    explicit Pass(Gate* gate) : gate_(gate) {
+      if (!gate->TryEnter()) gate->WaitAndEnter();
+    }
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
     ~Pass() { gate_->Leave(); }
@@ -59,35 +48,35 @@ class Gate {
     Gate* const gate_;
   };
 
-  // For those who must not wait: false when it is closed.  Leave follows.
+  // For those who must not wait: false when it is shut.  Leave follows, by the same thread.
   bool TryEnter() {
-    pkram::MutexLock lock(&mu_);
-    if (closed_ || resting_) return false;
-    ++inside_;
-    return true;
+    if (shut_.load()) return false;
+    Mine().fetch_add(1);
+    if (!shut_.load()) return true;
+    Leave();
+    return false;
   }
   void Leave() {
-    pkram::MutexLock lock(&mu_);
-    if (--inside_ == 0) changed_.NotifyAll();
+    Mine().fetch_sub(1);
+    if (shut_.load()) NotifyAll();
   }
 
  private:
-  void Enter() {
-    pkram::MutexLock lock(&mu_);
-    for (;;) {
-      while (resting_) changed_.Wait(&mu_);
-      if (!closed_ || (abandoned_ && abandoned_())) break;
-      changed_.WaitUntil(&mu_, std::chrono::steady_clock::now() + std::chrono::seconds(1));
-    }
-    ++inside_;
-  }
+  struct alignas(64) Count {
+    std::atomic<uint64_t> threads{0};
+  };
+  std::atomic<uint64_t>& Mine() { return inside_[pkram::ThreadNumber() % inside_.size()].threads; }
+  bool IsEmpty() const;
+  void WaitAndEnter();
+  void NotifyAll();
 
   std::function<bool()> abandoned_;
   pkram::Mutex mu_;
   pkram::CondVar changed_;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   bool resting_ ABSL_GUARDED_BY(mu_) = false;
-  uint64_t inside_ ABSL_GUARDED_BY(mu_) = 0;
+  std::atomic<bool> shut_{false};  // closed or resting; changed under the lock
+  std::array<Count, 64> inside_;
 };
 
 }  // namespace pkramfs

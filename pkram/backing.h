@@ -89,8 +89,8 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, Op
 // it "fd=N".
 absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode = OpenFor::kWriting);
 
-// The pid that took the flock on the open file `fd`; 0 when it is not known, or that process is gone and
-// another has its descriptor.
+// The pid that took the flock on the open file `fd`; 0 when it is not known, or that process is
+// gone and another has its descriptor.
 int LockHolder(int fd);
 
 }  // namespace pkram

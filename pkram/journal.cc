@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "pkram/checksum.h"
+#include "pkram/thread_number.h"
 
 namespace pkram {
 namespace {
@@ -16,9 +17,7 @@ uint64_t CommitWord(const format::JournalStore* stores, size_t count) {
 }  // namespace
 
 Journal::Journal(Mapping* mapping, Pfn first, uint64_t slots)
-    : mapping_(mapping), first_(first), slots_(slots) {
-  for (uint64_t i = slots; i > 0; --i) free_.push_back(i - 1);
-}
+    : mapping_(mapping), first_(first), slots_(slots), taken_(slots) {}
 
 void Journal::StoreWord(uint64_t* word, uint64_t value) {
   if (hook_) hook_();
@@ -32,20 +31,33 @@ void Journal::Publish(const uint64_t* word, uint64_t value) {
   std::atomic_thread_fence(std::memory_order_release);
 }
 
+bool Journal::TryAcquireSlot(uint64_t* slot) {
+  const uint64_t first = ThreadNumber();
+  for (uint64_t i = 0; i < slots_; ++i) {
+    *slot = (first + i) % slots_;
+    std::atomic<bool>& is_taken = taken_[*slot].is_taken;
+    if (!is_taken.load() && !is_taken.exchange(true)) return true;
+  }
+  return false;
+}
+
+// Who waits says so first, and looks at the slots then; who releases one looks afterwards whether
+// somebody waits.
 uint64_t Journal::AcquireSlot() {
+  uint64_t slot = 0;
+  if (TryAcquireSlot(&slot)) return slot;
+  waits_.fetch_add(1, std::memory_order_relaxed);
   MutexLock lock(&mu_);
-  if (free_.empty()) waits_.fetch_add(1, std::memory_order_relaxed);
-  while (free_.empty()) freed_.Wait(&mu_);
-  const uint64_t slot = free_.back();
-  free_.pop_back();
+  ++waiting_;
+  while (!TryAcquireSlot(&slot)) freed_.Wait(&mu_);
+  --waiting_;
   return slot;
 }
 
 void Journal::ReleaseSlot(uint64_t slot) {
-  {
-    MutexLock lock(&mu_);
-    free_.push_back(slot);
-  }
+  taken_[slot].is_taken = false;
+  if (waiting_.load() == 0) return;
+  MutexLock lock(&mu_);
   freed_.NotifyOne();
 }
 

@@ -64,7 +64,12 @@ class Journal {
  private:
   friend class Transaction;
 
+  // A thread's own is the first that it tries; nobody takes a lock while one is free.
+  struct alignas(64) Slot {
+    std::atomic<bool> is_taken{false};
+  };
   uint64_t AcquireSlot();
+  bool TryAcquireSlot(uint64_t* slot);
   void ReleaseSlot(uint64_t slot);
   void StoreWord(uint64_t* word, uint64_t value);
   void Execute(const format::JournalStore* stores, size_t count, Receipt* receipt, uint64_t answer);
@@ -74,9 +79,10 @@ class Journal {
   const uint64_t slots_;
   std::function<void()> hook_;
   std::atomic<uint64_t> waits_{0};
+  std::vector<Slot> taken_;
   Mutex mu_;
   CondVar freed_;
-  std::vector<uint64_t> free_ ABSL_GUARDED_BY(mu_);
+  std::atomic<uint64_t> waiting_{0};  // threads; changed under the lock
 };
 
 class Transaction {

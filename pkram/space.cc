@@ -188,6 +188,7 @@ void Space::Retire(std::vector<PageRun> runs) {
     limbo_pages_ += Total(runs);
     if (!runs.empty()) limbo_.push_back({epoch_, std::move(runs)});
     ++epoch_;
+    readers_awaited_ = true;
     dead = Exhume();
   }
   Bury(std::move(dead), Existed::kYes);
@@ -206,15 +207,21 @@ bool Space::Shared(Pfn pfn) const {
 bool Space::AwaitReaders(Pfn pfn) {
   const auto deadline = std::chrono::steady_clock::now() + patience_;
   MutexLock lock(&mu_);
-  while (!map_.references().Shared(pfn)) {
-    if (!ReadersMaySee()) return true;
-    if (!freed_.WaitUntil(&mu_, deadline)) return !ReadersMaySee();
+  ++waiters_;
+  readers_awaited_ = true;
+  bool in_time = true;
+  while (in_time && !map_.references().Shared(pfn) && ReadersMaySee()) {
+    in_time = freed_.WaitUntil(&mu_, deadline);
   }
-  return false;
+  --waiters_;
+  NoteWhoAwaitsReaders();
+  return !map_.references().Shared(pfn) && !ReadersMaySee();
 }
 
+void Space::NoteWhoAwaitsReaders() { readers_awaited_ = waiters_ > 0 || !limbo_.empty(); }
+
 std::vector<PageRun> Space::Exhume() {
-  const uint64_t oldest = pins_.empty() ? epoch_ : pins_.begin()->first;
+  const uint64_t oldest = pins_.Oldest();
   std::vector<PageRun> dead;
   while (!limbo_.empty() && limbo_.front().epoch < oldest) {
     std::vector<PageRun>& runs = limbo_.front().runs;
@@ -224,6 +231,7 @@ std::vector<PageRun> Space::Exhume() {
   const uint64_t n = Total(dead);
   limbo_pages_ -= n;
   burying_ += n;
+  NoteWhoAwaitsReaders();
   return dead;
 }
 
@@ -307,18 +315,12 @@ void Space::ShrinkTail() {
   high_water_ = end;
 }
 
-uint64_t Space::Enter() {
-  MutexLock lock(&mu_);
-  ++pins_[epoch_];
-  return epoch_;
-}
-
-void Space::Leave(uint64_t epoch) {
+void Space::Leave(Pins::Word* word, uint64_t epoch) {
+  pins_.Leave(word, epoch);
+  if (!readers_awaited_) return;
   std::vector<PageRun> dead;
   {
     MutexLock lock(&mu_);
-    const auto it = pins_.find(epoch);
-    if (--it->second == 0) pins_.erase(it);
     dead = Exhume();
   }
   if (dead.empty()) freed_.NotifyAll();  // AwaitReaders

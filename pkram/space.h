@@ -13,7 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
-#include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -24,6 +24,7 @@
 #include "pkram/mapping.h"
 #include "pkram/mutex.h"
 #include "pkram/page_map.h"
+#include "pkram/pins.h"
 #include "pkram/types.h"
 
 namespace pkram {
@@ -66,24 +67,26 @@ class Space {
   class Pin {
    public:
     Pin() = default;
-    explicit Pin(Space* space) : space_(space), epoch_(space->Enter()) {}
-    Pin(Pin&& other) noexcept
-        : space_(std::exchange(other.space_, nullptr)), epoch_(other.epoch_) {}
+    explicit Pin(Space* space)
+        : space_(space), epoch_(space->epoch_.load()), word_(space->pins_.Enter(epoch_)) {}
+    Pin(Pin&& other) noexcept { *this = std::move(other); }
     Pin& operator=(Pin&& other) noexcept {
       Drop();
       space_ = std::exchange(other.space_, nullptr);
       epoch_ = other.epoch_;
+      word_ = other.word_;
       return *this;
     }
     ~Pin() { Drop(); }
 
    private:
     void Drop() {
-      if (space_ != nullptr) space_->Leave(epoch_);
+      if (space_ != nullptr) space_->Leave(word_, epoch_);
       space_ = nullptr;
     }
     Space* space_ = nullptr;
     uint64_t epoch_ = 0;
+    Pins::Word* word_ = nullptr;
   };
 
   struct Counts {
@@ -133,15 +136,15 @@ class Space {
   };
 
   bool ReadersMaySee() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return !pins_.empty() && pins_.begin()->first <= unshared_;
+    return unshared_ != 0 && pins_.Oldest() <= unshared_;
   }
-  uint64_t Enter();
-  void Leave(uint64_t epoch);
+  void Leave(Pins::Word* word, uint64_t epoch);
   PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);
   enum class Existed { kYes, kPerhaps };
   void Bury(std::vector<PageRun> runs, Existed existed);  // gives back, then frees
   bool AreMetadata(const std::vector<PageRun>& runs) const;
   std::vector<PageRun> Exhume() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteWhoAwaitsReaders() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Pfn> TakeMetadata(Urgency urgency);
   void FillSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -166,9 +169,14 @@ class Space {
   std::vector<PageRun> idle_ ABSL_GUARDED_BY(mu_);  // of the latter; some are in use again
   uint64_t idle_pages_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have
-  uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 1;
+  // A reader takes this number under the lock by which he has found a page.  So it is not later
+  // than the epoch in which that page is retired.
+  std::atomic<uint64_t> epoch_{1};
+  Pins pins_;
+  // Whether a reader who leaves has to look who waits for that.  Set before they look at pins_.
+  std::atomic<bool> readers_awaited_{false};
+  uint64_t waiters_ ABSL_GUARDED_BY(mu_) = 0;   // in AwaitReaders
   uint64_t unshared_ ABSL_GUARDED_BY(mu_) = 0;  // the epoch when a shared page lost an entry
-  std::map<uint64_t, uint64_t> pins_ ABSL_GUARDED_BY(mu_);  // epoch -> how many
   std::deque<Grave> limbo_ ABSL_GUARDED_BY(mu_);
   uint64_t limbo_pages_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t burying_ ABSL_GUARDED_BY(mu_) = 0;

@@ -5,7 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <random>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace pkram {
 namespace {
@@ -18,7 +23,9 @@ class SpaceTest : public testing::Test {
     close(fd);
     mapping_ = Mapping::Create(backing_.get(), kPages, Mapping::Access::kWritable).value();
     PageMap map(kPages);
-    map.Claim({Pfn(0), 1}, Purpose::kMetadata);
+    PageMap::Tally tally;
+    map.Claim({Pfn(0), 1}, Purpose::kMetadata, &tally);
+    map.Add(tally);
     map.FinishClaims();
     space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map));
     space_->set_limbo_patience(std::chrono::milliseconds(50));
@@ -73,6 +80,67 @@ TEST_F(SpaceTest, AReaderThatBeganLaterHoldsNothingBack) {
   Space::Pin after(space_.get());
   before.reset();
   EXPECT_TRUE(space_->AllocateData(1, Pfn()).ok());
+}
+
+TEST_F(SpaceTest, AsManyReadersAsThereAreHoldItBack) {
+  const PageRun all = TakeAll();
+  std::vector<Space::Pin> pins;
+  for (size_t i = 0; i < 3 * Pins::kSlots; ++i) pins.emplace_back(space_.get());
+  space_->Retire({{all.first, 3}});
+  // In an order in which neither kind goes first.
+  std::ranges::shuffle(pins, std::minstd_rand(1));
+  while (!pins.empty()) {
+    EXPECT_EQ(space_->counts().limbo, 3u) << pins.size();
+    pins.pop_back();
+  }
+  EXPECT_EQ(space_->counts().limbo, 0u);
+}
+
+// Readers look at the page that there is, while it is replaced again and again.
+TEST_F(SpaceTest, NoPageChangesUnderAReader) {
+  space_->set_limbo_patience(std::chrono::seconds(60));
+  SharedMutex mu;
+  const auto filled = [this](uint64_t number) {
+    const Pfn pfn = space_->AllocateMetadata().value();
+    for (uint64_t i = 0; i < kPageSize / 8; ++i) {
+      std::atomic_ref<uint64_t>(mapping_->WritableAt<uint64_t>(pfn)[i]).store(number);
+    }
+    return pfn;
+  };
+  Pfn page = filled(1);
+  std::atomic<int> reading{4}, wrong{0};
+  std::vector<std::thread> readers;
+  for (int t = 0; t < 4; ++t) {
+    readers.emplace_back([&] {
+      for (int n = 0; n < 3000; ++n) {
+        const uint64_t* words = nullptr;
+        Space::Pin pin;
+        {
+          ReaderLock lock(&mu);
+          words = mapping_->At<uint64_t>(page);
+          pin = Space::Pin(space_.get());
+        }
+        const auto word = [&](uint64_t i) {
+          return std::atomic_ref<uint64_t>(const_cast<uint64_t*>(words)[i]).load();
+        };
+        const uint64_t number = word(0);
+        for (uint64_t i = 0; i < kPageSize / 8; ++i) wrong += word(i) != number;
+      }
+      --reading;
+    });
+  }
+  for (uint64_t number = 2; reading > 0; ++number) {
+    const Pfn next = filled(number);
+    Pfn before;
+    {
+      WriterLock lock(&mu);
+      before = std::exchange(page, next);
+    }
+    space_->Retire({{before, 1}});
+  }
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(space_->counts().limbo, 0u);
 }
 
 TEST_F(SpaceTest, AnAllocationThatFindsOnlyLimboWaits) {

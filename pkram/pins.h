@@ -1,0 +1,76 @@
+// Who still looks at pages that nothing may lead to any more: the epoch in which each began.
+//
+// Whoever begins and ends takes no lock and touches a word that no other does; only beyond kSlots
+// at once is there a lock.
+//
+// Thread-safe.
+#ifndef PKRAM_PINS_H_
+#define PKRAM_PINS_H_
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+
+#include "pkram/mutex.h"
+#include "pkram/thread_number.h"
+
+namespace pkram {
+
+class Pins {
+ public:
+  using Word = std::atomic<uint64_t>;
+  static constexpr size_t kSlots = 64;
+  static constexpr uint64_t kNone = ~uint64_t{0};
+
+  // Returns what Leave wants.  `epoch` is not 0.
+  Word* Enter(uint64_t epoch) {
+    const size_t first = ThreadNumber();
+    for (size_t i = 0; i < kSlots; ++i) {
+      Word& word = slots_[(first + i) % kSlots].epoch;
+      uint64_t nobody = 0;
+      if (word.load(std::memory_order_relaxed) == 0 &&
+          word.compare_exchange_strong(nobody, epoch)) {
+        return &word;
+      }
+    }
+    MutexLock lock(&mu_);
+    ++others_[epoch];
+    return nullptr;
+  }
+
+  void Leave(Word* word, uint64_t epoch) {
+    if (word != nullptr) {
+      word->store(0);
+      return;
+    }
+    MutexLock lock(&mu_);
+    const auto it = others_.find(epoch);
+    if (--it->second == 0) others_.erase(it);
+  }
+
+  // The earliest epoch of those that are there; kNone when nobody is.
+  uint64_t Oldest() const {
+    uint64_t oldest = kNone;
+    for (const Slot& slot : slots_) {
+      const uint64_t epoch = slot.epoch.load();
+      if (epoch != 0) oldest = std::min(oldest, epoch);
+    }
+    MutexLock lock(&mu_);
+    return others_.empty() ? oldest : std::min(oldest, others_.begin()->first);
+  }
+
+ private:
+  struct alignas(64) Slot {
+    Word epoch{0};  // 0: free
+  };
+  std::array<Slot, kSlots> slots_;
+  mutable Mutex mu_;
+  std::map<uint64_t, uint64_t> others_ ABSL_GUARDED_BY(mu_);  // epoch -> how many
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_PINS_H_

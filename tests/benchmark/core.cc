@@ -1,0 +1,134 @@
+// The filesystem without the kernel: calls of one thread and of many, on files of their own and on
+// the same one.
+//   core --benchmark_format=json
+#include <benchmark/benchmark.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fs/filesystem.h"
+#include "pkram/backing.h"
+#include "pkram/region.h"
+
+namespace pkramfs {
+namespace {
+
+constexpr uint64_t kFilePages = 256;  // of the files that are read and written
+
+// A filesystem with a file and a directory for each thread, and one of each for all.
+class Place {
+ public:
+  static constexpr int kThreads = 16;
+
+  Place() {
+    const int fd = memfd_create("core", MFD_CLOEXEC);
+    auto backing = pkram::OpenFdBacking(fd).value();
+    (void)pkram::Region::Format(backing.get(), 1 << 19);
+    region_ = pkram::Region::Open(std::move(backing), {}).value();
+    fs_ = Filesystem::Open(region_.get(), {}, {1, 0}).value();
+    for (int i = 0; i <= kThreads; ++i) {
+      const std::string n = std::to_string(i);
+      dirs_.push_back((*fs_->MakeDirectory({}, kRootIno, "d" + n, 0755)).ino);
+      files_.push_back((*fs_->MakeNode({}, kRootIno, "f" + n, S_IFREG | 0644)).ino);
+      const std::vector<std::byte> bytes(kFilePages * pkram::kPageSize, std::byte{1});
+      (void)fs_->Write({}, files_.back(), 0, bytes);
+    }
+  }
+  Filesystem* operator->() const { return fs_.get(); }
+  // Of this thread, or of all.
+  Ino file(const benchmark::State& state) const { return files_[Number(state)]; }
+  Ino dir(const benchmark::State& state) const { return dirs_[Number(state)]; }
+  std::string file_name(const benchmark::State& state) const {
+    return "f" + std::to_string(Number(state));
+  }
+
+ private:
+  static size_t Number(const benchmark::State& state) {
+    return state.range(0) != 0 ? kThreads : static_cast<size_t>(state.thread_index());
+  }
+  std::unique_ptr<pkram::Region> region_;
+  std::unique_ptr<Filesystem> fs_;
+  std::vector<Ino> dirs_, files_;
+};
+
+const Place& ThePlace() {
+  static const Place place;
+  return place;
+}
+
+// Where in a file the n-th piece of `size` bytes goes.
+uint64_t At(uint64_t n, size_t size) { return n * size % (kFilePages * pkram::kPageSize); }
+
+void Lookup(benchmark::State& state) {
+  const Place& fs = ThePlace();
+  const std::string name = fs.file_name(state);
+  for (auto _ : state) {
+    const Result<Attr> attr = fs->Lookup(kRootIno, name);
+    benchmark::DoNotOptimize(attr.ok());
+    fs->Forget((*attr).ino, 1);
+  }
+}
+
+void GetAttr(benchmark::State& state) {
+  const Place& fs = ThePlace();
+  for (auto _ : state) benchmark::DoNotOptimize(fs->GetAttr(fs.file(state)).ok());
+}
+
+// (What is done with the bytes is the kernel's.)
+template <size_t kSize>
+void Read(benchmark::State& state) {
+  const Place& fs = ThePlace();
+  uint64_t n = 0;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(fs->Read(fs.file(state), At(n++, kSize), kSize).ok());
+  }
+}
+
+template <size_t kSize>
+void Write(benchmark::State& state) {
+  const Place& fs = ThePlace();
+  const std::vector<std::byte> bytes(kSize, std::byte{2});
+  uint64_t n = 0;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(fs->Write({}, fs.file(state), At(n++, kSize), bytes).ok());
+  }
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * kSize));
+}
+
+// And deletes it.
+void Create(benchmark::State& state) {
+  const Place& fs = ThePlace();
+  const Ino dir = fs.dir(state);
+  const std::string name = "new" + std::to_string(state.thread_index());
+  const std::vector<std::byte> bytes(1024, std::byte{3});
+  for (auto _ : state) {
+    const Ino ino = (*fs->MakeNode({}, dir, name, S_IFREG | 0644)).ino;
+    (void)fs->Write({}, ino, 0, bytes);
+    (void)fs->Unlink({}, dir, name);
+    fs->Forget(ino, 1);
+  }
+}
+
+// "same": 1 when all use one file or directory.
+#define ON_FILES(function)              \
+  BENCHMARK(function)                   \
+      ->ArgName("same")                 \
+      ->Arg(0)                          \
+      ->Arg(1)                          \
+      ->ThreadRange(1, Place::kThreads) \
+      ->UseRealTime()
+ON_FILES(Lookup);
+ON_FILES(GetAttr);
+ON_FILES(Read<4096>);
+ON_FILES(Read<131072>);
+ON_FILES(Write<4096>);
+ON_FILES(Write<131072>);
+ON_FILES(Create);
+
+}  // namespace
+}  // namespace pkramfs
+
+BENCHMARK_MAIN();
