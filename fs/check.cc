@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -116,13 +117,15 @@ std::string FsCheck::CheckBlock(Ino directory, uint64_t block, const Slot* slots
       return absl::StrCat("directory slot ", slot, " is malformed");
     }
     if (ino >= inodes_.size()) return absl::StrCat("directory slot ", slot, " leads to no inode");
+    // Other threads may find names of the same inode.
     Seen& seen = inodes_[ino];
-    ++seen.names;
-    if (seen.named_type != 0 && seen.named_type != type) {
+    std::atomic_ref(seen.names).fetch_add(1, std::memory_order_relaxed);
+    const uint32_t other =
+        std::atomic_ref(seen.named_type).exchange(type, std::memory_order_relaxed);
+    if (other != 0 && other != type) {
       return absl::StrCat("directory slot ", slot, " has another type than another name");
     }
-    seen.named_type = type;
-    seen.named_parent = directory;
+    std::atomic_ref(seen.named_parent).store(directory, std::memory_order_relaxed);
     if (type << 12 == S_IFDIR) ++inodes_[directory].subdirectories;
   }
   return "";

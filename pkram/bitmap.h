@@ -4,6 +4,7 @@
 #define PKRAM_BITMAP_H_
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
@@ -42,28 +43,50 @@ class Bitmap {
 
   // Sets [from, from + count), as far as the bits are clear, and says how many that is.
   uint64_t Claim(uint64_t from, uint64_t count) {
+    return ForEachWord(from, count, [&](uint64_t at, uint64_t mask) {
+      uint64_t& word = words_[at / 64];
+      const uint64_t free = UpToTaken(mask, word);
+      word |= free;
+      return free;
+    });
+  }
+  // The same while other threads claim and set bits, too: each bit is claimed by one of them.
+  uint64_t ClaimAmongOthers(uint64_t from, uint64_t count) {
+    return ForEachWord(from, count, [&](uint64_t at, uint64_t mask) {
+      const std::atomic_ref word(words_[at / 64]);
+      uint64_t free, before = word.load(std::memory_order_relaxed);
+      do {
+        free = UpToTaken(mask, before);
+      } while (!word.compare_exchange_weak(before, before | free, std::memory_order_relaxed));
+      return free;
+    });
+  }
+  void Set(uint64_t from, uint64_t count) {
+    ForEachWord(from, count, [&](uint64_t at, uint64_t mask) {
+      words_[at / 64] |= mask;
+      return mask;
+    });
+  }
+  // Sets the bits of `mask` in the 64 from a multiple of 64 on, while other threads do the same;
+  // returns those of it that were set before.
+  uint64_t SetAmongOthers(uint64_t from, uint64_t mask) {
+    return std::atomic_ref(words_[from / 64]).fetch_or(mask, std::memory_order_relaxed) & mask;
+  }
+
+  // Calls take(at, mask) for every 64 bits from a multiple of 64, `at`, of which [from, from +
+  // count) has those in `mask`.  It returns those of them, from the first on, that it took: ends
+  // when that is not all, and says how many bits were taken.
+  template <typename Take>
+  static uint64_t ForEachWord(uint64_t from, uint64_t count, Take take) {
     for (uint64_t done = 0; done < count;) {
       const uint64_t shift = (from + done) % 64;
       const uint64_t n = std::min(count - done, 64 - shift);
       const uint64_t mask = (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << shift;
-      uint64_t& word = words_[(from + done) / 64];
-      if (const uint64_t taken = word & mask; taken != 0) {
-        const auto clear = static_cast<uint64_t>(std::countr_zero(taken));
-        word |= mask & ((uint64_t{1} << clear) - 1);
-        return done + clear - shift;
-      }
-      word |= mask;
-      done += n;
+      const uint64_t taken = take(from + done - shift, mask);
+      done += static_cast<uint64_t>(std::popcount(taken));
+      if (taken != mask) return done;
     }
     return count;
-  }
-  void Set(uint64_t from, uint64_t count) {
-    for (uint64_t done = 0; done < count;) {
-      const uint64_t shift = (from + done) % 64;
-      const uint64_t n = std::min(count - done, 64 - shift);
-      words_[(from + done) / 64] |= (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << shift;
-      done += n;
-    }
   }
 
   // 64 bits, from a multiple of 64 on.
@@ -86,6 +109,11 @@ class Bitmap {
   }
 
  private:
+  // The bits of `mask` below the first of them that `word` has.
+  static uint64_t UpToTaken(uint64_t mask, uint64_t word) {
+    const uint64_t taken = mask & word;
+    return taken == 0 ? mask : mask & ((taken & -taken) - 1);
+  }
   uint64_t Find(uint64_t from, uint64_t to, uint64_t flip) const {
     while (from < to) {
       const uint64_t w = from / 64;

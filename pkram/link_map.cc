@@ -18,6 +18,18 @@ uint64_t LinkMap::Get(uint64_t index) const {
   return it == links_.end() ? 0 : LoadWord(&it->second->entry[index % kLinkEntries]);
 }
 
+uint64_t LinkMap::CountInOrder(uint64_t index, uint64_t end) const {
+  const Pfn first = format::EntryPfn(Get(index));
+  uint64_t count = 1;
+  const Link* link = nullptr;
+  for (uint64_t at = index + 1; at < end; ++at, ++count) {
+    const uint64_t place = at % kLinkEntries;
+    if (link == nullptr || place == 0) link = FindLink(at / kLinkEntries);
+    if (link == nullptr || LoadWord(&link->entry[place]) != format::MakeEntry(first + count)) break;
+  }
+  return count;
+}
+
 const uint64_t* LinkMap::ExistingWord(uint64_t index) const {
   return &links_.find(index / kLinkEntries)->second->entry[index % kLinkEntries];
 }

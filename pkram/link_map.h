@@ -31,6 +31,10 @@ class LinkMap {
   // The entry, or 0 where there is none.
   uint64_t Get(uint64_t index) const;
 
+  // How many entries from `index` on, which has a page, have pages that follow one another, and are
+  // not shared; at most up to `end`.
+  uint64_t CountInOrder(uint64_t index, uint64_t end) const;
+
   // The word of an entry, for Publish or a Transaction: its link exists, and
   // every entry before it in its link is at least a hole.  RESOURCE_EXHAUSTED.
   absl::StatusOr<const uint64_t*> Word(uint64_t index);

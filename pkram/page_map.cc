@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <utility>
 
 namespace pkram {
 
@@ -37,11 +38,47 @@ void PageMap::SetPages(uint64_t pages) {
   for (uint64_t cluster = changed; cluster < clusters_; ++cluster) Reindex(cluster);
 }
 
-uint64_t PageMap::ClaimShared(PageRun run) {
+// One store marks what neighbours have in common: pages come in order, mostly.
+bool PageMap::ClaimAmongOthers(PageRun run, Purpose purpose, Tally* tally) {
+  Tally::Pending& pending = tally->pending[static_cast<size_t>(purpose)];
+  bool ok = true;
+  Bitmap::ForEachWord(run.first.value(), run.count, [&](uint64_t at, uint64_t mask) {
+    if (pending.from != at) {
+      ok &= Mark(purpose, tally);
+      pending.from = at;
+    }
+    ok &= (pending.mask & mask) == 0;
+    pending.mask |= mask;
+    return mask;
+  });
+  return ok;
+}
+
+bool PageMap::Mark(Purpose purpose, Tally* tally) {
+  const auto [from, mask] = std::exchange(tally->pending[static_cast<size_t>(purpose)], {});
+  if (mask == 0) return true;
+  const auto pages = static_cast<uint64_t>(std::popcount(mask));
+  tally->pages += pages;
+  tally->bound = std::max(tally->bound, from + 64 - static_cast<uint64_t>(std::countl_zero(mask)));
+  if (purpose == Purpose::kData) {
+    data_.SetAmongOthers(from, mask);
+    tally->data += pages;
+  }
+  return used_.SetAmongOthers(from, mask) == 0;
+}
+
+uint64_t PageMap::ClaimShared(PageRun run, Tally* tally) {
   for (uint64_t done = 0; done < run.count;) {
     const PageRun rest{run.first + done, run.count - done};
     const uint64_t first = rest.first.value(), end = first + rest.count;
-    uint64_t claimed = Claim(rest, Purpose::kData);
+    uint64_t claimed = used_.ClaimAmongOthers(first, rest.count);
+    Bitmap::ForEachWord(first, claimed, [&](uint64_t at, uint64_t mask) {
+      data_.SetAmongOthers(at, mask);
+      return mask;
+    });
+    tally->pages += claimed;
+    tally->data += claimed;
+    tally->bound = std::max(tally->bound, first + claimed);
     shareable_.Set(first, claimed);
     if (claimed == 0) {
       claimed = std::min(shareable_.FindClear(first, end), end) - first;

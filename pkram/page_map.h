@@ -6,11 +6,12 @@
 // long as can be had.  When one kind has no cluster left, it takes from the
 // other's: purpose is a preference, never a reason to fail.
 //
-// Not thread-safe: Space (space.h) puts the lock around it.
+// Not thread-safe, but for ClaimAmongOthers: Space (space.h) puts the lock around it.
 #ifndef PKRAM_PAGE_MAP_H_
 #define PKRAM_PAGE_MAP_H_
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -35,21 +36,45 @@ class PageMap {
   bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }
   bool IsData(Pfn pfn) const { return data_.Test(pfn.value()); }
 
+  // What a thread has claimed.
+  struct Tally {
+    uint64_t pages = 0;
+    uint64_t data = 0;   // of these
+    uint64_t bound = 0;  // none of them is from here on
+    // Of each purpose, pages among 64 that are not marked yet (ClaimAmongOthers).
+    struct Pending {
+      uint64_t from = 0, mask = 0;
+    };
+    std::array<Pending, 2> pending{};
+  };
+
   // Derivation at open.  Marks a run of pages, as far as they are free, and says how many
-  // that is.  After the last Claim, FinishClaims makes Allocate possible.
-  uint64_t Claim(PageRun run, Purpose purpose) {
+  // that is.  After the last one its tally is added, and FinishClaims makes Allocate possible.
+  uint64_t Claim(PageRun run, Purpose purpose, Tally* tally) {
     const uint64_t claimed = used_.Claim(run.first.value(), run.count);
     if (purpose == Purpose::kData) {
       data_.Set(run.first.value(), claimed);
-      data_pages_ += claimed;
+      tally->data += claimed;
     }
-    free_pages_ -= claimed;
-    bound_ = std::max(bound_, run.first.value() + claimed);
+    tally->pages += claimed;
+    tally->bound = std::max(tally->bound, run.first.value() + claimed);
     return claimed;
   }
   // The same of data that entries share: pages that were claimed so before are claimed
-  // once more.
-  uint64_t ClaimShared(PageRun run);
+  // once more.  One thread at a time does this, while others may ClaimAmongOthers.
+  uint64_t ClaimShared(PageRun run, Tally* tally);
+  // For several threads at once, each with a tally of its own.  False if a page was claimed
+  // before, which may also be found out by a later call, or by Settle, which comes last.
+  bool ClaimAmongOthers(PageRun run, Purpose purpose, Tally* tally);
+  bool Settle(Tally* tally) {
+    const bool metadata = Mark(Purpose::kMetadata, tally), data = Mark(Purpose::kData, tally);
+    return metadata && data;
+  }
+  void Add(const Tally& tally) {
+    free_pages_ -= tally.pages;
+    data_pages_ += tally.data;
+    bound_ = std::max(bound_, tally.bound);
+  }
   void FinishClaims();
 
   // Which pages in use have more than one reference.
@@ -83,6 +108,7 @@ class PageMap {
   enum Kind : uint8_t { kEmpty, kMetadataKind, kDataKind };
   static Kind KindOf(Purpose p) { return p == Purpose::kMetadata ? kMetadataKind : kDataKind; }
 
+  bool Mark(Purpose purpose, Tally* tally);
   uint64_t ClusterEnd(uint64_t cluster) const;
   void Take(PageRun run, Kind kind);
   void Reindex(uint64_t cluster);

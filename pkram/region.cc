@@ -351,7 +351,7 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   const uint64_t kept = super.limit != 0 ? super.limit : super.page_count;
   const uint64_t pages = options.pages != 0 ? options.pages : kept;
   PageMap map(reading->pages());
-  Walk walk(reading->view.get(), &map, options.client, Walk::Mode::kStopAtFirst);
+  Walk walk(reading->view.get(), &map, options.client, Walk::Mode::kStopAtFirst, options.walk);
   walk.Run(super);
   if (!walk.problems().empty()) return ProblemStatus(backing->name(), walk.problems().front());
   const uint64_t in_use = map.pages() - map.free_pages();
@@ -377,6 +377,7 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
       region->mapping_.get(), Pfn(region->super().journal_first), region->super().journal_slots);
   if (options.store_hook) region->journal_->set_store_hook(options.store_hook);
   region->found_ = walk.nodes();
+  region->walk_ = options.walk;
   if (options.writable) {
     if (absl::Status s = region->Accept(walk, std::move(map), wanted, options); !s.ok()) return s;
   }
@@ -493,7 +494,7 @@ absl::Status Region::Close(WalkClient* client) {
   if (!size.ok()) return size.status();
   const PageView view(mapping_.get(), std::min(*size / kPageSize, super().page_count));
   PageMap map(view.existing());
-  Walk walk(&view, &map, client, Walk::Mode::kSeal);
+  Walk walk(&view, &map, client, Walk::Mode::kSeal, walk_);
   walk.Run(super());
   if (!walk.problems().empty()) return ProblemStatus(backing_->name(), walk.problems().front());
   for (const format::JournalStore& s : walk.seals()) {

@@ -50,6 +50,7 @@ class Region {
     bool takes_over = false;
     std::vector<Receipt*> receipts{};
     Watch* watch = nullptr;            // hears of every page that changes; outlives the region
+    WalkPieces walk;                   // how the walks of Open and Close are cut into pieces
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
   };
 
@@ -155,6 +156,7 @@ class Region {
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<Space> space_;
   std::vector<NodeCounts> found_;
+  WalkPieces walk_;
   std::atomic<bool> locked_ = false;
 
   Mutex resize_mu_;  // one at a time

@@ -6,6 +6,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "pkram/parallel.h"
 
 namespace pkram {
 
@@ -23,7 +24,16 @@ struct Walk::ListRules {
   bool sharing = false;         // several entries may refer to a page
   bool skip = false;            // what is wrong with one entry is passed over
   uint64_t end = ~uint64_t{0};  // indexes at or beyond are garbage, not looked at
+  // Of a list of more than `now` links, the others go here, and their entries are not looked at.
+  std::vector<Pfn>* later = nullptr;
+  uint64_t now = 0;
 };
+
+Walk::Walk(const PageView* view, PageMap* map, WalkClient* client, Mode mode, WalkPieces pieces)
+    : view_(view), map_(map), client_(client), mode_(mode), pieces_(pieces) {
+  if (mode == Mode::kFindAll) pieces_.threads = 1;
+  if (pieces_.threads == 0) pieces_.threads = Processors();
+}
 
 bool Walk::Fail(Pfn page, std::string what) {
   std::string where = where_;
@@ -53,14 +63,23 @@ bool Walk::CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& su
               "was changed since it was sealed (checksum mismatch)");
 }
 
+// As PageMap's claims: how many of the pages, from the first on, nothing else owns.
+uint64_t Walk::Claim(PageRun run, Purpose purpose, bool shared) {
+  if (sharing_ == nullptr) {
+    return shared ? map_->ClaimShared(run, &tally_) : map_->Claim(run, purpose, &tally_);
+  }
+  if (!shared) return map_->ClaimAmongOthers(run, purpose, &tally_) ? run.count : 0;
+  MutexLock lock(sharing_);
+  return map_->ClaimShared(run, &tally_);
+}
+
 bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared) {
   if (first.value() >= view_->existing() || count > view_->existing() - first.value()) {
     const uint64_t beyond = std::max(first.value(), view_->existing());
     return Fail(from, absl::StrCat("points at page ", beyond, ", which is beyond the end (",
                                    view_->existing(), " pages)"));
   }
-  const uint64_t claimed =
-      shared ? map_->ClaimShared({first, count}) : map_->Claim({first, count}, purpose);
+  const uint64_t claimed = Claim({first, count}, purpose, shared);
   if (claimed == count) return true;
   const PageRun contested = {first + claimed, count - claimed};
   contested_.push_back(contested);
@@ -82,15 +101,70 @@ bool Walk::ClaimMetadata(uint64_t entry, Pfn from, const char* what) {
   return ClaimRun(EntryPfn(entry), 1, from, Purpose::kMetadata);
 }
 
-// Walks a list of links, whose head is the word at `head_offset`.  on_entries(
-// index, entry, count, link's pfn) sees the entries that are not unused: `count` of them at
+// Looks at the entries of a link, of which the first has `*index`, and moves it behind the last.
+// on_entries(index, entry, count, link's pfn) sees those that are not unused: `count` of them at
 // once, whose pages follow one another; false from it ends the walk of this list.
+template <typename OnEntries>
+bool Walk::WalkEntries(Pfn pfn, const ListRules& rules, uint64_t* next_index,
+                       OnEntries on_entries) {
+  const auto& link = *view_->At<format::Link>(pfn);
+  uint64_t index = *next_index;
+  bool ended = false;
+  for (uint64_t i = 0, count = 1; i < kLinkEntries; i += count) {
+    const uint64_t entry = link.entry[i];
+    count = 1;
+    if (rules.live && index >= rules.end) {
+      for (uint64_t k = kLinkEntries; k > i; --k) {
+        if (link.entry[k - 1] != 0) {
+          repairs_.push_back({pfn.offset() + offsetof(format::Link, entry) + (k - 1) * 8, 0});
+        }
+      }
+      break;
+    }
+    if (entry == 0) {
+      ended = true;
+      if (rules.live) ++index;
+      continue;
+    }
+    if (ended) {
+      Fail(pfn, absl::StrCat("entry ", i, " stands behind the link's end"));
+      if (!rules.skip) return false;
+      ended = false;
+    }
+    const uint64_t order = EntryOrder(entry);
+    const bool hole = IsHole(entry);
+    const uint64_t flags = hole ? format::kHole : rules.sharing ? format::kShared : 0;
+    if ((EntryFlags(entry) & ~flags) != 0 || order > format::kMaxOrder ||
+        (rules.live && order != 0) || (hole && !rules.live) ||
+        (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry))) {
+      Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
+      if (!rules.skip) return false;
+      ++index;
+      continue;
+    }
+    if (order == 0 && !hole) {
+      // The next word is this one's successor: its flags and its order are the same.
+      const uint64_t most = std::min(kLinkEntries - i, rules.end - index);
+      while (count < most && link.entry[i + count] == entry + format::MakeEntry(Pfn(count))) {
+        ++count;
+      }
+    }
+    if (!on_entries(index, entry, count, pfn)) return false;
+    const uint64_t step = count << order;
+    if (index > ~uint64_t{0} - step) return Fail(pfn, "its indexes overflow");
+    index += step;
+  }
+  *next_index = index;
+  return true;
+}
+
+// Walks a list of links, whose head is the word at `head_offset`.
 template <typename OnEntries>
 bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
                     OnEntries on_entries) {
   Pfn from(head_offset >> kPageShift);
-  uint64_t next_index = 0;
-  for (uint64_t word = head, word_offset = head_offset; word != 0;) {
+  uint64_t next_index = 0, links = 0;
+  for (uint64_t word = head, word_offset = head_offset; word != 0; ++links) {
     // Whether a link is garbage is said by its index; to read that, its page
     // has to be in bounds, but it may be owned by another by now.
     if (EntryFlags(word) == 0 && EntryOrder(word) == 0 && EntryPfn(word) &&
@@ -112,50 +186,12 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
     if (!disputed_) ++links_;
     if (seal != nullptr) seal->Add(&link, kPageSize);
     uint64_t index = first_index;
-    bool ended = false;
-    for (uint64_t i = 0, count = 1; i < kLinkEntries; i += count) {
-      const uint64_t entry = link.entry[i];
-      count = 1;
-      if (rules.live && index >= rules.end) {
-        for (uint64_t k = kLinkEntries; k > i; --k) {
-          if (link.entry[k - 1] != 0) {
-            repairs_.push_back({pfn.offset() + offsetof(format::Link, entry) + (k - 1) * 8, 0});
-          }
-        }
-        break;
-      }
-      if (entry == 0) {
-        ended = true;
-        if (rules.live) ++index;
-        continue;
-      }
-      if (ended) {
-        Fail(pfn, absl::StrCat("entry ", i, " stands behind the link's end"));
-        if (!rules.skip) return false;
-        ended = false;
-      }
-      const uint64_t order = EntryOrder(entry);
-      const bool hole = IsHole(entry);
-      const uint64_t flags = hole ? format::kHole : rules.sharing ? format::kShared : 0;
-      if ((EntryFlags(entry) & ~flags) != 0 || order > format::kMaxOrder ||
-          (rules.live && order != 0) || (hole && !rules.live) ||
-          (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry))) {
-        Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
-        if (!rules.skip) return false;
-        ++index;
-        continue;
-      }
-      if (order == 0 && !hole) {
-        // The next word is this one's successor: its flags and its order are the same.
-        const uint64_t most = std::min(kLinkEntries - i, rules.end - index);
-        while (count < most && link.entry[i + count] == entry + format::MakeEntry(Pfn(count))) {
-          ++count;
-        }
-      }
-      if (!on_entries(index, entry, count, pfn)) return false;
-      const uint64_t step = count << order;
-      if (index > ~uint64_t{0} - step) return Fail(pfn, "its indexes overflow");
-      index += step;
+    if (rules.later != nullptr && links >= rules.now && first_index < rules.end &&
+        rules.end - first_index >= kLinkEntries) {
+      rules.later->push_back(pfn);
+      index += kLinkEntries;
+    } else if (!WalkEntries(pfn, rules, &index, on_entries)) {
+      return false;
     }
     next_index = rules.live ? first_index + kLinkEntries : index;
     // What something else owns may be this list itself: it must come to an end.
@@ -166,6 +202,37 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
     word_offset = pfn.offset() + offsetof(format::Link, next);
   }
   return true;
+}
+
+Walk::ListRules Walk::PageRules(const format::Node& node, const format::Object& object) {
+  const bool live = node.state != format::kSaved;
+  ListRules rules;
+  rules.live = live;
+  rules.sharing = live && (object.header.flags & format::kPagesAreMetadata) == 0;
+  if (live) rules.end = object.header.allocated_end;
+  return rules;
+}
+
+// Claims the pages of `count` entries of an object's list, and adds them to `*pages`.
+bool Walk::ClaimPages(uint64_t entry, uint64_t count, Pfn link, Pages* pages) {
+  const uint64_t claims = count << EntryOrder(entry);
+  const bool shared = format::IsShared(entry);
+  const uint64_t before = tally_.data;
+  const bool ok = ClaimRun(EntryPfn(entry), claims, link, Purpose::kData, shared);
+  pages->listed += claims;
+  // What a piece claims for itself is tallied later.
+  pages->claimed += sharing_ != nullptr && !shared ? claims : tally_.data - before;
+  return ok;
+}
+
+// The same of all of a link's entries, which are below the object's allocated end.
+bool Walk::ClaimPagesOf(const format::Node& node, const format::Object& object, Pfn link,
+                        Pages* pages) {
+  uint64_t index = view_->At<format::Link>(link)->index;
+  return WalkEntries(link, PageRules(node, object), &index,
+                     [&](uint64_t, uint64_t entry, uint64_t count, Pfn) {
+                       return IsHole(entry) || ClaimPages(entry, count, link, pages);
+                     });
 }
 
 bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
@@ -191,24 +258,22 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
 
   NodeCounts& counts = nodes_.back();
   const size_t repairs_before = repairs_.size();
-  uint64_t pages = 0;
+  Pages pages;
   const uint64_t links_before = counts.link_pages;
-  const uint64_t data_before = map_->data_pages();
   std::vector<WalkedPage> metadata;
   const bool pages_are_metadata = (header.flags & format::kPagesAreMetadata) != 0;
-  ListRules page_rules;
-  page_rules.live = live;
-  page_rules.sharing = live && !pages_are_metadata;
-  if (live) page_rules.end = header.allocated_end;
+  std::vector<Pfn> later;
+  ListRules page_rules = PageRules(node, object);
+  if (sharing_ != nullptr && live && !pages_are_metadata) {
+    page_rules.later = &later;
+    page_rules.now = pieces_.links;
+  }
   const uint64_t head_offset = pfn.offset() + offsetof(format::ObjectHeader, pages);
   if (!WalkList(header.pages, head_offset, page_rules, seal,
                 [&](uint64_t at, uint64_t entry, uint64_t n, Pfn link) {
                   if (IsHole(entry)) return true;
+                  if (!ClaimPages(entry, n, link, &pages)) return false;
                   const Pfn first = EntryPfn(entry);
-                  const uint64_t count = n << EntryOrder(entry);
-                  const bool shared = format::IsShared(entry);
-                  if (!ClaimRun(first, count, link, Purpose::kData, shared)) return false;
-                  pages += count;
                   for (uint64_t i = 0; pages_are_metadata && i < n; ++i) {
                     metadata.push_back({at + i, view_->At(first + i), first + i});
                     if (seal != nullptr) seal->Add(view_->At(first + i), kPageSize);
@@ -217,7 +282,7 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
                 })) {
     return false;
   }
-  counts.data_pages += map_->data_pages() - data_before;
+  counts.data_pages += pages.claimed;
   const uint64_t links = counts.link_pages - links_before;
 
   std::string bytes;
@@ -255,7 +320,7 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   // What will be repaired is not sealed; a seal goes before the repairs come.
   const uint64_t seal_offset = pfn.offset() + offsetof(format::ObjectHeader, seal);
   const bool repaired = repairs_.size() > repairs_before;
-  const WalkedObject walked{index, pfn, &object, links, pages, metadata, bytes};
+  const WalkedObject walked{index, pfn, &object, links, pages.listed, metadata, bytes};
   const bool ask = live && client_ != nullptr;
   if ((header.seal != 0 || !repaired) && !CheckSeal(header.seal, seal_offset, sum)) {
     if (ask) client_->Changed(walked);
@@ -264,6 +329,10 @@ bool Walk::WalkObject(const format::Node& node, uint64_t index, Pfn pfn) {
   if (header.seal != 0) ++counts.sealed;
   if (header.seal != 0 && repaired) {
     repairs_.insert(repairs_.begin() + static_cast<ptrdiff_t>(repairs_before), {seal_offset, 0});
+  }
+  if (!later.empty()) {
+    unfinished_.push_back({index, pfn, links, pages, std::move(bytes), std::move(later)});
+    return true;
   }
   if (!ask) return true;
   std::string what = client_->Object(walked);
@@ -315,6 +384,10 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
   if (client_ != nullptr && live) {
     ToClient(pfn, client_->BeginObjects(objects.empty() ? 0 : objects.back().first + 1));
   }
+  if (pieces_.threads > 1) {
+    WalkInPieces(node, objects);
+    return;
+  }
   for (const auto& [index, object] : objects) {
     // A seal says that it is an object, not which one.
     if (const auto other = doubted.find(object); other != doubted.end()) {
@@ -362,8 +435,18 @@ void Walk::WalkNode(const format::Node& node, Pfn pfn) {
 }
 
 void Walk::Run(const format::SuperBlock& super) {
-  map_->Claim({Pfn(0), 1}, Purpose::kMetadata);
-  map_->Claim({Pfn(super.journal_first), super.journal_slots}, Purpose::kMetadata);
+  RunOnce(super);
+  if (!problems_.empty() && pieces_.threads > 1) {
+    *map_ = PageMap(map_->pages());
+    *this = Walk(view_, map_, client_, mode_, {.threads = 1});
+    RunOnce(super);
+  }
+  map_->Add(tally_);
+}
+
+void Walk::RunOnce(const format::SuperBlock& super) {
+  map_->Claim({Pfn(0), 1}, Purpose::kMetadata, &tally_);
+  map_->Claim({Pfn(super.journal_first), super.journal_slots}, Purpose::kMetadata, &tally_);
   SealSum sum;
   sum.AddSuper(super);
   where_ = "the super block";

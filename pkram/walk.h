@@ -4,6 +4,10 @@
 // Nothing it reads is trusted: every pfn is in bounds before it is followed, and
 // every page is claimed once, which rules out cycles and double ownership.  What
 // pkram does not understand (a client's words, names, inodes) a WalkClient checks.
+//
+// A walk that stops at the first problem is cut into pieces, for several threads: objects, and
+// links of long lists.  What it finds of a sound region is the same whatever their number.  If one
+// of them comes upon a problem, the walk begins anew with one thread, which says what it is.
 #ifndef PKRAM_WALK_H_
 #define PKRAM_WALK_H_
 
@@ -17,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "pkram/format.h"
+#include "pkram/mutex.h"
 #include "pkram/page_map.h"
 #include "pkram/page_view.h"
 #include "pkram/seal.h"
@@ -52,11 +57,14 @@ struct WalkedObject {
 class WalkClient {
  public:
   virtual ~WalkClient() = default;
+  // A walk that begins anew comes to the same node again.
   virtual std::string BeginNode(const format::Node& node) = 0;
   // An entry of the list that is no object: a hole with its payload.
   virtual std::string Hole(uint64_t index, uint64_t payload) = 0;
   // Before the first object: every index is below `end`.
   virtual std::string BeginObjects(uint64_t end) = 0;
+  // Several threads may ask at the same time, of different objects, unless the walk is one for
+  // those who look at all (kFindAll).
   virtual std::string Object(const WalkedObject& object) = 0;
   // An object that is not sound, for those who look at all (kFindAll): before it, and only
   // if its structure is sound, what its seal does not fit.  What it holds may be anything.
@@ -79,16 +87,24 @@ struct NodeCounts {
   uint64_t byte_pages = 0;
 };
 
+// How a walk is cut into pieces.  What fits into one is not cut.
+struct WalkPieces {
+  int threads = 0;         // at most; 0: one for each processor
+  uint64_t objects = 256;  // in a piece
+  uint64_t links = 256;    // of one list, in a piece
+};
+
 class Walk {
  public:
   // kSeal also works out the seals that are missing.
   enum class Mode { kStopAtFirst, kFindAll, kSeal };
 
-  // `map` takes the claims; `client` may be null.  All outlive the walk.
-  Walk(const PageView* view, PageMap* map, WalkClient* client, Mode mode)
-      : view_(view), map_(map), client_(client), mode_(mode) {}
+  // `map` takes the claims; `client` may be null.  All outlive the walk.  kFindAll takes one
+  // thread, as one problem may be part of another.
+  Walk(const PageView* view, PageMap* map, WalkClient* client, Mode mode, WalkPieces pieces = {});
 
   // Claims the super block and journal, then everything reachable from `super`.
+  // REQUIRES: nothing is claimed yet.
   void Run(const format::SuperBlock& super);
 
   const std::vector<Problem>& problems() const { return problems_; }
@@ -106,26 +122,57 @@ class Walk {
 
  private:
   struct ListRules;
-  struct ListWalker;
+  // Of an object's list: those that are shared are claimed once.
+  struct Pages {
+    uint64_t listed = 0, claimed = 0;
+  };
+  // An object with a list whose links are still to be looked at, all but the first ones.
+  struct Unfinished {
+    uint64_t index;
+    Pfn pfn;
+    uint64_t links;
+    Pages pages;  // so far
+    std::string bytes;
+    std::vector<Pfn> later;
+  };
 
   bool Stopped() const { return mode_ != Mode::kFindAll && !problems_.empty(); }
   bool Fail(Pfn page, std::string what);
   bool Wanted(uint64_t seal_word) const { return seal_word != 0 || mode_ == Mode::kSeal; }
   bool CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& sum);
   bool ClaimMetadata(uint64_t entry, Pfn from, const char* what);
+  uint64_t Claim(PageRun run, Purpose purpose, bool shared);
   bool ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared = false);
+  void RunOnce(const format::SuperBlock& super);
   void WalkNode(const format::Node& node, Pfn pfn);
   void WalkObjects(const format::Node& node, Pfn pfn);
   bool WalkObject(const format::Node& node, uint64_t index, Pfn pfn);
-  template <typename OnEntry>
+  static ListRules PageRules(const format::Node& node, const format::Object& object);
+  bool ClaimPages(uint64_t entry, uint64_t count, Pfn link, Pages* pages);
+  bool ClaimPagesOf(const format::Node& node, const format::Object& object, Pfn link, Pages* pages);
+
+  // In walk_pieces.cc.
+  Walk Piece() const;
+  bool Settle();
+  void Absorb(Walk* piece);
+  void WalkInPieces(const format::Node& node, const std::vector<std::pair<uint64_t, Pfn>>& objects);
+  bool WalkLater(const format::Node& node, std::vector<Unfinished>* objects);
+  template <typename OnEntries>
   bool WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
-                OnEntry on_entry);
+                OnEntries on_entries);
+  template <typename OnEntries>
+  bool WalkEntries(Pfn link, const ListRules& rules, uint64_t* index, OnEntries on_entries);
   void ToClient(Pfn page, std::string what);
 
-  const PageView* const view_;
-  PageMap* const map_;
-  WalkClient* const client_;
-  const Mode mode_;
+  const PageView* view_;
+  PageMap* map_;
+  WalkClient* client_;
+  Mode mode_;
+  WalkPieces pieces_;
+  // Of a piece of a walk: taken to claim pages that are shared.
+  Mutex* sharing_ = nullptr;
+  std::vector<Unfinished> unfinished_;
+  PageMap::Tally tally_;
   std::vector<Problem> problems_;
   std::vector<NodeCounts> nodes_;
   std::vector<PageRun> contested_;

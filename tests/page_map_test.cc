@@ -55,8 +55,10 @@ TEST(PageMap, ReleasedPagesAreHandedOutAgain) {
 
 TEST(PageMap, APageIsClaimedOnce) {
   PageMap map(600);
-  EXPECT_EQ(map.Claim({Pfn(513), 1}, Purpose::kMetadata), 1u);
-  EXPECT_EQ(map.Claim({Pfn(513), 1}, Purpose::kData), 0u);
+  PageMap::Tally tally;
+  EXPECT_EQ(map.Claim({Pfn(513), 1}, Purpose::kMetadata, &tally), 1u);
+  EXPECT_EQ(map.Claim({Pfn(513), 1}, Purpose::kData, &tally), 0u);
+  map.Add(tally);
   map.FinishClaims();
   EXPECT_EQ(map.end(), 514u);
   EXPECT_EQ(map.NextFree(Pfn(513)).first, Pfn(514));

@@ -154,12 +154,13 @@ BENCHMARK(InBulk)->Arg(1)->Arg(10)->Arg(100)->ThreadRange(1, 2)->UseRealTime()->
 void Adoption(benchmark::State& state) {
   const auto gigabytes = static_cast<uint64_t>(state.range(0));
   const auto stride = static_cast<uint64_t>(state.range(1));
+  const auto threads = static_cast<int>(state.range(2));
   const uint64_t pages = gigabytes * kPagesOfAGigabyte;
   const std::string name = "file" + std::to_string(gigabytes) + "." + std::to_string(stride);
   const Image* const image = TheImage(name, [&] { return FileImage(pages, stride); });
   for (auto _ : state) {
     const Stopwatch stopwatch(&state);
-    const Opened opened(*image);
+    const Opened opened(*image, nullptr, threads);
     const Attr attr = *opened.fs->Lookup(kRootIno, "large");
     if (attr.size != pages * kPageSize) state.SkipWithError("the file is not there");
     benchmark::DoNotOptimize(opened.fs->Read(attr.ino, attr.size - 1, 1));
@@ -168,12 +169,9 @@ void Adoption(benchmark::State& state) {
   CountPages(state, pages);
 }
 BENCHMARK(Adoption)
-    ->ArgNames({"GB", "stride"})
-    ->Args({1, 1})
-    ->Args({10, 1})
-    ->Args({100, 1})
-    ->Args({1000, 1})
-    ->Args({100, 2})
+    ->ArgNames({"GB", "stride", "threads"})
+    ->ArgsProduct({{1, 10, 100, 1000}, {1}, {1, 2}})
+    ->ArgsProduct({{100}, {2}, {1, 2}})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 
@@ -200,6 +198,7 @@ BENCHMARK(Moment)->ArgName("GB")->Arg(1)->Arg(10)->Arg(100)->Arg(1000)->UseManua
 
 void MillionFiles(benchmark::State& state) {
   const bool sealed = state.range(0) != 0;
+  const auto threads = static_cast<int>(state.range(1));
   const Image* const image = TheImage("files", [] { return ManyFilesImage(1000000); });
   for (auto _ : state) {
     if (sealed) {
@@ -208,17 +207,32 @@ void MillionFiles(benchmark::State& state) {
       Must(opened.region->Close(&opened.check));
     }
     const Stopwatch stopwatch(&state);
-    const Opened opened(*image);
+    const Opened opened(*image, nullptr, threads);
     benchmark::DoNotOptimize(opened.fs->Lookup(kRootIno, "0").ok());
     stopwatch.Stop();
   }
 }
 BENCHMARK(MillionFiles)
-    ->ArgName("sealed")
-    ->Arg(0)
-    ->Arg(1)
+    ->ArgNames({"sealed", "threads"})
+    ->ArgsProduct({{0, 1}, {1, 2}})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
+
+// What a clean unmount of as many files takes.
+void Sealing(benchmark::State& state) {
+  const auto threads = static_cast<int>(state.range(0));
+  for (auto _ : state) {
+    // One that has no seal yet.
+    const std::unique_ptr<Image> image = ManyFilesImage(1000000);
+    Opened opened(*image, nullptr, threads);
+    opened.fs.reset();
+    const Stopwatch stopwatch(&state);
+    Must(opened.region->Close(&opened.check));
+    stopwatch.Stop();
+  }
+}
+BENCHMARK(Sealing)->ArgName("threads")->Arg(1)->Arg(2)->UseManualTime()->Unit(
+    benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace pkramfs
