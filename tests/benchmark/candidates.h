@@ -2,6 +2,7 @@
 #ifndef TESTS_BENCHMARK_CANDIDATES_H_
 #define TESTS_BENCHMARK_CANDIDATES_H_
 
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -89,6 +90,8 @@ class Candidate {
   virtual void Remount() {}
   virtual pid_t daemon() const { return 0; }
   virtual uint64_t Requests() const { return 0; }
+  // Whether what was written can be read.
+  virtual bool keeps_bytes() const { return true; }
 
  private:
   const std::string name_;
@@ -118,17 +121,23 @@ class Fuse : public Candidate {
     std::vector<char*> argv;
     for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
     argv.push_back(nullptr);
-    struct stat before, now;
-    Must(stat(mount_point_.c_str(), &before) == 0, mount_point_);
     Must(posix_spawnp(&pid_, argv[0], nullptr, nullptr, argv.data(), environ) == 0, command[0]);
+    WaitUntilMounted();
+  }
+  void WaitUntilMounted() const {
+    struct stat above, now;
+    Must(stat((mount_point_ + "/..").c_str(), &above) == 0, mount_point_);
     for (int i = 0; i < 2000; ++i) {
-      if (stat(mount_point_.c_str(), &now) == 0 && now.st_dev != before.st_dev) return;
+      if (stat(mount_point_.c_str(), &now) == 0 && now.st_dev != above.st_dev) return;
       usleep(5000);
     }
-    throw std::runtime_error(command[0] + " does not mount");
+    throw std::runtime_error(name() + " does not mount");
+  }
+  void Umount() const {
+    for (int i = 0; i < 200 && umount(mount_point_.c_str()) != 0; ++i) usleep(10000);
   }
   void End() {
-    for (int i = 0; i < 200 && umount(mount_point_.c_str()) != 0; ++i) usleep(10000);
+    Umount();
     waitpid(pid_, nullptr, 0);
     pid_ = 0;
   }
@@ -174,6 +183,27 @@ class Pkramfs final : public Fuse {
   }
   pid_t server_ = 0;
   const std::string program_, region_, options_;
+};
+
+// What any FUSE filesystem takes at least: see null.cc.
+class Null final : public Fuse {
+ public:
+  Null(const std::string& work, std::string program)
+      : Fuse("null", work), program_(std::move(program)) {}
+  void Mount() override { Start({program_, mount_point_}); }
+  void Unmount() override {
+    kill(daemon(), SIGTERM);
+    End();
+  }
+  // Its names stay.
+  void Remount() override {
+    Umount();
+    WaitUntilMounted();
+  }
+  bool keeps_bytes() const override { return false; }
+
+ private:
+  const std::string program_;
 };
 
 // A FUSE filesystem that shows another one, which is a tmpfs.

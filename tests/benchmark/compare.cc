@@ -1,7 +1,8 @@
 // pkramfs, tmpfs and other FUSE filesystems side by side: the same work on each in turn, round
 // by round, medians, and their ratio to tmpfs.
 //   compare --rounds 5 --json results.json --repository DIR
-//   compare --repository DIR --only pkramfs --only other --other PROGRAM     before and after a change
+//   compare --repository DIR --only pkramfs --only other --other PROGRAM     before and after a
+//   change
 // Peers that are not installed are left out, and that is said.
 #include <dirent.h>
 #include <fcntl.h>
@@ -86,6 +87,11 @@ class Work {
       for (int i = 0; i < kCount; ++i) Must(unlink(File(dir, i).c_str()) == 0, "unlink");
     });
     Must(rmdir(dir.c_str()) == 0, "rmdir");
+    const std::string file = fs_->dir() + "/small";
+    Overwrite(file, 4096, 4 * kMiB);
+    Measure("overwrite a small file, 4 KiB", 4 * kMiB / 4096,
+            [&] { Overwrite(file, 4096, 4 * kMiB); });
+    Must(unlink(file.c_str()) == 0, "unlink");
   }
 
   void LargeFile() {
@@ -122,12 +128,14 @@ class Work {
   void Tree() {
     const std::string dir = fs_->dir() + "/tree";
     Measure("cp -r a tree in", 1, [&] { Shell("cp -r /usr/include " + dir); });
-    Measure("grep -r after that", 1, [&] { Shell("grep -r no-such-word-here " + dir + " || true"); });
+    Measure("grep -r after that", 1,
+            [&] { Shell("grep -r no-such-word-here " + dir + " || true"); });
     fs_->Remount();
     Measure("tar a tree out, cold", 1,
             [&] { Shell("tar cf - -C " + dir + " . | cat >/dev/null"); });
     Measure("grep -r, warm", 1, [&] { Shell("grep -r pkramfs-is-not-in-here " + dir + "; true"); });
     Measure("rm -r", 1, [&] { Shell("rm -r " + dir); });
+    if (!fs_->keeps_bytes()) return;
     const std::string clone = fs_->dir() + "/clone";
     Shell("git clone -q " + source_ + "/repository " + clone);
     Shell("git -C " + clone + " status >/dev/null");
@@ -303,6 +311,7 @@ std::vector<std::unique_ptr<Candidate>> Candidates(const std::string& work,
   all.push_back(std::make_unique<Pkramfs>("pkramfs", work, "size=4g"));
   all.push_back(std::make_unique<Pkramfs>("writeback", work, "size=4g,writeback"));
   if (!other.empty()) all.push_back(std::make_unique<Pkramfs>("other", work, "size=4g", other));
+  all.push_back(std::make_unique<Null>(work, NULL_BINARY));
   const auto peer = [&](const std::string& name, const std::vector<std::string>& command) {
     if (Installed(command[0])) {
       all.push_back(std::make_unique<Peer>(name, work, command));
@@ -373,11 +382,14 @@ int Main(int argc, char** argv) {
   }
 
   Json json;
-  std::printf("\nx = tmpfs's time / its time, median of %d rounds\n\n| work | tmpfs |", rounds);
+  std::printf(
+      "\nx = tmpfs's time / its time, median of %d rounds; beside null: null's time / pkramfs's\n\n"
+      "| work | tmpfs |",
+      rounds);
   for (size_t k = 1; k < candidates.size(); ++k)
     std::printf(" %s |", candidates[k]->name().c_str());
-  std::printf(" requests an operation | daemon's CPU |\n|---|---|");
-  for (size_t k = 1; k < candidates.size() + 2; ++k) std::printf("---|");
+  std::printf(" pkramfs beside null | requests an operation | daemon's CPU |\n|---|---|");
+  for (size_t k = 1; k < candidates.size() + 3; ++k) std::printf("---|");
   std::printf("\n");
   for (const std::string& name : order) {
     std::map<std::string, double> medians, cpus, requests;
@@ -397,9 +409,15 @@ int Main(int argc, char** argv) {
                                {"requests_per_operation", requests[candidate]}};
     }
     std::printf("| %s | %.1f ms |", name.c_str(), medians["tmpfs"] * 1e3);
-    for (size_t k = 1; k < candidates.size(); ++k) {
-      std::printf(" %.2f |", medians["tmpfs"] / medians[candidates[k]->name()]);
-    }
+    const auto ratio = [&](const std::string& of, const std::string& to) {
+      if (medians.contains(of) && medians.contains(to)) {
+        std::printf(" %.2f |", medians[of] / medians[to]);
+      } else {
+        std::printf(" |");
+      }
+    };
+    for (size_t k = 1; k < candidates.size(); ++k) ratio("tmpfs", candidates[k]->name());
+    ratio("null", "pkramfs");
     std::printf(" %.2f | %.0f ms |\n", requests["pkramfs"], cpus["pkramfs"] * 1e3);
   }
   if (!json_path.empty()) std::ofstream(json_path) << json.dump(1) << '\n';

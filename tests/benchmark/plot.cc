@@ -78,15 +78,23 @@ void DrawLoading(const Json& results, const std::string& path) {
   const std::map<std::string, std::string> titles = {
       {"PageAtATime", "a page at a time"},
       {"InBulk", "in bulk, a link at a time"},
-      {"Adoption/stride:1", "a filesystem opened"},
-      {"Adoption/stride:2", "the same, every page apart"}};
+      {"Adoption/stride:1/threads:1", "a filesystem opened, one thread"},
+      {"Adoption/stride:1/threads:2", "the same, two threads"},
+      {"Adoption/stride:2/threads:1", "one thread, every page apart"},
+      {"Adoption/stride:2/threads:2", "two threads, every page apart"}};
   std::map<std::string, std::string> lines;
   for (const Json& b : results["benchmarks"]) {
     std::string name = b["name"];
-    if (!b.contains("GB") || name.find("threads:2") != std::string::npos) continue;
+    if (!b.contains("GB")) continue;
+    const bool two = name.find("threads:2") != std::string::npos;
     const bool apart = name.find("stride:2") != std::string::npos;
     name = name.substr(0, name.find('/'));
-    if (name == "Adoption") name += apart ? "/stride:2" : "/stride:1";
+    if (name == "Adoption") {
+      name += apart ? "/stride:2" : "/stride:1";
+      name += two ? "/threads:2" : "/threads:1";
+    } else if (two) {
+      continue;
+    }
     std::ostringstream point;
     point << b["GB"].get<double>() << ' ' << b["real_time"].get<double>() << '\n';
     lines[name] += point.str();
