@@ -128,8 +128,7 @@ int GoOnWhereBothDied(Estate estate, Program program, const MountOptions& option
     Say(std::string(link.status().message()));
     return kTryAgain;
   }
-  return Keep(std::move(program), *std::move(link), server, std::nullopt, options,
-              nullptr);
+  return Keep(std::move(program), *std::move(link), server, std::nullopt, options, nullptr);
 }
 
 }  // namespace

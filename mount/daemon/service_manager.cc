@@ -71,9 +71,9 @@ void TellServiceManager(const Estate& estate) {
       if (const int fd = (estate.*member).get(); fd >= 0) Store(name, fd);
     }
   }
-  sd_notify(0, absl::StrCat("READY=1\nMAINPID=", getpid(), "\nSTATUS=", estate.mount_point,
-                            " is mounted")
-                   .c_str());
+  sd_notify(
+      0, absl::StrCat("READY=1\nMAINPID=", getpid(), "\nSTATUS=", estate.mount_point, " is mounted")
+             .c_str());
 }
 
 std::optional<Estate> KeptByServiceManager() {

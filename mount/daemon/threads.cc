@@ -6,8 +6,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,8 +22,10 @@
 namespace pkramfs {
 namespace {
 
-constexpr unsigned kMaxThreads = 10000;
+constexpr size_t kMaxThreads = 10000;
 constexpr unsigned kIdleThreads = 16;
+// How long a thread may take for a request until it counts as one that waits.
+constexpr auto kPatience = std::chrono::milliseconds(2);
 // From so many on, as in a freeze, each keeps no more memory than its request takes.
 constexpr unsigned kManyThreads = 64;
 constexpr uint64_t kMostFaults = 2;
@@ -84,8 +89,13 @@ bool IsToldToEnd() {
 }
 
 absl::Status Threads::Start() {
+  const auto starter = [](void* self) -> void* {
+    static_cast<Threads*>(self)->StartMore();
+    return nullptr;
+  };
   pkram::MutexLock lock(&mu_);
-  int error = 0;
+  int error = pthread_create(&starter_, nullptr, starter, this);
+  has_starter_ = error == 0;
   for (InFlight::Slot* const slot : in_flight_->left()) {
     if (IsAnswered(slot)) slot->Clear();
     if (error == 0) error = StartOne(slot);
@@ -94,6 +104,44 @@ absl::Status Threads::Start() {
   if (error == 0) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("cannot start a thread: ", std::strerror(error)));
+}
+
+// How many threads are missing, when nobody is idle, for `enough` to be serving.  A thread serves
+// if it has taken a request since the last look; else it waits for something.
+size_t Threads::TooFew(size_t enough) const {
+  const auto stuck = static_cast<size_t>(std::ranges::count_if(
+      running_, [](const Worker& worker) { return worker.requests == worker.seen; }));
+  const size_t serving = running_.size() - stuck;
+  if (idle_ > 0 || serving >= enough) return 0;
+  // When all wait (in a freeze, say), many more may be about to ask.  But each thread has a MiB.
+  const size_t many = std::min<size_t>(stuck / 4, kIdleThreads);
+  const size_t more = serving > 0 ? enough - serving : std::max(enough, many);
+  return std::min(more, kMaxThreads - running_.size());
+}
+
+// Somebody is always left to take the next request, unless there can be no more threads.  But that
+// nobody is idle says little: most will be in a moment, as they have answered, and whoever got the
+// answer asked again before they came back.  With so many threads that some would always be idle,
+// each request would go to another one, with nothing of it in a cache.
+void Threads::StartMore() {
+  pthread_setname_np(pthread_self(), "pkramfs-starter");
+  const size_t cpus = std::thread::hardware_concurrency();
+  const size_t enough = std::max({size_t{4}, std::min<size_t>(2 * cpus, kIdleThreads), cpus});
+  pkram::MutexLock lock(&mu_);
+  while (!ends_) {
+    if (idle_ > 0 || running_.size() >= kMaxThreads) {
+      starter_waits_ = true;
+      none_idle_.Wait(&mu_);
+      starter_waits_ = false;
+      continue;
+    }
+    for (Worker& worker : running_) worker.seen = worker.requests;
+    none_idle_.WaitUntil(&mu_, std::chrono::steady_clock::now() + kPatience);
+    if (ends_) break;
+    for (size_t more = TooFew(enough); more > 0; --more) {
+      if (StartOne(in_flight_->Take()) != 0) break;
+    }
+  }
 }
 
 void Threads::JoinRetired() {
@@ -195,8 +243,8 @@ void Threads::Work(Worker* worker) {
     const bool is_forget = IsForget(slot->header());
     if (was_idle && !is_forget) {
       pkram::MutexLock lock(&mu_);
-      // Somebody is always left to take the next one, unless there can be no more threads.
-      if (--idle_ == 0 && running_.size() < kMaxThreads) StartOne(in_flight_->Take());
+      ++worker->requests;
+      if (--idle_ == 0 && starter_waits_) none_idle_.NotifyOne();
       if (running_.size() > kManyThreads) {
         in_flight_->Trim(slot);
         worker->is_present = false;
@@ -235,6 +283,14 @@ Threads::Wake Threads::WaitToEnd(int link, int timeout) {
 }
 
 Threads::~Threads() {
+  if (has_starter_) {
+    {
+      pkram::MutexLock lock(&mu_);
+      ends_ = true;
+      none_idle_.NotifyOne();
+    }
+    pthread_join(starter_, nullptr);
+  }
   for (;;) {
     pthread_t thread;
     {

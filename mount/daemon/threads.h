@@ -49,8 +49,12 @@ class Threads {
     InFlight::Slot* slot;     // taken; free, or with a request
     bool is_present = false;  // all of the slot's memory
     pthread_t thread{};
+    uint64_t requests = 0;  // received; and at the last look
+    uint64_t seen = 0;
   };
   static void* Run(void* worker);
+  void StartMore();
+  size_t TooFew(size_t enough) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Work(Worker* worker);
   bool Receive(Worker* worker);
   void Answer(InFlight::Slot* slot);
@@ -66,6 +70,12 @@ class Threads {
   std::list<Worker> ended_ ABSL_GUARDED_BY(mu_);         // when all are
   std::vector<pthread_t> retired_ ABSL_GUARDED_BY(mu_);  // they need nothing any more but a join
   unsigned idle_ ABSL_GUARDED_BY(mu_) = 0;
+  // Who starts others.
+  pthread_t starter_{};
+  bool has_starter_ = false;
+  pkram::CondVar none_idle_;
+  bool starter_waits_ ABSL_GUARDED_BY(mu_) = false;  // for none_idle_
+  bool ends_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace pkramfs

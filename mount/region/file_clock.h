@@ -1,6 +1,7 @@
-// The clock by which the kernel stamps files.  It is neither CLOCK_REALTIME nor
-// CLOCK_REALTIME_COARSE: times of this filesystem's files would be in the wrong order beside those
-// of others, and beside those that the kernel sets itself (with writeback).
+// The clock by which the kernel stamps files.  With any other, times of this filesystem's files
+// would be in the wrong order beside those of other filesystems, and beside those that the kernel
+// sets itself (with writeback).  CLOCK_REALTIME is another one.  CLOCK_REALTIME_COARSE is this one,
+// but not where the kernel has multigrain times.
 #ifndef MOUNT_REGION_FILE_CLOCK_H_
 #define MOUNT_REGION_FILE_CLOCK_H_
 
