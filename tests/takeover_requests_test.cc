@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
+#include <functional>
 #include <thread>
 
 #include "mount/serve/in_flight.h"
@@ -78,13 +80,45 @@ TEST_F(TakeoverTest, WhatWasAnsweredIsNotDoneAgain) {
   EXPECT_EQ(access((mount_ + "/dir").c_str(), F_OK), -1);
 }
 
-// The thread of the server that executes a request: of all it alone waits for another thread.
+// How many of a process's threads have a name that `fits`.
+size_t ThreadsOf(pid_t process, const std::function<bool(const std::string& name)>& fits) {
+  size_t count = 0;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(process) + "/task")) {
+    count += fits(Slurp(task.path() / "comm"));
+  }
+  return count;
+}
+
+// A thread is called by what it does, and not as the one that has made it.
+TEST_F(TakeoverTest, OneThreadIsTheStarter) {
+  const pid_t server = Server();
+  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
+  constexpr size_t kAsking = 6;
+  std::vector<std::thread> ask;
+  for (size_t i = 0; i < kAsking; ++i) {
+    ask.emplace_back(
+        [&, i] { EXPECT_EQ(mkdir((mount_ + "/dir" + std::to_string(i)).c_str(), 0755), 0); });
+  }
+  EXPECT_TRUE(Eventually([&] {
+    return ThreadsOf(server, [](const std::string& name) { return name == "pkramfs\n"; }) >
+               kAsking &&
+           ThreadsOf(server, [](const std::string& name) { return name == "pkramfs-starter\n"; }) ==
+               1;
+  }));
+  ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
+  for (std::thread& thread : ask) thread.join();
+}
+
+// The thread of the server that executes a request: of those that take requests it alone waits for
+// another thread.
 pid_t ThreadAtWork(pid_t server) {
   const std::string tasks = "/proc/" + std::to_string(server) + "/task";
   pid_t found = 0;
   DIR* const dir = opendir(tasks.c_str());
   if (dir == nullptr) return 0;
   while (const dirent* const entry = readdir(dir)) {
+    if (Slurp(tasks + "/" + entry->d_name + "/comm") == "pkramfs-starter\n") continue;
     const std::string call = Slurp(tasks + "/" + entry->d_name + "/syscall");
     if (call.rfind(std::to_string(SYS_futex) + " ", 0) == 0) found = std::atoi(entry->d_name);
   }

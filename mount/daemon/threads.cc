@@ -167,6 +167,8 @@ int Threads::StartOne(InFlight::Slot* slot) {
 }
 
 void* Threads::Run(void* worker) {
+  // Else it would have its maker's name.
+  pthread_setname_np(pthread_self(), "pkramfs");
   // Only while it waits for a request may it be cancelled.
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   auto* const self = static_cast<Worker*>(worker);
