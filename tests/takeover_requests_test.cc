@@ -93,12 +93,14 @@ size_t ThreadsOf(pid_t process, const std::function<bool(const std::string& name
 // A thread is called by what it does, and not as the one that has made it.
 TEST_F(TakeoverTest, OneThreadIsTheStarter) {
   const pid_t server = Server();
-  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
+  // Each changes a file of its own: of two changes of one, the kernel would keep the second back.
   constexpr size_t kAsking = 6;
+  const auto file = [&](size_t i) { return mount_ + "/file" + std::to_string(i); };
+  for (size_t i = 0; i < kAsking; ++i) Spill(file(i), "");
+  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   std::vector<std::thread> ask;
   for (size_t i = 0; i < kAsking; ++i) {
-    ask.emplace_back(
-        [&, i] { EXPECT_EQ(mkdir((mount_ + "/dir" + std::to_string(i)).c_str(), 0755), 0); });
+    ask.emplace_back([&, i] { EXPECT_EQ(chmod(file(i).c_str(), 0600), 0); });
   }
   EXPECT_TRUE(Eventually([&] {
     return ThreadsOf(server, [](const std::string& name) { return name == "pkramfs\n"; }) >
