@@ -18,9 +18,13 @@ inline absl::Span<const std::byte> BytesOf(std::string_view s) {
   return {reinterpret_cast<const std::byte*>(s.data()), s.size()};
 }
 
+inline void AppendTo(std::string* text, const ReadAnswer& answer) {
+  for (const iovec& v : answer.iov) text->append(static_cast<const char*>(v.iov_base), v.iov_len);
+}
+
 inline std::string TextOf(const ReadAnswer& answer) {
   std::string text;
-  for (const iovec& v : answer.iov) text.append(static_cast<const char*>(v.iov_base), v.iov_len);
+  AppendTo(&text, answer);
   return text;
 }
 
@@ -43,9 +47,13 @@ inline void AddToPicture(Filesystem* fs, Ino ino, const std::string& path, Pictu
     xattrs[name] = *fs->GetXattr(ino, name);
   }
   for (const auto& [name, value] : xattrs) text += " " + name + "=" + value;
-  if (S_ISREG(a.mode)) text += " data=" + TextOf(*fs->Read(ino, 0, a.size));
+  if (S_ISREG(a.mode)) {
+    constexpr std::string_view kData = " data=";
+    text.reserve(text.size() + kData.size() + a.size);
+    AppendTo(&(text += kData), *fs->Read(ino, 0, a.size));
+  }
   if (S_ISLNK(a.mode)) text += " target=" + *fs->ReadLink(ino);
-  (*picture)[path.empty() ? "/" : path] = text;
+  (*picture)[path.empty() ? "/" : path] = std::move(text);
   if (!S_ISDIR(a.mode)) return;
   std::vector<std::pair<std::string, Ino>> children;
   EXPECT_TRUE(fs->ReadDirectory(ino, 0, [&](const DirEntry& e) {

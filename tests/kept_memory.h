@@ -3,6 +3,8 @@
 #ifndef TESTS_KEPT_MEMORY_H_
 #define TESTS_KEPT_MEMORY_H_
 
+#include <malloc.h>
+
 #include <cstddef>
 #include <map>
 #include <mutex>
@@ -10,6 +12,10 @@
 #include <vector>
 
 namespace pkramfs {
+
+// So does malloc, which would give back what is large.  (A sanitizer's does as it likes.)
+inline const bool malloc_keeps =
+    mallopt(M_MMAP_THRESHOLD, 32 << 20) == 1 && mallopt(M_TRIM_THRESHOLD, 1 << 30) == 1;
 
 // An allocator, as containers take it.  Thread-safe.
 template <typename T>
