@@ -5,6 +5,7 @@
 
 #include <malloc.h>
 
+#include <bit>
 #include <cstddef>
 #include <map>
 #include <mutex>
@@ -27,15 +28,16 @@ struct KeptMemory {
 
   T* allocate(size_t count) {
     const std::lock_guard lock(Mutex());
-    std::vector<void*>& kept = Kept()[count * sizeof(T)];
-    if (kept.empty()) return static_cast<T*>(::operator new(count * sizeof(T)));
+    const size_t bytes = Rounded(count);
+    std::vector<void*>& kept = Kept()[bytes];
+    if (kept.empty()) return static_cast<T*>(::operator new(bytes));
     void* const piece = kept.back();
     kept.pop_back();
     return static_cast<T*>(piece);
   }
   void deallocate(T* piece, size_t count) {
     const std::lock_guard lock(Mutex());
-    Kept()[count * sizeof(T)].push_back(piece);
+    Kept()[Rounded(count)].push_back(piece);
   }
   template <typename U>
   bool operator==(const KeptMemory<U>&) const {
@@ -43,6 +45,8 @@ struct KeptMemory {
   }
 
  private:
+  // Images that differ by some pages take the same piece, one after the other.
+  static size_t Rounded(size_t count) { return std::bit_ceil(count * sizeof(T)); }
   // (Both outlive whatever is destroyed at exit.)
   static std::mutex& Mutex() {
     static auto* const mutex = new std::mutex;

@@ -4,6 +4,8 @@
 #define TESTS_CRASH_POINTS_H_
 
 #include <atomic>
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,20 +27,40 @@ inline void Add(Image image, std::vector<Image>* images) {
   if (images->empty() || images->back() != image) images->push_back(std::move(image));
 }
 
-// Takes an image at every store, while it records: its hook is the region's.
+// Takes an image at every store, while it records: its hook is the region's.  Or at some of them,
+// each as likely as any other: others are not copied.
 class Recorder {
  public:
+  // A number below `n`.
+  using Below = std::function<uint64_t(uint64_t n)>;
+
   explicit Recorder(const MemoryFile* file) : file_(file) {}
+  Recorder(const MemoryFile* file, size_t most, Below below)
+      : most_(most), below_(std::move(below)), file_(file) {}
   std::function<void()> hook() {
     return [this] {
-      if (recording) Add(file_->Save(), &images);
+      if (recording) Store();
     };
+  }
+  void Start(bool records = true) {
+    recording = records;
+    stores_ = 0;
+    images.clear();
   }
   bool recording = false;
   std::vector<Image> images;
 
  private:
+  void Store() {
+    ++stores_;
+    if (images.size() < most_) return Add(file_->Save(), &images);
+    if (const uint64_t i = below_(stores_); i < most_) images[i] = file_->Save();
+  }
+
+  const size_t most_ = SIZE_MAX;
+  const Below below_;
   const MemoryFile* const file_;
+  uint64_t stores_ = 0;
 };
 
 // Bytes of a file that may be torn.
@@ -107,14 +129,15 @@ inline std::string Difference(const Picture& a, const Picture& b) {
   return out;
 }
 
-// The images that recovering `image` leaves when it dies at each of its stores.
-inline std::vector<Image> DeathsInRecovery(const Image& image) {
+// The images that recovering `image` leaves when it dies at each of its stores; or `most` of them.
+inline std::vector<Image> DeathsInRecovery(const Image& image, size_t most = SIZE_MAX,
+                                           Recorder::Below below = nullptr) {
   MemoryFile file;
   file.Restore(image);
-  Recorder recorder(&file);
-  recorder.recording = true;
+  Recorder recorder(&file, most, std::move(below));
+  recorder.Start();
   const Mounted recovered(file, 0, recorder.hook());
-  return recorder.images;
+  return std::move(recorder.images);
 }
 
 }  // namespace pkramfs

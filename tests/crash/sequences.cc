@@ -125,8 +125,7 @@ class Sequence {
     const Context context{.uid = 0, .gid = 0, .now = {static_cast<int64_t>(1000 + clock_++), 7}};
     View before;
     if (dies) before = ViewOf(root_);
-    recorder_.recording = dies;
-    recorder_.images.clear();
+    recorder_.Start(dies);
     const int64_t done = operation.run(*mounted_->fs(), context);
     recorder_.recording = false;
     if (done == -ENOSPC && !operation.makes_space) {
@@ -142,19 +141,19 @@ class Sequence {
     return Deaths(before, after, operation.mask);
   }
 
-  // A few of the images that were taken: each shows one state or the other.
+  // Each image that was taken shows one state or the other.
   std::string Deaths(const View& before, const View& after, const Mask& mask) {
     std::vector<Image> images = std::move(recorder_.images);
-    for (uint64_t i = 0; i < kPointsOfOne && !images.empty(); ++i) {
-      Image image = images[maker_.Below(images.size())];
+    for (Image& image : images) {
       std::string fault = OneDeath(image, before, after, mask);
       if (!fault.empty()) return fault;
       if (!maker_.OneIn(3)) continue;
       // The recovery dies, and so does the next one.
       for (int depth = 1; depth <= 2; ++depth) {
-        std::vector<Image> deaths = DeathsInRecovery(image);
+        std::vector<Image> deaths =
+            DeathsInRecovery(image, 1, [this](uint64_t n) { return maker_.Below(n); });
         if (deaths.empty()) break;
-        image = deaths[maker_.Below(deaths.size())];
+        image = std::move(deaths.front());
         ++counts_->in_recovery;
         fault = OneDeath(image, before, after, mask);
         if (!fault.empty()) return "in recovery " + std::to_string(depth) + ": " + fault;
@@ -188,8 +187,7 @@ class Sequence {
     ++counts_->remounts;
     full_ = false;
     const View view = ViewOf(root_);
-    recorder_.recording = dies;
-    recorder_.images.clear();
+    recorder_.Start(dies);
     text_ = "remount";
     if (maker_.OneIn(2)) {
       mounted_->Close();
@@ -217,7 +215,7 @@ class Sequence {
   const Limits limits_;
   Counts* const counts_;
   MemoryFile file_;
-  Recorder recorder_{&file_};
+  Recorder recorder_{&file_, kPointsOfOne, [this](uint64_t n) { return maker_.Below(n); }};
   bool full_ = false;  // what the region is on
   std::unique_ptr<Mounted> mounted_;
   std::string text_;
@@ -225,7 +223,8 @@ class Sequence {
 };
 
 int Main(int argc, char** argv) {
-  CommandLine line("crash_sequences", "Random operations that die at random stores, compared with a model.");
+  CommandLine line("crash_sequences",
+                   "Random operations that die at random stores, compared with a model.");
   uint64_t seed = 1, sequences = 1, operations = 3000, points = 3000;
   line.Option("--seed", &seed, "Of the first sequence");
   line.Option("--sequences", &sequences, "How many");
