@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <climits>
 #include <cstring>
 
 #include "mount/serve/caller.h"
@@ -216,11 +217,26 @@ class Sender {
         sized(offsetof(fuse_setxattr_in, size), payload.size());
         break;
       case FUSE_IOCTL: {
-        static constexpr uint32_t kCommands[] = {kControlStatistics, kControlResize, kControlFreeze,
-                                                 kControlThaw};
+        struct Command {
+          uint32_t number;
+          size_t size;
+        };
+        static constexpr Command kCommands[] = {{kControlStatistics, sizeof(ControlResize)},
+                                                {kControlResize, sizeof(ControlResize)},
+                                                {kControlFreeze, sizeof(ControlResize)},
+                                                {kControlThaw, sizeof(ControlResize)}};
+        // (As with requests, what came later has the last bytes.)
+        static constexpr Command kLaterCommands[] = {
+            {kControlUpgrade, sizeof(ControlUpgrade)},
+            {kControlLock, sizeof(ControlLock)},
+            {kControlCheckpoint, sizeof(ControlCheckpoint)}};
         const uint8_t choice = Next();
-        if (choice < 224) sized(offsetof(fuse_ioctl_in, cmd), kCommands[choice % 4]);
-        payload.assign(Next() % 4 == 0 ? Number() % 1000 : sizeof(ControlResize), '\xff');
+        const Command& command = choice < 224 ? kCommands[choice % 4]
+                                              : kLaterCommands[choice % std::size(kLaterCommands)];
+        // (The largest is any number.)
+        if (choice < 255) sized(offsetof(fuse_ioctl_in, cmd), command.number);
+        // (1000 of the first ones, as ever.)
+        payload.assign(Next() % 4 == 0 ? Number() % (2 * command.size - 24) : command.size, '\xff');
         for (size_t at = 0; at + 8 <= payload.size() && at < 16; at += 8) {
           const uint64_t number = Number() << Next() % 64;
           std::memcpy(payload.data() + at, &number, sizeof(number));
@@ -287,6 +303,15 @@ void FuzzRequests(const uint8_t* data, size_t size) {
   server.fs = &fs;
   server.in_flight = in_flight->get();
   server.region = mounted.region();
+  // Neither is done; what they are asked for is a path of any bytes.
+  const auto is_path = [](const std::string& path) {
+    if (path.find('\0') != std::string::npos || path.size() > PATH_MAX) std::abort();
+    return absl::UnavailableError(path);
+  };
+  server.upgrade = is_path;
+  server.checkpoint = [&](const std::string& file, const pkram::Progress&) {
+    return is_path(file);
+  };
   {
     Session session(&server);
     Sender(data, size).SendAll(&session);
