@@ -59,40 +59,53 @@ FlagChange Flags(const MountOptions& options) {
 }
 
 // Whether writing to the region never waits for a disk.
-bool IsMemory(const pkram::Region& region) {
+bool IsMemory(pkram::Region& region) {
   struct statfs st;
   return region.backing().device_pages() ||
          (fstatfs(region.backing().fd(), &st) == 0 && st.f_type == TMPFS_MAGIC);
+}
+
+uint64_t SizeOf(pkram::Region& region) {
+  return region.space().counts().total * pkram::kPageSize;
+}
+
+// The limit of the cgroup that this process is in, which the region's pages are charged to, whoever
+// writes.  Nothing, where they are charged to nobody.
+std::optional<MemoryLimit> LimitOf(pkram::Region& region) {
+  if (region.backing().device_pages() || !IsMemory(region)) return std::nullopt;
+  return LowestMemoryLimit();
+}
+
+// The same, if the region may not fit.
+std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
+  constexpr uint64_t kOwn = 64 << 20;  // of the daemon and of what waits to be written
+  std::optional<MemoryLimit> limit = LimitOf(region);
+  if (limit && limit->bytes >= SizeOf(region) + kOwn) limit.reset();
+  return limit;
 }
 
 // The kernel reads ahead 128 KiB of a FUSE file, and keeps 1 % of what it keeps for disks,
 // unless it is told otherwise, which only root may do, and only once the kernel has set
 // the mount up.  It must not touch the mount itself: an umount would find it busy.  (A
 // region on a disk keeps the second limit: this daemon's writes wait for the disk's.)
-void SetKernelLimits(const std::string& device, bool writeback, const pkram::Region& region,
-                     const std::optional<MemoryLimit>& tight) {
+void SetKernelLimits(const std::string& device, bool writeback, pkram::Region& region) {
   if (device.empty()) return;
   const std::string bdi = absl::StrCat("/sys/class/bdi/", device);
   std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
-  if (tight) {
-    // What waits to be written takes room that writing it needs, too.
+  // What waits to be written takes room that writing it needs, too.
+  if (const std::optional<MemoryLimit> tight = TightLimit(region)) {
     std::ofstream(bdi + "/max_bytes") << tight->bytes / 32;
     return;
   }
   if (!writeback || !IsMemory(region)) return;
   std::ofstream(bdi + "/max_ratio") << 100;
-  std::ofstream(bdi + "/strict_limit") << 0;
-}
-
-// The limit of the cgroup that this process is in, if the region's pages, which are charged to
-// it whoever writes, may not fit.
-std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
-  constexpr uint64_t kOwn = 64 << 20;  // of the daemon and of what waits to be written
-  if (region.backing().device_pages() || !IsMemory(region)) return std::nullopt;
-  std::optional<MemoryLimit> limit = LowestMemoryLimit();
-  if (limit && limit->bytes >= region.space().counts().total * pkram::kPageSize + kOwn)
-    limit.reset();
-  return limit;
+  if (const std::optional<MemoryLimit> limit = LimitOf(region)) {
+    // Only as much as there is beside the region.  (The kernel refuses to hold back more than it
+    // does for all together, which is no limit then.)
+    std::ofstream(bdi + "/max_bytes") << (limit->bytes - SizeOf(region)) / 4;
+  } else {
+    std::ofstream(bdi + "/strict_limit") << 0;
+  }
 }
 
 std::string Warning(const MemoryLimit& limit, uint64_t size) {
@@ -146,7 +159,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
   pkram::Region& region = *service->file_->region();
   service->tight_ = TightLimit(region);
   if (const std::optional<MemoryLimit>& tight = service->tight_) {
-    warn(absl::StrCat(Warning(*tight, region.space().counts().total * pkram::kPageSize),
+    warn(absl::StrCat(Warning(*tight, SizeOf(region)),
                       tight->is_version_1 ? "; with cgroup version 1 it is mounted as with "
                                             "-o writeback,sync until then"
                                           : ""));
@@ -169,7 +182,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
   if (!mounted.ok()) return mounted.status();
   service->session_ = *std::move(mounted);
   service->Attach();
-  SetKernelLimits(service->session_->mount().device, wanted.writeback, region, service->tight_);
+  SetKernelLimits(service->session_->mount().device, wanted.writeback, region);
   return service;
 }
 
@@ -250,13 +263,11 @@ void Service::Attach() {
 // now is; not what was agreed on with the kernel.
 std::string Service::LookAtLimit() {
   pkram::Region& region = *file_->region();
+  if (!tight_) SetKernelLimits(session_->mount().device, server_.writeback, region);
   const std::optional<MemoryLimit> limit = TightLimit(region);
   if (!limit) return "";
-  if (!tight_) {
-    SetKernelLimits(session_->mount().device, server_.writeback, region, limit);
-    region.mapping().LetGoOfUsed();
-  }
-  return absl::StrCat(Warning(*limit, region.space().counts().total * pkram::kPageSize),
+  if (!tight_) region.mapping().LetGoOfUsed();
+  return absl::StrCat(Warning(*limit, SizeOf(region)),
                       tight_ ? "" : "; unmount it, and mount it again, to have it served for that");
 }
 

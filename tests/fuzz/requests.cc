@@ -309,8 +309,8 @@ void FuzzRequests(const uint8_t* data, size_t size) {
     return absl::UnavailableError(path);
   };
   server.upgrade = is_path;
-  server.checkpoint = [&](const std::string& file, const pkram::Progress&) {
-    return is_path(file);
+  server.checkpoint = [&](const std::string& image, const pkram::Progress&) {
+    return is_path(image);
   };
   {
     Session session(&server);
