@@ -29,7 +29,7 @@ uint64_t BytesApart() {
 #ifdef __clang__
   return 41;
 #else
-  return 5;
+  return 11;
 #endif
 }
 

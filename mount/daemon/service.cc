@@ -65,9 +65,7 @@ bool IsMemory(pkram::Region& region) {
          (fstatfs(region.backing().fd(), &st) == 0 && st.f_type == TMPFS_MAGIC);
 }
 
-uint64_t SizeOf(pkram::Region& region) {
-  return region.space().counts().total * pkram::kPageSize;
-}
+uint64_t SizeOf(pkram::Region& region) { return region.space().counts().total * pkram::kPageSize; }
 
 // The limit of the cgroup that this process is in, which the region's pages are charged to, whoever
 // writes.  Nothing, where they are charged to nobody.
@@ -97,13 +95,15 @@ void SetKernelLimits(const std::string& device, bool writeback, pkram::Region& r
     std::ofstream(bdi + "/max_bytes") << tight->bytes / 32;
     return;
   }
-  if (!writeback || !IsMemory(region)) return;
-  std::ofstream(bdi + "/max_ratio") << 100;
+  const bool may_be_much = writeback && IsMemory(region);
+  if (may_be_much) std::ofstream(bdi + "/max_ratio") << 100;
   if (const std::optional<MemoryLimit> limit = LimitOf(region)) {
-    // Only as much as there is beside the region.  (The kernel refuses to hold back more than it
-    // does for all together, which is no limit then.)
-    std::ofstream(bdi + "/max_bytes") << (limit->bytes - SizeOf(region)) / 4;
-  } else {
+    // Only as much as there is beside the region, if it is less than what the kernel has by itself.
+    const uint64_t most = (limit->bytes - SizeOf(region)) / 4;
+    uint64_t now = 0;
+    std::ifstream(bdi + "/max_bytes") >> now;
+    if (most < now) std::ofstream(bdi + "/max_bytes") << most;
+  } else if (may_be_much) {
     std::ofstream(bdi + "/strict_limit") << 0;
   }
 }
