@@ -29,7 +29,7 @@ using Manifest = std::map<std::string, std::string>;
 // Of all bytes that are not zero, and where they are: holes may be as large as they like.
 inline uint32_t DigestOf(int fd, off_t size) {
   uint32_t crc = 0;
-  std::vector<char> buffer(1 << 20);
+  static thread_local std::vector<char> buffer(1 << 20);
   static const char kZeros[4096] = {};
   for (off_t at = 0; at < size && (at = lseek(fd, at, SEEK_DATA)) >= 0;) {
     const off_t hole = lseek(fd, at, SEEK_HOLE);
