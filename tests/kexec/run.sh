@@ -52,11 +52,12 @@ say "The virtual machine"
 # One processor: qemu may run what another processor of its has patched meanwhile, and Linux, which
 # patches itself, then ends with "Oops: int3".  Without cx16: that instruction of qemu 7.2 gives
 # Linux 6.12 wrong flags now and then.
-# What the guest has not written to it yet is lost with the power.
+# It is what takes longest, so it goes before whatever else there is.
+# What the guest has not written to its disk yet is lost with the power.
 truncate -s 1G "$work/disk"
 mkfs.ext4 -q "$work/disk"
 boot() { # INITRD
-  timeout -k 10 "${KEXEC_TEST_SECONDS:-800}" qemu-system-x86_64 -accel tcg -smp 1 \
+  timeout -k 10 "${KEXEC_TEST_SECONDS:-1800}" nice -n -10 qemu-system-x86_64 -accel tcg -smp 1 \
     -cpu max,-cx16 -m 3G -nographic -no-reboot \
     -kernel "$root/boot/vmlinuz-$(cat "$root/boot/old")" -initrd "$1" \
     -drive "file=$work/disk,format=raw,if=virtio" \
