@@ -44,8 +44,9 @@ TEST(MountOptionsTest, OursAreTakenAndTheOthersPassedOn) {
 }
 
 TEST(MountOptionsTest, TheErrorNamesTheOption) {
-  for (const char* wrong : {"size", "mode=8", "mode=", "mode=77777", "uid=no-such-user", "gid=4294967295",
-                            "pkram=", "mlock=1", "nonsense", "size=0", "ro=1", "mpol=bind:0", "nr_blocks=x"}) {
+  for (const char* wrong :
+       {"size", "mode=8", "mode=", "mode=77777", "uid=no-such-user", "gid=4294967295",
+        "pkram=", "mlock=1", "nonsense", "size=0", "ro=1", "mpol=bind:0", "nr_blocks=x"}) {
     MountOptions options;
     const absl::Status s = ApplyMountOptions(wrong, kMemory, &options);
     EXPECT_FALSE(s.ok()) << wrong;

@@ -22,8 +22,8 @@
 
 namespace pkramfs {
 
-// What a successor ends with when there is no use in another.  (And mount(8)'s, which passes on what
-// its helpers end with.)
+// What a successor ends with when there is no use in another.  (And mount(8)'s, which passes on
+// what its helpers end with.)
 inline constexpr int kRefused = 32;
 
 // The keeper's life: until the mount is over.  `server` is the process at the other end of `link`

@@ -66,8 +66,8 @@ bool FlagChange::Apply(std::string_view word) {
 }
 
 std::vector<std::string> FlagChange::FuseWords() const {
-  constexpr unsigned long kKnown = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS |
-                                   MS_DIRSYNC | MS_NOATIME;
+  constexpr unsigned long kKnown =
+      MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_DIRSYNC | MS_NOATIME;
   std::vector<std::string> words;
   for (const Word& word : kWords) {
     if ((word.set & set & kKnown) != 0) words.emplace_back(word.name);

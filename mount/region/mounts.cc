@@ -60,8 +60,8 @@ std::vector<MountEntry> AllMounts() {
     while (fields >> field && field != "-") continue;
     std::string options;
     fields >> type >> source >> options;
-    mounts.push_back(
-        {Unescape(source), Unescape(root), Unescape(point), device, id, type, flags, options, UserOf(options)});
+    mounts.push_back({Unescape(source), Unescape(root), Unescape(point), device, id, type, flags,
+                      options, UserOf(options)});
   }
   return mounts;
 }

@@ -200,9 +200,8 @@ class SubmittedRead : public Reader {
   explicit SubmittedRead(const std::string& path) : fd_(Opened(path, kFlags)) {}
   bool ok() const { return engine_.ok(); }
   bool Read(size_t block, char* bytes) override {
-    MustBeWhole(
-        engine_.Run(fd_.get(), false, bytes, kBlock, static_cast<uint64_t>(At(block))),
-        "a submitted read");
+    MustBeWhole(engine_.Run(fd_.get(), false, bytes, kBlock, static_cast<uint64_t>(At(block))),
+                "a submitted read");
     return true;
   }
 
