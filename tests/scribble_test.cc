@@ -29,7 +29,7 @@ uint64_t BytesApart() {
 #ifdef __clang__
   return 41;
 #else
-  return 11;
+  return 5;
 #endif
 }
 
