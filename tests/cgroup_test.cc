@@ -124,7 +124,7 @@ TEST_F(CgroupTest, ByDefaultAndInPercentASizeIsOfTheLimit) {
   }
 }
 
-// Or the kernel kills who writes, and then the daemon, because it finds nothing to swap out.
+// Else the kernel, which finds nothing to swap out, kills who writes, and then the daemon.
 TEST_F(CgroupTest, WhatWaitsToBeWrittenFitsBesideTheRegion) {
   for (const std::string mode : {"", ",writeback"}) {
     MountInside("size=64m" + mode);

@@ -59,7 +59,7 @@ FlagChange Flags(const MountOptions& options) {
 }
 
 // Whether writing to the region never waits for a disk.
-bool IsMemory(pkram::Region& region) {
+bool IsMemory(const pkram::Region& region) {
   struct statfs st;
   return region.backing().device_pages() ||
          (fstatfs(region.backing().fd(), &st) == 0 && st.f_type == TMPFS_MAGIC);
@@ -74,11 +74,15 @@ std::optional<MemoryLimit> LimitOf(pkram::Region& region) {
   return LowestMemoryLimit();
 }
 
-// The same, if the region may not fit.
-std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
+bool IsTight(const MemoryLimit& limit, pkram::Region& region) {
   constexpr uint64_t kOwn = 64 << 20;  // of the daemon and of what waits to be written
+  return limit.bytes < SizeOf(region) + kOwn;
+}
+
+// The limit, if the region may not fit.
+std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
   std::optional<MemoryLimit> limit = LimitOf(region);
-  if (limit && limit->bytes >= SizeOf(region) + kOwn) limit.reset();
+  if (limit && !IsTight(*limit, region)) limit.reset();
   return limit;
 }
 
@@ -90,14 +94,15 @@ void SetKernelLimits(const std::string& device, bool writeback, pkram::Region& r
   if (device.empty()) return;
   const std::string bdi = absl::StrCat("/sys/class/bdi/", device);
   std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
+  const std::optional<MemoryLimit> limit = LimitOf(region);
   // What waits to be written takes room that writing it needs, too.
-  if (const std::optional<MemoryLimit> tight = TightLimit(region)) {
-    std::ofstream(bdi + "/max_bytes") << tight->bytes / 32;
+  if (limit && IsTight(*limit, region)) {
+    std::ofstream(bdi + "/max_bytes") << limit->bytes / 32;
     return;
   }
   const bool may_be_much = writeback && IsMemory(region);
   if (may_be_much) std::ofstream(bdi + "/max_ratio") << 100;
-  if (const std::optional<MemoryLimit> limit = LimitOf(region)) {
+  if (limit) {
     // Only as much as there is beside the region, if it is less than what the kernel has by itself.
     const uint64_t most = (limit->bytes - SizeOf(region)) / 4;
     uint64_t now = 0;
