@@ -7,7 +7,6 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
-#include <functional>
 #include <thread>
 
 #include "mount/serve/in_flight.h"
@@ -80,12 +79,12 @@ TEST_F(TakeoverTest, WhatWasAnsweredIsNotDoneAgain) {
   EXPECT_EQ(access((mount_ + "/dir").c_str(), F_OK), -1);
 }
 
-// How many of a process's threads have a name that `fits`.
-size_t ThreadsOf(pid_t process, const std::function<bool(const std::string& name)>& fits) {
+// How many of a process's threads have that name.
+size_t ThreadsCalled(const std::string& name, pid_t process) {
   size_t count = 0;
   for (const auto& task :
        std::filesystem::directory_iterator("/proc/" + std::to_string(process) + "/task")) {
-    count += fits(Slurp(task.path() / "comm"));
+    count += Slurp(task.path() / "comm") == name + "\n";
   }
   return count;
 }
@@ -103,10 +102,8 @@ TEST_F(TakeoverTest, OneThreadIsTheStarter) {
     ask.emplace_back([&, i] { EXPECT_EQ(chmod(file(i).c_str(), 0600), 0); });
   }
   EXPECT_TRUE(Eventually([&] {
-    return ThreadsOf(server, [](const std::string& name) { return name == "pkramfs\n"; }) >
-               kAsking &&
-           ThreadsOf(server, [](const std::string& name) { return name == "pkramfs-starter\n"; }) ==
-               1;
+    return ThreadsCalled("pkramfs", server) > kAsking &&
+           ThreadsCalled("pkramfs-starter", server) == 1;
   }));
   ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
   for (std::thread& thread : ask) thread.join();

@@ -171,7 +171,7 @@ TEST_P(CrashPairTest, EveryMomentOfTwoOperationsIsAStateBetweenThem) {
         << "from both:\n"
         << Difference(states[3], picture);
   };
-  std::set<size_t> seen;
+  std::set<size_t> seen;  // hashes of what was tried
   size_t pause = 0;
   for (;; ++pause) {
     SCOPED_TRACE("paused at store " + std::to_string(pause));
@@ -202,7 +202,7 @@ TEST_P(CrashPairTest, WhoTakesOverDoesEachOfTwoOperationsOnce) {
 #else
   constexpr size_t kOneIn = 1;
 #endif
-  std::set<size_t> seen;
+  std::set<size_t> seen;  // hashes of what was tried
   for (size_t pause = 0;; pause += kOneIn) {
     SCOPED_TRACE("paused at store " + std::to_string(pause));
     const Pair pair(first, second, pause);

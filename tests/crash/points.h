@@ -27,11 +27,11 @@ inline void Add(Image image, std::vector<Image>* images) {
   if (images->empty() || images->back() != image) images->push_back(std::move(image));
 }
 
-// Takes an image at every store, while it records: its hook is the region's.  Or at some of them,
-// each as likely as any other: others are not copied.
+// Takes an image at every store, while it records: its hook is the region's.  Or at `most` of
+// them, which chance chooses: others are not copied.
 class Recorder {
  public:
-  // A number below `n`.
+  // A random number below `n`.
   using Below = std::function<uint64_t(uint64_t n)>;
 
   explicit Recorder(const MemoryFile* file) : file_(file) {}

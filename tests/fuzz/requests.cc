@@ -235,8 +235,8 @@ class Sender {
                                               : kLaterCommands[choice % std::size(kLaterCommands)];
         // (The largest is any number.)
         if (choice < 255) sized(offsetof(fuse_ioctl_in, cmd), command.number);
-        // (1000 of the first ones, as ever.)
-        payload.assign(Next() % 4 == 0 ? Number() % (2 * command.size - 24) : command.size, '\xff');
+        const size_t most = choice < 224 ? 1000 : 6000;
+        payload.assign(Next() % 4 == 0 ? Number() % most : command.size, '\xff');
         for (size_t at = 0; at + 8 <= payload.size() && at < 16; at += 8) {
           const uint64_t number = Number() << Next() % 64;
           std::memcpy(payload.data() + at, &number, sizeof(number));
