@@ -83,19 +83,51 @@ void FileData::WriteInline(Change* change, uint64_t offset, absl::Span<const std
   if (offset + bytes.size() > size) change->SetSize(inode_, offset + bytes.size());
 }
 
-// Gives an inline file its first page.
+// Gives an inline file its first page, if it needs one.  What it holds stands where its short link
+// is to stand, and makes way for it in a transaction of its own, which changes nothing that
+// anybody sees.  ENOSPC.
 Result<void> FileData::MoveToPages(Change* change) {
-  if (const uint64_t size = inode_->size(); size > 0) {
-    const auto* const area = reinterpret_cast<const std::byte*>(inode_->record().inline_area);
-    const Result<size_t> filled = FillFresh(0, {area, size});
-    if (!filled.ok()) {
-      Trim();  // a link without a page
-      return filled.as_errno();
-    }
-    change->SetAllocatedEnd(inode_, 1);
+  inode_->mu.AssertHeld();
+  if (inode_->size() > 0) {
+    if (const Result<void> moved = MoveToFirstPage(); !moved.ok()) return moved;
   }
   change->SetInline(inode_, false);
   inline_ = false;
+  return {};
+}
+
+Result<void> FileData::MoveToFirstPage() {
+  inode_->mu.AssertHeld();
+  pkram::LinkMap& pages = inode_->pages();
+  const absl::Span<const std::byte> contents(InlineArea(), inode_->size());
+  Change change(region_, {});
+  change.SetAllocatedEnd(inode_, 1);
+  change.SetInline(inode_, false);
+  const format::Link* const link = pages.PlaceForShort();
+  if (link == nullptr) {
+    const Result<size_t> filled = FillFresh(0, contents);
+    if (filled.ok()) {
+      change.Commit();
+      return {};
+    }
+    Trim();  // a link without a page
+    return filled.as_errno();
+  }
+  const absl::StatusOr<PageRun> run = region_->space().AllocateData(1, Pfn());
+  if (!run.ok()) return ToErrno(run.status());
+  change.made()->push_back(*run);
+  const iovec iov{const_cast<std::byte*>(contents.data()), contents.size()};
+  if (absl::Status s = region_->Fill(run->first.offset(), {&iov, 1}); !s.ok()) return ToErrno(s);
+  change.Store(inode_, &link->next, 0);
+  change.Store(inode_, &link->index, 0);
+  change.Store(inode_, &link->entry[0], format::MakeEntry(run->first));
+  change.Store(inode_, &inode_->header().pages, format::MakeShort(inode_->page()));
+  change.Commit();
+  // What is left of the contents stands behind the allocated end, where nobody trusts it.
+  std::memset(region_->mapping().Writable(&link->entry[1]), 0,
+              (format::kShortLinkEntries - 1) * sizeof(uint64_t));
+  pages.Adopt(0, 1);
+  inode_->AddAllocated(1);
   return {};
 }
 
@@ -275,7 +307,7 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
   }
   if (done > 0 && offset + done > inode_->size()) change->SetSize(inode_, offset + done);
   if (done > 0) return done;
-  Trim();  // what MoveToPages did, if it did
+  Trim();  // a link without a page
   return Errno{error};
 }
 
@@ -317,10 +349,9 @@ Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkr
   int64_t added = 0;
   for (uint64_t number = next(from); number < to; number = next(number + 1)) {
     Entries old{};
-    const format::Link* const link = pages.FindLink(number);
-    if (link != nullptr) {
-      std::copy(std::begin(link->entry), std::end(link->entry), old.begin());
-      pkram::AddRun(change->dropped(), region_->mapping().PfnOf(link));
+    if (const std::optional<pkram::LinkRef> link = pages.FindLink(number)) {
+      std::ranges::copy(link->entries(), old.begin());
+      pkram::AddLink(region_->mapping(), *link, change->dropped());
     }
     Entries entries = old;
     const uint64_t base = number * kLinkEntries;
@@ -340,10 +371,13 @@ Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkr
     }
   }
   change->Store(inode_, pages.Joint(from), links.Finish(change->made(), pages.Tail(to)));
-  change->AfterCommit([inode = inode_, &pages, from, to, added] {
+  change->AfterCommit([region = region_, inode = inode_, &pages, from, to, added] {
     inode->mu.AssertHeld();
     pages.Adopt(from, to);
     inode->AddAllocated(added);
+    std::vector<PageRun> link;
+    pages.Shorten(&link);
+    region->space().Retire(std::move(link));
   });
   return {};
 }
@@ -352,22 +386,20 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
                                 bool zero) {
   inode_->mu.AssertHeld();
   inode_->Unseal();
-  if (inline_) {
-    if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
-  }
   const uint64_t first = offset / kPageSize;
   const uint64_t last = PagesFor(end);
+  const uint64_t free = region_->space().counts().free;
+  if (inline_) {
+    if (last - first > free) return Errno{ENOSPC};
+    if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
+  }
   const uint64_t old_size = inode_->size();
   pkram::LinkMap& pages = inode_->pages();
-  const auto undo = [this](int error) {
-    Trim();  // what MoveToPages did, if it did
-    return Errno{error};
-  };
   // Pages of which only a part is zeroed.
   const bool grows = !keep_size && end > old_size;
   for (const auto& [edge, zeroed] : {std::pair{old_size, grows}, {offset, zero}, {end, zero}}) {
     if (edge % kPageSize == 0 || !zeroed) continue;
-    if (const auto r = MakeOwn(edge / kPageSize); !r.ok()) return undo(r.error());
+    if (const auto r = MakeOwn(edge / kPageSize); !r.ok()) return r;
   }
   // To be zeroed as a whole, and others are not to see that.
   const auto replaces = [&](uint64_t index) {
@@ -375,7 +407,6 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   };
   // More than there are is refused before any is taken from others.
   uint64_t missing = 0;
-  const uint64_t free = region_->space().counts().free;
   for (uint64_t at = pages.FindHole(first, last); at < last && missing <= free;) {
     const uint64_t hole_end = pages.FindPage(at, last);
     missing += hole_end - at;
@@ -384,7 +415,7 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   if (zero) {
     pages.ForEachPage(first, last, [&](uint64_t i, uint64_t) { missing += replaces(i); });
   }
-  if (missing > free) return undo(ENOSPC);
+  if (missing > free) return Errno{ENOSPC};
   PageRun fresh;  // those taken last; its first page is also where to go on
   if (const uint64_t before = first > 0 ? pages.Get(first - 1) : 0; format::IsPage(before)) {
     fresh.first = format::EntryPfn(before) + 1;
@@ -416,7 +447,7 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   if (missing > 0) {
     const auto every = [](uint64_t number) { return number; };
     const auto spliced = Splice(change, first, last, pkram::Urgency::kNormal, every, fill);
-    if (!spliced.ok()) return undo(spliced.error());
+    if (!spliced.ok()) return spliced;
   }
   if (last > change->transaction().Pending(&inode_->header().allocated_end)) {
     change->SetAllocatedEnd(inode_, last);
@@ -506,10 +537,8 @@ Result<void> FileData::Share(Change* change, Inode* source, uint64_t from, uint6
     }
     return {};
   };
-  if (const auto r = Splice(change, to, last, pkram::Urgency::kNormal, next, take); !r.ok()) {
-    Trim();  // what MoveToPages did, if it did
-    return r;
-  }
+  const auto r = Splice(change, to, last, pkram::Urgency::kNormal, next, take);
+  if (!r.ok()) return r;
   change->AfterCommit([region = region_, shared] { region->space().Share(shared); });
   if (last > change->transaction().Pending(&inode_->header().allocated_end)) {
     change->SetAllocatedEnd(inode_, last);
@@ -538,9 +567,8 @@ void FileData::Trim() {
   inode_->mu.AssertHeld();
   pkram::Retiring retiring(&region_->space());
   pkram::LinkMap& pages = inode_->pages();
-  const uint64_t links = pages.links();
-  pages.Truncate(inode_->header().allocated_end, &retiring);
-  inode_->AddAllocated(-static_cast<int64_t>(retiring.total() - (links - pages.links())));
+  const uint64_t gone = pages.Truncate(inode_->header().allocated_end, &retiring);
+  inode_->AddAllocated(-static_cast<int64_t>(gone));
 }
 
 }  // namespace pkramfs

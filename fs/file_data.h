@@ -56,6 +56,7 @@ class FileData {
   std::byte* InlineArea();
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);
+  Result<void> MoveToFirstPage();
   bool SeenByOthers(uint64_t index);
   bool AwaitAlone(uint64_t index);
   Result<void> MakeOwn(uint64_t index);

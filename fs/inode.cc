@@ -60,7 +60,11 @@ Attr Inode::GetAttr() {
 // Under a shared lock nobody changes the list, so whoever comes first may adopt it.
 pkram::LinkMap& Inode::pages() {
   std::call_once(pages_once_, [this] {
-    pages_ = std::make_unique<pkram::LinkMap>(region_, &object_->header.pages);
+    // In a directory's page there are names, where a short link would stand.
+    const auto allowed = region_->may_have_short_lists() && !is_directory()
+                             ? pkram::LinkMap::Short::kAllowed
+                             : pkram::LinkMap::Short::kNever;
+    pages_ = std::make_unique<pkram::LinkMap>(region_, &object_->header.pages, allowed);
     pages_->ForEachPage(0, ~uint64_t{0}, [this](uint64_t, uint64_t) { ++allocated_; });
   });
   return *pages_;

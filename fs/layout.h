@@ -34,7 +34,9 @@ struct InodeRecord {
   uint8_t inline_area[kInlineBytes];
 };
 static_assert(sizeof(InodeRecord) == pkram::format::kObjectClientBytes);
-static_assert(offsetof(InodeRecord, inline_area) == 112);
+// A short link of a file's pages stands where its contents stand while they are inline.
+static_assert(offsetof(pkram::format::Object, client) + offsetof(InodeRecord, inline_area) ==
+              pkram::format::kShortLinkAt);
 static_assert(std::has_unique_object_representations_v<InodeRecord>);
 
 enum TimeIndex { kAtime, kMtime, kCtime, kBtime };

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "pkram/link_list.h"
+
 namespace pkramfs {
 
 namespace format = pkram::format;
@@ -94,18 +96,18 @@ bool ForEachPage(const pkram::PageView& pages, uint64_t head, uint64_t end,
   };
   uint64_t next = 0;
   for (uint64_t word = head; word != 0 && is_there(word);) {
-    const auto& link = *pages.At<format::Link>(format::EntryPfn(word));
-    const uint64_t first = link.index;
+    const pkram::LinkRef link = pkram::LinkAt(pages, word);
+    const uint64_t first = link->index;
     // What begins behind the end is garbage, and was not walked.
     if (first >= end || first < next) break;
     next = first + 1;
     if (!fn(std::nullopt, format::EntryPfn(word))) return false;
-    for (uint64_t i = 0; i < format::kLinkEntries && first + i < end; ++i) {
-      const uint64_t entry = link.entry[i];
+    for (uint64_t i = 0; i < link.size && first + i < end; ++i) {
+      const uint64_t entry = link->entry[i];
       if (!format::IsPage(entry) || !is_there(entry)) continue;
       if (!fn(first + i, format::EntryPfn(entry))) return false;
     }
-    word = link.next;
+    word = link->next;
   }
   return true;
 }

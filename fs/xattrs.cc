@@ -87,7 +87,7 @@ void Xattrs::Append(std::string* blob, std::string_view name, std::string_view v
 
 std::string Xattrs::Blob() const {
   std::string blob;
-  pkram::ForEachLink(region_->mapping(), inode_->header().bytes, [&](const format::Link& link) {
+  pkram::ForEachLink(region_->mapping(), inode_->header().bytes, [&](const pkram::LinkRef& link) {
     pkram::ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
       blob.append(region_->mapping().At<char>(format::EntryPfn(entry)), kPageSize);
     });
@@ -126,7 +126,7 @@ void Xattrs::Blot(Change* change, std::string_view name) {
     return true;
   });
   std::vector<Pfn> pages;
-  pkram::ForEachLink(region_->mapping(), inode_->header().bytes, [&](const format::Link& link) {
+  pkram::ForEachLink(region_->mapping(), inode_->header().bytes, [&](const pkram::LinkRef& link) {
     pkram::ForEachPageEntry(
         link, [&](uint64_t, uint64_t entry) { pages.push_back(format::EntryPfn(entry)); });
   });

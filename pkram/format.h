@@ -28,7 +28,8 @@ inline constexpr uint32_t kVersion = 1;
 
 // Incompatible features: an unknown bit forbids to open.  Read-only-compatible
 // ones: an unknown bit forbids to write.  Compatible ones forbid nothing.
-inline constexpr uint64_t kKnownIncompat = 0;
+inline constexpr uint64_t kShortLists = 1;  // objects may hold a short link
+inline constexpr uint64_t kKnownIncompat = kShortLists;
 inline constexpr uint64_t kKnownReadOnlyCompat = 0;
 
 // --- Entry: one word that points at a page or says that there is none. --------
@@ -40,12 +41,14 @@ inline constexpr uint64_t kKnownReadOnlyCompat = 0;
 // flag kHole; what stands in its pfn bits is the list owner's (the inode table
 // keeps a slot's next generation there).  A page of a live list of data may be
 // referred to by several entries, of one object or of many, if each of them carries
-// the flag kShared; an entry with that flag may as well be the only one.
+// the flag kShared; an entry with that flag may as well be the only one.  An entry
+// with kShort leads to a short link (below).
 inline constexpr uint64_t kOrderBits = 5;
 inline constexpr uint64_t kOrderMask = (1u << kOrderBits) - 1;
 inline constexpr uint64_t kFlagsMask = 0x7f;
 inline constexpr uint64_t kHole = 1;
 inline constexpr uint64_t kShared = 2;
+inline constexpr uint64_t kShort = 4;
 inline constexpr uint64_t kMaxOrder = 18;  // 1 GiB
 
 constexpr uint64_t MakeEntry(Pfn pfn, uint64_t flags = 0, uint64_t order = 0) {
@@ -70,6 +73,23 @@ struct Link {
 };
 static_assert(sizeof(Link) == kPageSize);
 static_assert(offsetof(Link, entry) == 16);
+
+// In a live node the first link of an object's list of pages may stand in the object's own page:
+// from here to the page's end, with fewer entries.  It is a *short* link, and the entry in
+// ObjectHeader.pages that leads to it is the object's own page with kShort.
+inline constexpr uint64_t kShortLinkAt = 176;
+inline constexpr uint64_t kShortLinkEntries =
+    (kPageSize - kShortLinkAt - offsetof(Link, entry)) / sizeof(uint64_t);  // 488
+
+constexpr uint64_t MakeShort(Pfn object) { return MakeEntry(object, kShort); }
+constexpr bool IsShort(uint64_t entry) { return (EntryFlags(entry) & kShort) != 0; }
+// Where the link stands that an entry leads to: bytes from the region's beginning.
+constexpr uint64_t LinkOffset(uint64_t entry) {
+  return EntryPfn(entry).offset() + (IsShort(entry) ? kShortLinkAt : 0);
+}
+constexpr uint64_t LinkEntries(uint64_t entry) {
+  return IsShort(entry) ? kShortLinkEntries : kLinkEntries;
+}
 
 // --- Super block: page 0. -----------------------------------------------------
 struct SuperBlock {

@@ -2,9 +2,11 @@
 #ifndef PKRAM_LINK_LIST_H_
 #define PKRAM_LINK_LIST_H_
 
+#include <cstddef>
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "pkram/format.h"
 #include "pkram/mapping.h"
 #include "pkram/space.h"
@@ -12,21 +14,39 @@
 
 namespace pkram {
 
-// fn(const format::Link&) for each link, in order; it may retire the link.
+// A link that stands somewhere in memory, and how many entries it has.
+struct LinkRef {
+  const format::Link* link;
+  uint64_t size;
+
+  const format::Link* operator->() const { return link; }
+  bool is_short() const { return size == format::kShortLinkEntries; }
+  absl::Span<const uint64_t> entries() const { return {link->entry, size}; }
+};
+
+// The link that an entry leads to.  `pages`: a Mapping or a PageView.
+template <typename Pages>
+LinkRef LinkAt(const Pages& pages, uint64_t entry) {
+  const std::byte* const page = pages.At(format::EntryPfn(entry));
+  const std::byte* const at = page + format::LinkOffset(entry) % kPageSize;
+  return {reinterpret_cast<const format::Link*>(at), format::LinkEntries(entry)};
+}
+
+// fn(const LinkRef&) for each link, in order; it may retire the link.
 template <typename Fn>
 void ForEachLink(const Mapping& mapping, uint64_t head, Fn fn) {
   while (head != 0) {
-    const auto& link = *mapping.At<format::Link>(format::EntryPfn(head));
-    head = link.next;
+    const LinkRef link = LinkAt(mapping, head);
+    head = link->next;
     fn(link);
   }
 }
 
 // fn(index, entry) for each entry that points at a page.
 template <typename Fn>
-void ForEachPageEntry(const format::Link& link, Fn fn) {
-  uint64_t index = link.index;
-  for (const uint64_t entry : link.entry) {
+void ForEachPageEntry(const LinkRef& link, Fn fn) {
+  uint64_t index = link->index;
+  for (const uint64_t entry : link.entries()) {
     if (entry == 0) return;
     if (format::IsPage(entry)) fn(index, entry);
     index += uint64_t{1} << format::EntryOrder(entry);
@@ -68,14 +88,20 @@ inline void AddRun(Retiring* retiring, Pfn first, uint64_t count = 1) {
   retiring->Add(first, count);
 }
 
+// Adds a link's page; a short link has none of its own.
+template <typename Runs>
+void AddLink(const Mapping& mapping, const LinkRef& link, Runs* runs) {
+  if (!link.is_short()) AddRun(runs, mapping.PfnOf(link.link));
+}
+
 // Adds the links of a list, and the pages they point at, to `runs`.
 template <typename Runs>
 void CollectList(const Mapping& mapping, uint64_t head, Runs* runs) {
-  ForEachLink(mapping, head, [&](const format::Link& link) {
+  ForEachLink(mapping, head, [&](const LinkRef& link) {
     ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
       AddRun(runs, format::EntryPfn(entry), uint64_t{1} << format::EntryOrder(entry));
     });
-    AddRun(runs, mapping.PfnOf(&link));
+    AddLink(mapping, link, runs);
   });
 }
 

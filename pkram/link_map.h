@@ -2,7 +2,8 @@
 // pointer per link, nothing copied, so that entry i is found in O(log links).
 //
 // A live list is made of aligned links: entry i stands at place i % 510 of the
-// link whose index is i - i % 510; an absent link is a hole.
+// link whose index is i - i % 510; an absent link is a hole.  The first link may be short: indexes
+// that it has no entry for are holes, too.
 //
 // Not thread-safe: the lock that covers the list covers this.  Whoever changes
 // the list has unsealed its owner before.
@@ -11,6 +12,7 @@
 
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -25,8 +27,12 @@ namespace pkram {
 
 class LinkMap {
  public:
+  enum class Short { kNever, kAllowed };
+
   // Adopts the list whose head is the word `head`.  `region` outlives the map.
-  LinkMap(Region* region, const uint64_t* head);
+  // kAllowed: the list is an object's.  Where its first link stands if it is short, nothing else
+  // may stand that anybody needs when Word or Shorten makes that link.
+  LinkMap(Region* region, const uint64_t* head, Short allowed = Short::kNever);
 
   // The entry, or 0 where there is none.
   uint64_t Get(uint64_t index) const;
@@ -37,16 +43,16 @@ class LinkMap {
 
   // The word of an entry, for Publish or a Transaction: its link exists, and
   // every entry before it in its link is at least a hole.  RESOURCE_EXHAUSTED.
+  // Holds until the next call that may move the link: Word, Adopt, Shorten, Truncate.
   absl::StatusOr<const uint64_t*> Word(uint64_t index);
   // The word of an entry that Get does not say 0 of.
   const uint64_t* ExistingWord(uint64_t index) const;
 
   // Clears all entries at and behind `end`; what they held, and the links that
-  // are empty now, go to `runs`
-  // (see AddRun).
+  // are empty now, go to `runs` (see AddRun).  Returns how many pages they held.
   // REQUIRES: they are garbage already (behind the object's allocated end).
   template <typename Runs>
-  void Truncate(uint64_t end, Runs* runs);
+  uint64_t Truncate(uint64_t end, Runs* runs);
 
   // Swaps the links numbered [from, to) (entry i is link i / 510's) for others that were
   // built beside them, in one word: storing Tail's value behind the new links and the
@@ -59,11 +65,16 @@ class LinkMap {
     const auto it = links_.lower_bound(number);
     return it == links_.end() ? none : it->first;
   }
-  // The link of that number, or null.
-  const format::Link* FindLink(uint64_t number) const {
+  // The link of that number, or none.
+  std::optional<LinkRef> FindLink(uint64_t number) const {
     const auto it = links_.find(number);
-    return it == links_.end() ? nullptr : it->second;
+    return it == links_.end() ? std::nullopt : std::optional(it->second);
   }
+
+  // Where a short first link would stand; null if there is one, or none is allowed.
+  const format::Link* PlaceForShort() const;
+  // Puts a first link that has room there in its place, as a short one; its page goes to `runs`.
+  void Shorten(std::vector<PageRun>* runs);
 
   // The first index at or behind `index` that has a page, or none: at most `end`.
   uint64_t FindPage(uint64_t index, uint64_t end) const;
@@ -75,7 +86,7 @@ class LinkMap {
     for (auto it = links_.lower_bound(from / format::kLinkEntries); it != links_.end(); ++it) {
       const uint64_t base = it->first * format::kLinkEntries;
       if (base >= to) return;
-      for (uint64_t k = base < from ? from - base : 0; k < format::kLinkEntries; ++k) {
+      for (uint64_t k = base < from ? from - base : 0; k < it->second.size; ++k) {
         const uint64_t entry = it->second->entry[k];
         if (entry == 0 || base + k >= to) break;
         if (format::IsPage(entry)) fn(base + k, entry);
@@ -88,36 +99,45 @@ class LinkMap {
   uint64_t links() const { return links_.size(); }
 
  private:
+  void PutFirst(uint64_t entry, LinkRef* first);
+
   Region* const region_;
   const uint64_t* const head_;
-  absl::btree_map<uint64_t, const format::Link*> links_;  // by index / 510
+  const Short allowed_;
+  absl::btree_map<uint64_t, LinkRef> links_;  // by index / 510
 };
 
 template <typename Runs>
-void LinkMap::Truncate(uint64_t end, Runs* runs) {
+uint64_t LinkMap::Truncate(uint64_t end, Runs* runs) {
   using format::kLinkEntries;
+  uint64_t pages = 0;
   const uint64_t keep = (end + kLinkEntries - 1) / kLinkEntries;  // links
   const auto cut = links_.lower_bound(keep);
   if (cut != links_.end()) {
     const uint64_t* const before = cut == links_.begin() ? head_ : &std::prev(cut)->second->next;
     region_->journal().Publish(before, 0);
     for (auto it = cut; it != links_.end(); ++it) {
-      ForEachPageEntry(*it->second,
-                       [&](uint64_t, uint64_t entry) { AddRun(runs, format::EntryPfn(entry)); });
-      AddRun(runs, region_->mapping().PfnOf(it->second));
+      ForEachPageEntry(it->second, [&](uint64_t, uint64_t entry) {
+        AddRun(runs, format::EntryPfn(entry));
+        ++pages;
+      });
+      AddLink(region_->mapping(), it->second, runs);
     }
     links_.erase(cut, links_.end());
   }
-  if (end % kLinkEntries == 0) return;
+  if (end % kLinkEntries == 0) return pages;
   const auto partial = links_.find(end / kLinkEntries);
-  if (partial == links_.end()) return;
-  const format::Link& link = *partial->second;
-  for (uint64_t k = kLinkEntries; k > end % kLinkEntries; --k) {
-    const uint64_t entry = link.entry[k - 1];
+  if (partial == links_.end()) return pages;
+  const LinkRef& link = partial->second;
+  for (uint64_t k = link.size; k > end % kLinkEntries; --k) {
+    const uint64_t entry = link->entry[k - 1];
     if (entry == 0) continue;
-    region_->journal().Publish(&link.entry[k - 1], 0);
-    if (format::IsPage(entry)) AddRun(runs, format::EntryPfn(entry));
+    region_->journal().Publish(&link->entry[k - 1], 0);
+    if (!format::IsPage(entry)) continue;
+    AddRun(runs, format::EntryPfn(entry));
+    ++pages;
   }
+  return pages;
 }
 
 }  // namespace pkram

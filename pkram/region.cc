@@ -111,6 +111,7 @@ void ReadJournal(Reading* reading, OnDamage on_damage) {
     const uint64_t journal_end = Pfn(raw.journal_first + raw.journal_slots).offset();
     for (const format::JournalStore& s : stores) {
       const bool changes =
+          s.offset == offsetof(SuperBlock, incompat) ||
           s.offset == offsetof(SuperBlock, page_count) ||
           (s.offset >= offsetof(SuperBlock, checksum) && s.offset < offsetof(SuperBlock, reserved));
       if (s.offset < journal_end && !changes) {
@@ -195,6 +196,7 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
       return false;
     });
     if (!journal.ok()) return damaged.ok() ? journal : damaged;
+    if (absl::Status s = CheckIdentity(name, reading.super()); !s.ok()) return s;
     if (absl::Status s = CheckGeometry(name, reading.super(), options.writable); !s.ok()) return s;
     // A committed slot may hold a change of the size itself.
     if (reading.super().page_count == bound) return reading;
@@ -321,6 +323,7 @@ absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents)
   super.magic = format::kMagic;
   super.version = format::kVersion;
   super.page_size = kPageSize;
+  super.incompat = format::kShortLists;
   uuid_generate(super.uuid);
   super.page_count = pages;
   super.journal_first = format::kJournalFirst;
@@ -399,7 +402,8 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
     journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);
   }
   Unseal(&super().seal);
-  StoreSize(size);
+  // A predecessor may be an older program, which goes on if this one does not get that far.
+  StoreSuper(size, options.takes_over ? 0 : format::kShortLists);
   if (!options.takes_over) {
     journal_->Publish(&super().mount_epoch, (super().mount_epoch + 1) & 0xffffffff);
   }
@@ -411,16 +415,20 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
   return absl::OkStatus();
 }
 
-void Region::StoreSize(Space::Size size) {
-  if (size.pages == super().page_count && size.limit == super().limit) return;
+void Region::StoreSuper(Space::Size size, uint64_t more_incompat) {
   SuperBlock changed = super();
+  changed.incompat |= more_incompat;
   changed.page_count = size.pages;
-  const auto* page_count =
-      reinterpret_cast<const uint64_t*>(mapping_->base() + offsetof(SuperBlock, page_count));
+  changed.limit = size.limit;
+  changed.checksum = SuperChecksum(changed);
   Transaction t(journal_.get());
-  t.Store(page_count, size.pages);
-  t.Store(&super().checksum, SuperChecksum(changed));
-  t.Store(&super().limit, size.limit);
+  const auto store = [&](uint64_t SuperBlock::*word) {
+    if (super().*word != changed.*word) t.Store(&(super().*word), changed.*word);
+  };
+  for (const auto word : {&SuperBlock::incompat, &SuperBlock::page_count, &SuperBlock::checksum,
+                          &SuperBlock::limit}) {
+    store(word);
+  }
   t.Commit();
 }
 
@@ -439,14 +447,14 @@ absl::Status Region::Resize(uint64_t pages) {
     if (locked_) {
       if (absl::Status s = mapping_->LockInMemory(pages); !s.ok()) return s;
     }
-    StoreSize({pages, 0});
+    StoreSuper({pages, 0});
   }
   const absl::StatusOr<Space::Size> size =
       pages < format::kMinPages ? absl::OutOfRangeError("") : space_->Resize(pages);
   if (!size.ok()) {
     return TooSmall(backing_->name(), pages, space_->counts().InUse() + Space::ReserveFor(pages));
   }
-  StoreSize(*size);
+  StoreSuper(*size);
   return absl::OkStatus();
 }
 
@@ -618,11 +626,11 @@ void Region::RemoveNode(Pfn pfn) {
     }
     const auto* node = mapping_->At<format::Node>(pfn);
     journal_->Publish(word, node->next);
-    ForEachLink(*mapping_, node->objects, [&](const format::Link& link) {
+    ForEachLink(*mapping_, node->objects, [&](const LinkRef& link) {
       ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
         CollectObject(*mapping_, format::EntryPfn(entry), &retiring);
       });
-      AddRun(&retiring, mapping_->PfnOf(&link));
+      AddLink(*mapping_, link, &retiring);
     });
     AddRun(&retiring, pfn);
   }

@@ -109,6 +109,8 @@ class Region {
 
   const format::SuperBlock& super() const { return *mapping_->At<format::SuperBlock>(Pfn(0)); }
   uint32_t mount_epoch() const { return static_cast<uint32_t>(super().mount_epoch); }
+  // Whether all programs that open it know short lists.
+  bool may_have_short_lists() const { return (super().incompat & format::kShortLists) != 0; }
   Backing& backing() const { return *backing_; }
   Mapping& mapping() { return *mapping_; }
   Journal& journal() { return *journal_; }
@@ -149,7 +151,8 @@ class Region {
   Region() = default;
   absl::Status LockInMemory(const PageMap& map, uint64_t pages);
   absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, const OpenOptions& options);
-  void StoreSize(Space::Size size);
+  // The size, and features that it has from now on.
+  void StoreSuper(Space::Size size, uint64_t more_incompat = 0);
 
   std::unique_ptr<Backing> backing_;
   std::unique_ptr<Mapping> mapping_;

@@ -74,9 +74,10 @@ SaveObject::~SaveObject() {
   if (finished_) return;
   for (const Pfn pfn : page_links_) {
     std::vector<PageRun> runs;
-    ForEachPageEntry(*region_->mapping().At<Link>(pfn), [&](uint64_t, uint64_t entry) {
-      AddRun(&runs, format::EntryPfn(entry), uint64_t{1} << format::EntryOrder(entry));
-    });
+    ForEachPageEntry(
+        LinkAt(region_->mapping(), format::MakeEntry(pfn)), [&](uint64_t, uint64_t entry) {
+          AddRun(&runs, format::EntryPfn(entry), uint64_t{1} << format::EntryOrder(entry));
+        });
     AddRun(&runs, pfn);
     for (const PageRun& run : runs) region_->space().Discard(run);
   }
@@ -98,9 +99,9 @@ absl::Status SaveObject::Finish() {
             [&](Pfn a, Pfn b) { return mapping.At<Link>(a)->index < mapping.At<Link>(b)->index; });
   uint64_t next_index = 0;
   for (const Pfn pfn : page_links_) {
-    const auto& link = *mapping.At<Link>(pfn);
-    if (link.index < next_index) {
-      return absl::InvalidArgumentError(absl::StrCat("page ", link.index, " was saved twice"));
+    const LinkRef link = LinkAt(mapping, format::MakeEntry(pfn));
+    if (link->index < next_index) {
+      return absl::InvalidArgumentError(absl::StrCat("page ", link->index, " was saved twice"));
     }
     ForEachPageEntry(link, [&](uint64_t index, uint64_t entry) {
       next_index = index + (uint64_t{1} << format::EntryOrder(entry));

@@ -6,6 +6,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "pkram/link_list.h"
 #include "pkram/parallel.h"
 
 namespace pkram {
@@ -23,6 +24,7 @@ struct Walk::ListRules {
   bool holes_carry = false;     // a hole has a payload
   bool sharing = false;         // several entries may refer to a page
   bool skip = false;            // what is wrong with one entry is passed over
+  bool may_be_short = false;    // the first link may stand in the object's own page
   uint64_t end = ~uint64_t{0};  // indexes at or beyond are garbage, not looked at
   // Of a list of more than `now` links, the others go here, and their entries are not looked at.
   std::vector<Pfn>* later = nullptr;
@@ -101,23 +103,25 @@ bool Walk::ClaimMetadata(uint64_t entry, Pfn from, const char* what) {
   return ClaimRun(EntryPfn(entry), 1, from, Purpose::kMetadata);
 }
 
-// Looks at the entries of a link, of which the first has `*index`, and moves it behind the last.
-// on_entries(index, entry, count, link's pfn) sees those that are not unused: `count` of them at
-// once, whose pages follow one another; false from it ends the walk of this list.
+// Looks at the entries of the link that `word` leads to, of which the first has `*index`, and moves
+// that behind the last.  on_entries(index, entry, count, link's pfn) sees those that are not
+// unused: `count` of them at once, whose pages follow one another; false from it ends the walk of
+// this list.
 template <typename OnEntries>
-bool Walk::WalkEntries(Pfn pfn, const ListRules& rules, uint64_t* next_index,
+bool Walk::WalkEntries(uint64_t word, const ListRules& rules, uint64_t* next_index,
                        OnEntries on_entries) {
-  const auto& link = *view_->At<format::Link>(pfn);
+  const LinkRef link = LinkAt(*view_, word);
+  const Pfn pfn = EntryPfn(word);
   uint64_t index = *next_index;
   bool ended = false;
-  for (uint64_t i = 0, count = 1; i < kLinkEntries; i += count) {
-    const uint64_t entry = link.entry[i];
+  for (uint64_t i = 0, count = 1; i < link.size; i += count) {
+    const uint64_t entry = link->entry[i];
     count = 1;
     if (rules.live && index >= rules.end) {
-      for (uint64_t k = kLinkEntries; k > i; --k) {
-        if (link.entry[k - 1] != 0) {
-          repairs_.push_back({pfn.offset() + offsetof(format::Link, entry) + (k - 1) * 8, 0});
-        }
+      for (uint64_t k = link.size; k > i; --k) {
+        if (link->entry[k - 1] == 0) continue;
+        const uint64_t at = offsetof(format::Link, entry) + (k - 1) * sizeof(uint64_t);
+        repairs_.push_back({format::LinkOffset(word) + at, 0});
       }
       break;
     }
@@ -144,8 +148,8 @@ bool Walk::WalkEntries(Pfn pfn, const ListRules& rules, uint64_t* next_index,
     }
     if (order == 0 && !hole) {
       // The next word is this one's successor: its flags and its order are the same.
-      const uint64_t most = std::min(kLinkEntries - i, rules.end - index);
-      while (count < most && link.entry[i + count] == entry + format::MakeEntry(Pfn(count))) {
+      const uint64_t most = std::min(link.size - i, rules.end - index);
+      while (count < most && link->entry[i + count] == entry + format::MakeEntry(Pfn(count))) {
         ++count;
       }
     }
@@ -167,30 +171,33 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
   for (uint64_t word = head, word_offset = head_offset; word != 0; ++links) {
     // Whether a link is garbage is said by its index; to read that, its page
     // has to be in bounds, but it may be owned by another by now.
-    if (EntryFlags(word) == 0 && EntryOrder(word) == 0 && EntryPfn(word) &&
-        EntryPfn(word).value() < view_->existing() && rules.live && rules.end != ~uint64_t{0} &&
-        view_->At<format::Link>(EntryPfn(word))->index >= rules.end) {
+    const bool is_short = rules.may_be_short && word == format::MakeShort(from) && links == 0;
+    const Pfn pfn = EntryPfn(word);
+    if ((is_short || (EntryFlags(word) == 0 && EntryOrder(word) == 0)) && pfn &&
+        pfn.value() < view_->existing() && rules.live && rules.end != ~uint64_t{0} &&
+        (is_short ? 0 : LinkAt(*view_, word)->index) >= rules.end) {
       repairs_.push_back({word_offset, 0});
       return true;
     }
-    if (!ClaimMetadata(word, from, "a link")) return false;
-    const Pfn pfn = EntryPfn(word);
-    const auto& link = *view_->At<format::Link>(pfn);
-    const uint64_t first_index = link.index;
-    const bool aligned = !rules.live || first_index % kLinkEntries == 0;
+    if (!is_short && !ClaimMetadata(word, from, "a link")) return false;
+    const LinkRef link = LinkAt(*view_, word);
+    const uint64_t first_index = link->index;
+    const bool aligned =
+        is_short ? first_index == 0 : !rules.live || first_index % kLinkEntries == 0;
     if (!aligned || first_index < next_index || (rules.dense && first_index != next_index)) {
       return Fail(pfn, absl::StrCat("link's index ", first_index,
                                     aligned ? " is out of order" : " is not aligned"));
     }
-    nodes_.back().link_pages++;
+    if (!is_short) nodes_.back().link_pages++;
     if (!disputed_) ++links_;
-    if (seal != nullptr) seal->Add(&link, kPageSize);
+    // The object's own page is covered already.
+    if (seal != nullptr && !is_short) seal->Add(link.link, kPageSize);
     uint64_t index = first_index;
-    if (rules.later != nullptr && links >= rules.now && first_index < rules.end &&
+    if (rules.later != nullptr && !is_short && links >= rules.now && first_index < rules.end &&
         rules.end - first_index >= kLinkEntries) {
       rules.later->push_back(pfn);
       index += kLinkEntries;
-    } else if (!WalkEntries(pfn, rules, &index, on_entries)) {
+    } else if (!WalkEntries(word, rules, &index, on_entries)) {
       return false;
     }
     next_index = rules.live ? first_index + kLinkEntries : index;
@@ -198,8 +205,8 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
     if (disputed_ && index == first_index) return false;
     if (next_index < first_index) return Fail(pfn, "its indexes overflow");
     from = pfn;
-    word = link.next;
-    word_offset = pfn.offset() + offsetof(format::Link, next);
+    word_offset = format::LinkOffset(word) + offsetof(format::Link, next);
+    word = link->next;
   }
   return true;
 }
@@ -209,6 +216,8 @@ Walk::ListRules Walk::PageRules(const format::Node& node, const format::Object& 
   ListRules rules;
   rules.live = live;
   rules.sharing = live && (object.header.flags & format::kPagesAreMetadata) == 0;
+  // Its seal is the object's, if that covers the whole page.
+  rules.may_be_short = rules.sharing && object.header.client_bytes == format::kObjectClientBytes;
   if (live) rules.end = object.header.allocated_end;
   return rules;
 }
@@ -229,7 +238,7 @@ bool Walk::ClaimPages(uint64_t entry, uint64_t count, Pfn link, Pages* pages) {
 bool Walk::ClaimPagesOf(const format::Node& node, const format::Object& object, Pfn link,
                         Pages* pages) {
   uint64_t index = view_->At<format::Link>(link)->index;
-  return WalkEntries(link, PageRules(node, object), &index,
+  return WalkEntries(format::MakeEntry(link), PageRules(node, object), &index,
                      [&](uint64_t, uint64_t entry, uint64_t count, Pfn) {
                        return IsHole(entry) || ClaimPages(entry, count, link, pages);
                      });

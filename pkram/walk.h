@@ -161,7 +161,7 @@ class Walk {
   bool WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules, SealSum* seal,
                 OnEntries on_entries);
   template <typename OnEntries>
-  bool WalkEntries(Pfn link, const ListRules& rules, uint64_t* index, OnEntries on_entries);
+  bool WalkEntries(uint64_t word, const ListRules& rules, uint64_t* index, OnEntries on_entries);
   void ToClient(Pfn page, std::string what);
 
   const PageView* view_;

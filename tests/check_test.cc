@@ -101,6 +101,27 @@ TEST_F(CheckTest, MalformedInodes) {
                     "extended attributes are malformed");
 }
 
+// A short link stands in its own object's page, of a file, and nowhere else.
+TEST_F(CheckTest, MisplacedShortLinks) {
+  using pkram::format::MakeShort;
+  const auto pages = [&](Ino ino) {
+    return pages_of_[ino] + offsetof(pkram::format::ObjectHeader, pages);
+  };
+  ASSERT_EQ(file_.Peek(pages(large_)), MakeShort(pkram::Pfn(pages_of_[large_] / 4096)));
+  const std::string message = "its pointer to a link is malformed";
+  for (const Ino ino : {dir_, file_ino_, kRootIno}) {
+    ExpectRefusedWith(pages(large_), MakeShort(pkram::Pfn(pages_of_[ino] / 4096)), message);
+  }
+  ExpectRefusedWith(pages(dir_), MakeShort(pkram::Pfn(pages_of_[dir_] / 4096)), message);
+  ExpectRefusedWith(pages_of_[large_] + offsetof(pkram::format::ObjectHeader, bytes),
+                    MakeShort(pkram::Pfn(pages_of_[large_] / 4096)), message);
+  const uint64_t link = pkram::format::LinkOffset(file_.Peek(pages(large_)));
+  ExpectRefusedWith(link, MakeShort(pkram::Pfn(pages_of_[large_] / 4096)), message);
+  ExpectRefusedWith(link + 8, 1, "is not aligned");
+  // With three entries in use the first of those that follow is no page's.
+  ExpectRefusedWith(link + 16, 0, "stands behind the link's end");
+}
+
 TEST_F(CheckTest, MalformedDirectories) {
   const uint64_t first = SlotAt(dir_, 0);
   const uint64_t live = file_.Peek(first);

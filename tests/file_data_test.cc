@@ -12,6 +12,33 @@ using pkram::kPageSize;
 
 class FileDataTest : public FsTest {};
 
+// A file's pages are listed in its inode, as long as there is space for them.
+TEST_F(FileDataTest, WhatAFileTakesBesideItsPages) {
+  struct Case {
+    uint64_t pages, others;
+  };
+  for (const auto& [pages, others] :
+       {Case{1, 1}, {16, 1}, {488, 1}, {489, 2}, {510, 2}, {511, 3}}) {
+    for (const size_t piece : {size_t{100}, size_t{4096}, size_t{1} << 20}) {
+      SCOPED_TRACE(testing::Message() << pages << " pages in pieces of " << piece);
+      const uint64_t before = FreePages();
+      const Ino ino = Make("file");
+      const std::string bytes(pages * kPageSize, 'f');
+      for (size_t at = 0; at < bytes.size(); at += piece) Put(ino, at, bytes.substr(at, piece));
+      EXPECT_EQ(before - FreePages(), pages + others);
+      EXPECT_EQ(AttrOf(ino).blocks, 8 * pages);
+      ASSERT_EQ(Resize(ino, kPageSize), 0);
+      EXPECT_LE(before - FreePages(), 1 + others);
+      EXPECT_TRUE(Text(ino) == bytes.substr(0, kPageSize));
+      ASSERT_EQ(Resize(ino, 0), 0);
+      EXPECT_EQ(before - FreePages(), 1u);
+      ASSERT_TRUE(fs().Unlink(ctx(), kRootIno, "file").ok());
+      fs().Forget(ino, 1);
+      EXPECT_EQ(before - FreePages(), 0u);
+    }
+  }
+}
+
 TEST_F(FileDataTest, SmallFilesAreInlineAndCostOnePage) {
   const uint64_t before = FreePages();
   const Ino ino = Make("small");
@@ -19,7 +46,7 @@ TEST_F(FileDataTest, SmallFilesAreInlineAndCostOnePage) {
   EXPECT_EQ(before - FreePages(), 1u);
   EXPECT_EQ(AttrOf(ino).blocks, 8u);
   Put(ino, kInlineBytes, "x");
-  EXPECT_EQ(before - FreePages(), 3u);  // and a link and a page
+  EXPECT_EQ(before - FreePages(), 2u);
   EXPECT_EQ(Text(ino), std::string(kInlineBytes, 's') + "x");
   ASSERT_EQ(Resize(ino, 0), 0);
   EXPECT_EQ(before - FreePages(), 1u);
@@ -125,9 +152,10 @@ TEST_F(FileDataTest, AWriteTakesTheLastPagesThereAre) {
     Put(filler, size, chunk);
     size += chunk.size();
   }
-  // More than there is, to a file that has no link yet.
+  // More than there is, to a file that has no link yet, and needs a whole one.
   const uint64_t free = FreePages();
-  const auto written = fs().Write(ctx(), last, 0, BytesOf(std::string(2 << 20, 'l')));
+  const uint64_t at = 600 * kPageSize;
+  const auto written = fs().Write(ctx(), last, at, BytesOf(std::string(2 << 20, 'l')));
   ASSERT_TRUE(written.ok()) << written.error();
   EXPECT_EQ(*written, (free - 1) * kPageSize);
   EXPECT_EQ(FreePages(), 0u);

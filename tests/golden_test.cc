@@ -1,8 +1,11 @@
-// A region of each released format version is kept, and every later program opens
-// it and sees in it what was put there.  docs/format.md explains the same bytes.
+// A region of each released format is kept, and every later program opens it and sees in it what
+// was put there.  docs/format.md explains the bytes of the first one.
 //
-//   PKRAMFS_WRITE_GOLDEN=1 tests/golden_test    makes tests/golden/v1.* anew; never
-//   once the version is released.
+//   v1            version 1
+//   short_lists   with short lists
+//
+//   PKRAMFS_WRITE_GOLDEN=1 tests/golden_test    makes tests/golden/short_lists.* anew; never
+//   once it is released.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -64,6 +67,14 @@ void MakeGolden(pkram::MemoryFile* file) {
   const Ino large = ino(fs.MakeNode(ctx, kRootIno, "large", S_IFREG | 0600));
   ASSERT_TRUE(fs.Write(ctx, large, 0, BytesOf(std::string(5000, 'a'))).ok());
   ASSERT_TRUE(fs.Write(ctx, large, 4096 * 5, BytesOf("b")).ok());
+  const Ino grown = ino(fs.MakeNode(ctx, kRootIno, "grown", S_IFREG | 0600));
+  ASSERT_TRUE(fs.Write(ctx, grown, 0, BytesOf("c")).ok());
+  ASSERT_TRUE(fs.Write(ctx, grown, 4096 * 487, BytesOf("d")).ok());
+  ASSERT_TRUE(fs.Write(ctx, grown, 4096 * 2000, BytesOf("e")).ok());
+  const Ino whole = ino(fs.MakeNode(ctx, kRootIno, "whole", S_IFREG | 0600));
+  ASSERT_TRUE(fs.Write(ctx, whole, 4096 * 487, BytesOf("f")).ok());
+  ASSERT_TRUE(fs.Write(ctx, whole, 4096 * 488, BytesOf("g")).ok());
+  ASSERT_TRUE(fs.MakeSymlink(ctx, kRootIno, "long symlink", std::string(4000, 's')).ok());
   ASSERT_TRUE(fs.Link(ctx, file_ino, kRootIno, "hard").ok());
   ASSERT_TRUE(fs.MakeSymlink(ctx, kRootIno, "symlink", "dir/file").ok());
   ASSERT_TRUE(fs.MakeNode(ctx, dir, std::string(100, 'n'), S_IFIFO | 0600).ok());
@@ -84,25 +95,27 @@ void MakeGolden(pkram::MemoryFile* file) {
   mounted.Close();
 }
 
-TEST(GoldenTest, ARegionOfVersionOneOpensAndShowsWhatWasPutThere) {
+class GoldenTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(GoldenTest, ARegionOpensAndShowsWhatWasPutThere) {
   pkram::MemoryFile file;
-  if (std::getenv("PKRAMFS_WRITE_GOLDEN") != nullptr) {
+  if (GetParam() == "short_lists" && std::getenv("PKRAMFS_WRITE_GOLDEN") != nullptr) {
     MakeGolden(&file);
-    FILE* const pipe = popen(("gzip -9nc > " + kDir + "v1.region.gz").c_str(), "w");
+    FILE* const pipe = popen(("gzip -9nc > " + kDir + GetParam() + ".region.gz").c_str(), "w");
     const std::string bytes = file.Contents();
     fwrite(bytes.data(), 1, bytes.size(), pipe);
     ASSERT_EQ(pclose(pipe), 0);
     const Mounted mounted(file);
-    std::ofstream(kDir + "v1.txt") << TextOfPicture(PictureOf(mounted.fs()));
+    std::ofstream(kDir + GetParam() + ".txt") << TextOfPicture(PictureOf(mounted.fs()));
   }
-  file.SetContents(Gunzip(kDir + "v1.region.gz"));
+  file.SetContents(Gunzip(kDir + GetParam() + ".region.gz"));
   FsCheck check;
   const auto report = pkram::Region::Check(file.Reopen().get(), &check);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_TRUE(report->sealed);
   EXPECT_TRUE(report->problems.empty());
   const Mounted mounted(file);
-  EXPECT_EQ(TextOfPicture(PictureOf(mounted.fs())), Slurp(kDir + "v1.txt"));
+  EXPECT_EQ(TextOfPicture(PictureOf(mounted.fs())), Slurp(kDir + GetParam() + ".txt"));
   auto load = pkram::LoadStream::Prepare(mounted.region(), "blob").value();
   auto object = load->NextObject().value();
   std::string bytes(20, '\0');
@@ -116,8 +129,74 @@ TEST(GoldenTest, ARegionOfVersionOneOpensAndShowsWhatWasPutThere) {
   EXPECT_EQ(page->page.order(), 1u);
 }
 
+INSTANTIATE_TEST_SUITE_P(Of, GoldenTest, testing::Values("v1", "short_lists"),
+                         [](const auto& param) { return param.param; });
+
+// What an older program would refuse is said before any of it is there.
+TEST(GoldenRegionTest, ARegionOfVersionOneGetsShortListsWhenItIsWrittenTo) {
+  using pkram::format::kShortLists;
+  pkram::MemoryFile file;
+  file.SetContents(Gunzip(kDir + "v1.region.gz"));
+  const uint64_t incompat = offsetof(pkram::format::SuperBlock, incompat);
+  ASSERT_EQ(file.Peek(incompat), 0u);
+  ASSERT_TRUE(pkram::Region::Check(file.Reopen().get(), nullptr).ok());
+  EXPECT_EQ(file.Peek(incompat), 0u);
+  Mounted mounted(file);
+  EXPECT_EQ(file.Peek(incompat), kShortLists);
+  const Attr large = *mounted.fs()->Lookup(kRootIno, "large");
+  const auto resize = [&](uint64_t size) {
+    return mounted.fs()->SetAttr({}, large.ino, {.what = AttrChange::kSetSize, .size = size});
+  };
+  const auto free = [&] { return mounted.region()->space().counts().free; };
+  const uint64_t before = free();
+  ASSERT_TRUE(resize(0).ok());
+  EXPECT_EQ(free() - before, 4u);  // three pages and their link
+  ASSERT_TRUE(mounted.fs()->Write({}, large.ino, 0, BytesOf(std::string(12288, 'a'))).ok());
+  EXPECT_EQ(free() - before, 1u);
+}
+
+// An older program may have to go on with it.
+TEST(GoldenRegionTest, WhoTakesOverLeavesItOfVersionOne) {
+  pkram::MemoryFile file;
+  file.SetContents(Gunzip(kDir + "v1.region.gz"));
+  {
+    const Mounted mounted = Mounted::TakeOver(file, {});
+    Filesystem& fs = *mounted.fs();
+    const Ino ino = (*fs.MakeNode({}, kRootIno, "new", S_IFREG | 0644)).ino;
+    const auto free = [&] { return mounted.region()->space().counts().free; };
+    const uint64_t before = free();
+    for (const char* const piece : {"small", "large"}) {
+      const std::string bytes(*piece == 's' ? 5 : 5000, *piece);
+      ASSERT_TRUE(fs.Write({}, ino, 5 * (*piece == 'l'), BytesOf(bytes)).ok());
+    }
+    EXPECT_EQ(before - free(), 3u);
+    EXPECT_EQ(TextOf(*fs.Read(ino, 0, 9000)), std::string(5, 's') + std::string(5000, 'l'));
+  }
+  EXPECT_EQ(file.Peek(offsetof(pkram::format::SuperBlock, incompat)), 0u);
+  const Mounted mounted(file);
+  const Ino ino = (*mounted.fs()->Lookup(kRootIno, "new")).ino;
+  EXPECT_EQ(TextOf(*mounted.fs()->Read(ino, 0, 9000)),
+            std::string(5, 's') + std::string(5000, 'l'));
+}
+
+TEST(GoldenRegionTest, WhereverThatIsInterruptedTheRegionOpens) {
+  pkram::MemoryFile file;
+  file.SetContents(Gunzip(kDir + "v1.region.gz"));
+  std::vector<std::string> images;
+  {
+    const Mounted mounted(file, 0, [&] { images.push_back(file.Contents()); });
+  }
+  EXPECT_GT(images.size(), 10u);
+  for (const std::string& image : images) {
+    pkram::MemoryFile found;
+    found.SetContents(image);
+    const Mounted mounted(found);
+    EXPECT_EQ(TextOfPicture(PictureOf(mounted.fs())), Slurp(kDir + "v1.txt"));
+  }
+}
+
 // Lines of the worked example, as "0x00012010  02 00 00 00  what it is".
-TEST(GoldenTest, TheWorkedExampleOfTheFormatIsWhatTheRegionHolds) {
+TEST(GoldenRegionTest, TheWorkedExampleOfTheFormatIsWhatTheRegionHolds) {
   const std::string region = Gunzip(kDir + "v1.region.gz");
   std::istringstream docs(Slurp(std::string(SOURCE_DIR) + "/docs/format.md"));
   const std::regex line_of_bytes("^0x([0-9a-f]+)  ((?:[0-9a-f]{2} )+) ");

@@ -21,8 +21,8 @@ inline std::map<Pfn, MetadataPage> MetadataPagesOf(Region& region) {
   const Mapping& mapping = region.mapping();
   std::map<Pfn, MetadataPage> pages;
   const auto add_list = [&](uint64_t head, Pfn owner, bool pages_too) {
-    ForEachLink(mapping, head, [&](const format::Link& link) {
-      pages[mapping.PfnOf(&link)] = {MetadataPage::kOther, owner};
+    ForEachLink(mapping, head, [&](const LinkRef& link) {
+      if (!link.is_short()) pages[mapping.PfnOf(link.link)] = {MetadataPage::kOther, owner};
       if (!pages_too) return;
       ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
         pages[format::EntryPfn(entry)] = {MetadataPage::kOther, owner};
@@ -39,7 +39,7 @@ inline std::map<Pfn, MetadataPage> MetadataPagesOf(Region& region) {
     const uint64_t objects = mapping.At<format::Node>(node)->objects;
     pages[node] = {MetadataPage::kNode, node};
     add_list(objects, node, false);
-    ForEachLink(mapping, objects, [&](const format::Link& link) {
+    ForEachLink(mapping, objects, [&](const LinkRef& link) {
       ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
         const Pfn object = format::EntryPfn(entry);
         const format::ObjectHeader& header = mapping.At<format::Object>(object)->header;

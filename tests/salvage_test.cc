@@ -62,7 +62,7 @@ class SalvageTest : public MountTest {
     options.writable = false;
     opened_ = pkram::Region::Open(std::move(backing_), options).value();
   }
-  // The page of an inode, and the first link of its pages.
+  // The page of an inode; the first link of its pages, and where that stands.
   Pfn PageOf(const std::string& path) {
     const Pfn node = opened_->FindNode("pkramfs");
     uint64_t word = opened_->mapping().At<pkram::format::Node>(node)->objects;
@@ -72,8 +72,12 @@ class SalvageTest : public MountTest {
     const auto* const link = opened_->mapping().At<Link>(pkram::format::EntryPfn(word));
     return pkram::format::EntryPfn(link->entry[inos_.at(path) % pkram::format::kLinkEntries]);
   }
-  Pfn LinkOf(const std::string& path) {
-    return pkram::format::EntryPfn(opened_->mapping().At<Object>(PageOf(path))->header.pages);
+  uint64_t LinkOffset(const std::string& path) {
+    const auto* const object = opened_->mapping().At<Object>(PageOf(path));
+    return pkram::format::LinkOffset(object->header.pages);
+  }
+  const Link* LinkOf(const std::string& path) {
+    return reinterpret_cast<const Link*>(opened_->mapping().base() + LinkOffset(path));
   }
   void Poke(uint64_t offset, uint64_t word) {
     ASSERT_EQ(pwrite(fd_, &word, sizeof(word), static_cast<off_t>(offset)), 8);
@@ -180,8 +184,7 @@ TEST_F(SalvageTest, WhatNothingLeadsToAnyMore) {
 TEST_F(SalvageTest, WhatASealSaysIsItsOwn) {
   Seal();
   Open();
-  const auto* const link = opened_->mapping().At<Link>(LinkOf("/d/b"));
-  Poke(LinkOf("/d/a").offset() + 16 + 8, link->entry[2]);
+  Poke(LinkOffset("/d/a") + 16 + 8, LinkOf("/d/b")->entry[2]);
   const Ran ran = Salvage();
   EXPECT_EQ(ran.status, 1);
   EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d/a: "));
@@ -192,14 +195,30 @@ TEST_F(SalvageTest, NeitherOfTwoWhereNothingSaysWhoseAPageIs) {
   Kill();
   WaitUntilFree();
   Open();
-  const auto* const link = opened_->mapping().At<Link>(LinkOf("/d/b"));
-  Poke(LinkOf("/d/a").offset() + 16 + 8, link->entry[2]);
+  Poke(LinkOffset("/d/a") + 16 + 8, LinkOf("/d/b")->entry[2]);
   const Ran ran = Salvage();
   EXPECT_EQ(ran.status, 1);
   ExpectAllBut({"/d/a", "/d/b"});
 }
 
+TEST_F(SalvageTest, AShortLinkIsItsOwnInodes) {
+  Kill();
+  WaitUntilFree();
+  Open();
+  const uint64_t pages = offsetof(pkram::format::ObjectHeader, pages);
+  Poke(PageOf("/d/a").offset() + pages, Peek(PageOf("/d/b").offset() + pages));
+  EXPECT_EQ(Salvage().status, 1);
+  ExpectAllBut({"/d/a"});
+}
+
 TEST_F(SalvageTest, NeitherOfTwoWithTheSameLinks) {
+  // So large that their first links are whole.
+  for (const char* const name : {"/d/a", "/d/b"}) {
+    ASSERT_EQ(truncate((mount_ + name).c_str(), 500 * 4096), 0);
+    const int fd = open((mount_ + name).c_str(), O_WRONLY | O_APPEND);
+    ASSERT_EQ(write(fd, "end", 3), 3);
+    close(fd);
+  }
   Kill();
   WaitUntilFree();
   Open();

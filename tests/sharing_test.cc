@@ -333,6 +333,31 @@ TEST_F(SmallSharingTest, FullIsAnErrorAndMakingSpaceWorks) {
   Put(b_, 5, "x");
 }
 
+// Nothing comes of it, as others have all of the pages, too; but nothing is used up either.
+TEST_F(SmallSharingTest, OnAFullRegionSharedPagesArePunchedAgainAndAgain) {
+  std::vector<Ino> files;
+  for (const std::string name : {"a", "b", "c", "d"}) {
+    files.push_back(Make(name));
+    Put(files.back(), 0, Pages(20));
+    Copy(files.back(), 0, Make(name + name), 0, 20 * kPageSize);
+  }
+  const Ino fill = Make("fill");
+  for (uint64_t at = 0;; at += kPageSize) {
+    if (!fs().Write(ctx(), fill, at, BytesOf(Pages(1))).ok()) break;
+  }
+  const uint64_t reserved = region().space().counts().reserved;
+  for (uint64_t page = 3; page < 10; ++page) {
+    for (const Ino ino : files) {
+      ASSERT_EQ(Fallocate(ino, page * kPageSize, (page + 1) * kPageSize, kPunch), 0) << page;
+    }
+  }
+  EXPECT_EQ(region().space().counts().reserved, reserved);
+  std::string punched = Pages(20);
+  punched.replace(3 * kPageSize, 7 * kPageSize, 7 * kPageSize, '\0');
+  for (const Ino ino : files) EXPECT_TRUE(Text(ino) == punched);
+  EXPECT_TRUE(Text(Find("aa")) == Pages(20));
+}
+
 TEST_F(SmallSharingTest, OnAFullRegionBytesAreCopiedToWhereTheyHaveSpace) {
   const Ino a = Make("a"), b = Make("b"), fill = Make("fill");
   Put(a, 0, Pages(20, 'a'));

@@ -42,13 +42,12 @@ std::map<Ino, uint64_t> Lookups(const Mounted& mounted) {
   const pkram::PageView view(&mounted.region()->mapping(), mounted.region()->super().page_count);
   const auto* node =
       mounted.region()->mapping().At<pkram::format::Node>(mounted.region()->FindNode("pkramfs"));
-  pkram::ForEachLink(mounted.region()->mapping(), node->objects,
-                     [&](const pkram::format::Link& link) {
-                       pkram::ForEachPageEntry(link, [&](uint64_t index, uint64_t entry) {
-                         const Inode inode(mounted.region(), index, pkram::format::EntryPfn(entry));
-                         lookups[index] = inode.lookups();
-                       });
-                     });
+  pkram::ForEachLink(mounted.region()->mapping(), node->objects, [&](const pkram::LinkRef& link) {
+    pkram::ForEachPageEntry(link, [&](uint64_t index, uint64_t entry) {
+      const Inode inode(mounted.region(), index, pkram::format::EntryPfn(entry));
+      lookups[index] = inode.lookups();
+    });
+  });
   return lookups;
 }
 

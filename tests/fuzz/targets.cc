@@ -119,8 +119,8 @@ class Builder {
     (void)save->Finish();
   }
   void CollectList(const pkram::Mapping& mapping, uint64_t head, bool pages_too) {
-    pkram::ForEachLink(mapping, head, [&](const Link& link) {
-      base_.metadata.push_back(mapping.PfnOf(&link).value());
+    pkram::ForEachLink(mapping, head, [&](const pkram::LinkRef& link) {
+      if (!link.is_short()) base_.metadata.push_back(mapping.PfnOf(link.link).value());
       pkram::ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
         if (pages_too) base_.metadata.push_back(pkram::format::EntryPfn(entry).value());
       });
@@ -136,7 +136,7 @@ class Builder {
       base_.seals.push_back(page.offset() + offsetof(Node, seal));
       const auto& node = *mapping.At<Node>(page);
       CollectList(mapping, node.objects, false);
-      pkram::ForEachLink(mapping, node.objects, [&](const Link& link) {
+      pkram::ForEachLink(mapping, node.objects, [&](const pkram::LinkRef& link) {
         pkram::ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
           const Pfn object = pkram::format::EntryPfn(entry);
           const auto& header = mapping.At<pkram::format::Object>(object)->header;
@@ -320,13 +320,15 @@ class Editor {
   void AddList(uint64_t head, bool pages_too, pkram::SealSum* sum) const {
     for (uint64_t i = 0; i < kPages && head != 0; ++i) {
       if (pkram::format::EntryPfn(head).value() >= kPages) return;
-      const auto& link = At<Link>(pkram::format::EntryPfn(head));
-      sum->Add(&link, kPageSize);
+      const auto* const at =
+          reinterpret_cast<const Link*>(bytes_.data() + pkram::format::LinkOffset(head));
+      const pkram::LinkRef link{at, pkram::format::LinkEntries(head)};
+      if (!link.is_short()) sum->Add(at, kPageSize);
       pkram::ForEachPageEntry(link, [&](uint64_t, uint64_t entry) {
         const Pfn page = pkram::format::EntryPfn(entry);
         if (pages_too && page.value() < kPages) sum->Add(&At<char>(page), kPageSize);
       });
-      head = link.next;
+      head = link->next;
     }
   }
   // A slot of the journal that says that it is whole.
