@@ -131,8 +131,9 @@ inline std::unique_ptr<Image> FileImage(uint64_t pages, uint64_t stride) {
   return image;
 }
 
-inline std::unique_ptr<Image> ManyFilesImage(uint64_t files) {
-  auto image = std::make_unique<Image>(files + files / 8 + 10000);
+// Of 1 KiB each, in their inodes, or of `pages` pages that are holes of the image.
+inline std::unique_ptr<Image> ManyFilesImage(uint64_t files, uint64_t pages = 0) {
+  auto image = std::make_unique<Image>(files * (2 + pages) + files / 8 + 10000);
   Opened opened(*image);
   const std::string bytes(1024, 'x');
   Ino dir = kRootIno;
@@ -141,10 +142,10 @@ inline std::unique_ptr<Image> ManyFilesImage(uint64_t files) {
       dir = (*opened.fs->MakeDirectory(Root(), kRootIno, std::to_string(i), 0755)).ino;
     }
     const Ino ino = (*opened.fs->MakeNode(Root(), dir, std::to_string(i), S_IFREG | 0644)).ino;
-    if (!opened.fs
-             ->Write(Root(), ino, 0,
-                     {reinterpret_cast<const std::byte*>(bytes.data()), bytes.size()})
-             .ok()) {
+    const absl::Span<const std::byte> inlined(reinterpret_cast<const std::byte*>(bytes.data()),
+                                              bytes.size());
+    if (pages == 0 ? !opened.fs->Write(Root(), ino, 0, inlined).ok()
+                   : !opened.fs->Fallocate(Root(), ino, 0, pages * kPageSize, 0).ok()) {
       std::abort();
     }
     opened.fs->Forget(ino, 1);

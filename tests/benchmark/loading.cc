@@ -197,9 +197,11 @@ BENCHMARK(Moment)->ArgName("GB")->Arg(1)->Arg(10)->Arg(100)->Arg(1000)->UseManua
     benchmark::kMillisecond);
 
 void MillionFiles(benchmark::State& state) {
-  const bool sealed = state.range(0) != 0;
-  const auto threads = static_cast<int>(state.range(1));
-  const Image* const image = TheImage("files", [] { return ManyFilesImage(1000000); });
+  const auto pages = static_cast<uint64_t>(state.range(0));
+  const bool sealed = state.range(1) != 0;
+  const auto threads = static_cast<int>(state.range(2));
+  const Image* const image =
+      TheImage("files" + std::to_string(pages), [&] { return ManyFilesImage(1000000, pages); });
   for (auto _ : state) {
     if (sealed) {
       Opened opened(*image);
@@ -213,8 +215,8 @@ void MillionFiles(benchmark::State& state) {
   }
 }
 BENCHMARK(MillionFiles)
-    ->ArgNames({"sealed", "threads"})
-    ->ArgsProduct({{0, 1}, {1, 2}})
+    ->ArgNames({"pages", "sealed", "threads"})
+    ->ArgsProduct({{0, 2}, {0, 1}, {1, 2}})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 
