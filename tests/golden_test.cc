@@ -4,8 +4,8 @@
 //   v1            version 1
 //   short_lists   with short lists
 //
-//   PKRAMFS_WRITE_GOLDEN=1 tests/golden_test    makes tests/golden/short_lists.* anew; never
-//   once it is released.
+//   PKRAMFS_WRITE_GOLDEN=1 tests/core_tests --gtest_filter=*Golden*    makes short_lists.* anew;
+//   never once it is released.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>

@@ -1,23 +1,4 @@
-# Tests of the library and the filesystem in one process, by one thread (see CMakeLists.txt).
-pkramfs_test(checksum_test pkram)
-pkramfs_test(delta_test pkram)
-pkramfs_test(golden_test fs)
-target_compile_definitions(golden_test PRIVATE SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-pkramfs_test(image_test pkram)
-pkramfs_test(journal_test pkram)
-pkramfs_test(link_map_test pkram)
-pkramfs_test(handshake_test mount_lib)
-pkramfs_test(in_flight_test mount_lib)
-pkramfs_test(options_test mount_lib)
-pkramfs_test(page_map_test pkram)
-pkramfs_test(place_test pkram)
-pkramfs_test(reference_map_test pkram)
-pkramfs_test(region_test pkram)
-pkramfs_test(file_data_test fs)
-pkramfs_test(scribble_test fs)
-pkramfs_test(names_test fs)
-pkramfs_test(backing_test pkram)
-pkramfs_test(check_test fs)
+# Programs that test the library and the filesystem in one process, by one thread (see CMakeLists.txt).
 
 # The crash enumerator.
 add_executable(crash_test crash/pairs_test.cc crash/regions_test.cc crash/registry_test.cc

@@ -15,7 +15,6 @@ namespace pkramfs {
 namespace {
 
 using pkram::Pfn;
-using pkram::format::Link;
 using pkram::format::Object;
 using testing::HasSubstr;
 using testing::Not;
@@ -67,17 +66,19 @@ class SalvageTest : public MountTest {
     const Pfn node = opened_->FindNode("pkramfs");
     uint64_t word = opened_->mapping().At<pkram::format::Node>(node)->objects;
     for (uint64_t i = inos_.at(path) / pkram::format::kLinkEntries; i > 0; --i) {
-      word = opened_->mapping().At<Link>(pkram::format::EntryPfn(word))->next;
+      word = opened_->mapping().At<pkram::format::Link>(pkram::format::EntryPfn(word))->next;
     }
-    const auto* const link = opened_->mapping().At<Link>(pkram::format::EntryPfn(word));
+    const auto* const link =
+        opened_->mapping().At<pkram::format::Link>(pkram::format::EntryPfn(word));
     return pkram::format::EntryPfn(link->entry[inos_.at(path) % pkram::format::kLinkEntries]);
   }
   uint64_t LinkOffset(const std::string& path) {
     const auto* const object = opened_->mapping().At<Object>(PageOf(path));
     return pkram::format::LinkOffset(object->header.pages);
   }
-  const Link* LinkOf(const std::string& path) {
-    return reinterpret_cast<const Link*>(opened_->mapping().base() + LinkOffset(path));
+  const pkram::format::Link* LinkOf(const std::string& path) {
+    return reinterpret_cast<const pkram::format::Link*>(opened_->mapping().base() +
+                                                        LinkOffset(path));
   }
   void Poke(uint64_t offset, uint64_t word) {
     ASSERT_EQ(pwrite(fd_, &word, sizeof(word), static_cast<off_t>(offset)), 8);

@@ -22,7 +22,8 @@ using pkram::format::Node;
 using pkram::format::ObjectHeader;
 using pkram::format::SuperBlock;
 
-// One bit in so many bytes; all of them: BYTES_APART=1 build/gcc/tests/scribble_test
+// One bit in so many bytes; all of them: BYTES_APART=1 build/gcc/tests/core_tests
+// --gtest_filter=ScribbleTest.*
 uint64_t BytesApart() {
   const char* const given = std::getenv("BYTES_APART");
   if (given != nullptr) return std::stoul(given);

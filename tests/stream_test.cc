@@ -11,7 +11,7 @@ namespace pkram {
 namespace {
 
 std::string PageOf(char c, uint64_t order = 0) { return std::string(kPageSize << order, c); }
-absl::Span<const std::byte> Bytes(const std::string& s) {
+absl::Span<const std::byte> BytesIn(const std::string& s) {
   return {reinterpret_cast<const std::byte*>(s.data()), s.size()};
 }
 
@@ -36,7 +36,7 @@ class StreamTest : public testing::Test {
     {
       SaveAccess access(object);
       for (uint64_t i = 0; i < n; ++i) {
-        ASSERT_EQ(access.SavePage(i, Bytes(PageOf(static_cast<char>('a' + i % 26)))),
+        ASSERT_EQ(access.SavePage(i, BytesIn(PageOf(static_cast<char>('a' + i % 26)))),
                   absl::OkStatus());
       }
     }
@@ -56,12 +56,12 @@ TEST_F(StreamTest, PagesAndBytesComeBackAfterTheProcessDied) {
     SaveObject* object = save->PrepareObject().value();
     {
       SaveAccess access(object);
-      ASSERT_EQ(access.SavePage(7, Bytes(PageOf('x'))), absl::OkStatus());
-      ASSERT_EQ(access.SavePage(900, Bytes(PageOf('y'))), absl::OkStatus());
+      ASSERT_EQ(access.SavePage(7, BytesIn(PageOf('x'))), absl::OkStatus());
+      ASSERT_EQ(access.SavePage(900, BytesIn(PageOf('y'))), absl::OkStatus());
     }
     for (size_t at = 0; at < text.size(); at += 777) {
       const std::string piece = text.substr(at, 777);
-      ASSERT_EQ(object->WriteBytes(Bytes(piece)), absl::OkStatus());
+      ASSERT_EQ(object->WriteBytes(BytesIn(piece)), absl::OkStatus());
     }
     ASSERT_EQ(save->Finish(), absl::OkStatus());
   }
@@ -113,7 +113,7 @@ TEST_F(StreamTest, EveryJumpOfTheIndexStartsALink) {
   {
     SaveAccess access(object);
     for (uint64_t index : {0, 1, 10, 11, 12, 40}) {
-      ASSERT_EQ(access.SavePage(index, Bytes(PageOf('j'))), absl::OkStatus());
+      ASSERT_EQ(access.SavePage(index, BytesIn(PageOf('j'))), absl::OkStatus());
     }
   }
   ASSERT_EQ(save->Finish(), absl::OkStatus());
@@ -132,10 +132,11 @@ TEST_F(StreamTest, PagesOfAnyOrderKeepTheirIndexes) {
   SaveObject* object = save->PrepareObject().value();
   {
     SaveAccess access(object);
-    ASSERT_EQ(access.SavePage(0, Bytes(PageOf('a'))), absl::OkStatus());
-    ASSERT_EQ(access.SavePage(1, Bytes(PageOf('b', 9)), 9), absl::OkStatus());
-    ASSERT_EQ(access.SavePage(513, Bytes(PageOf('c', 3)), 3), absl::OkStatus());
-    EXPECT_EQ(access.SavePage(0, Bytes(PageOf('d')), 1).code(), absl::StatusCode::kInvalidArgument);
+    ASSERT_EQ(access.SavePage(0, BytesIn(PageOf('a'))), absl::OkStatus());
+    ASSERT_EQ(access.SavePage(1, BytesIn(PageOf('b', 9)), 9), absl::OkStatus());
+    ASSERT_EQ(access.SavePage(513, BytesIn(PageOf('c', 3)), 3), absl::OkStatus());
+    EXPECT_EQ(access.SavePage(0, BytesIn(PageOf('d')), 1).code(),
+              absl::StatusCode::kInvalidArgument);
   }
   ASSERT_EQ(save->Finish(), absl::OkStatus());
   save.reset();
@@ -163,7 +164,7 @@ TEST_F(StreamTest, AnObjectWithoutPagesIsEmptyNotStale) {
   SaveObject* full = save->PrepareObject().value();
   {
     SaveAccess access(full);
-    ASSERT_EQ(access.SavePage(0, Bytes(PageOf('f'))), absl::OkStatus());
+    ASSERT_EQ(access.SavePage(0, BytesIn(PageOf('f'))), absl::OkStatus());
   }
   ASSERT_TRUE(save->PrepareObject().ok());
   ASSERT_EQ(save->Finish(), absl::OkStatus());
@@ -225,10 +226,10 @@ TEST_F(StreamTest, ASaveThatIsNotFinishedLeavesNoTrace) {
     {
       SaveAccess access(object);
       for (uint64_t i = 0; i < 600; ++i) {
-        ASSERT_EQ(access.SavePage(i * 2, Bytes(PageOf('u'))), absl::OkStatus());
+        ASSERT_EQ(access.SavePage(i * 2, BytesIn(PageOf('u'))), absl::OkStatus());
       }
     }
-    ASSERT_EQ(object->WriteBytes(Bytes(PageOf('b', 2))), absl::OkStatus());
+    ASSERT_EQ(object->WriteBytes(BytesIn(PageOf('b', 2))), absl::OkStatus());
     EXPECT_FALSE(region_->FindNode("undone"));
     if (explicitly) save->Discard();
     save.reset();
@@ -261,7 +262,7 @@ TEST_F(StreamTest, AnIndexSavedTwiceIsAnError) {
   SaveObject* object = save->PrepareObject().value();
   for (int i = 0; i < 2; ++i) {
     SaveAccess access(object);
-    ASSERT_EQ(access.SavePage(5, Bytes(PageOf('t'))), absl::OkStatus());
+    ASSERT_EQ(access.SavePage(5, BytesIn(PageOf('t'))), absl::OkStatus());
   }
   EXPECT_EQ(save->Finish().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(region_->FindNode("twice"));
@@ -273,9 +274,10 @@ TEST_F(StreamTest, AFullRegionIsAnErrorAndDiscardEmptiesIt) {
     SaveObject* object = save->PrepareObject().value();
     SaveAccess access(object);
     absl::Status s;
-    for (uint64_t i = 0; s.ok(); ++i) s = access.SavePage(i, Bytes(PageOf('f')));
+    for (uint64_t i = 0; s.ok(); ++i) s = access.SavePage(i, BytesIn(PageOf('f')));
     EXPECT_EQ(s.code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_EQ(object->WriteBytes(Bytes(PageOf('f'))).code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(object->WriteBytes(BytesIn(PageOf('f'))).code(),
+              absl::StatusCode::kResourceExhausted);
   }
   EXPECT_EQ(UsedNow(), 0u);
 }
@@ -291,7 +293,7 @@ TEST_F(StreamTest, SeveralThreadsSaveAndLoadOneObject) {
         SaveAccess access(object);
         for (uint64_t i = 0; i < kPages; ++i) {
           const std::string page = PageOf(static_cast<char>('a' + t));
-          ASSERT_EQ(access.SavePage(t * kPages + i, Bytes(page)), absl::OkStatus());
+          ASSERT_EQ(access.SavePage(t * kPages + i, BytesIn(page)), absl::OkStatus());
         }
       });
     }

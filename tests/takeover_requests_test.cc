@@ -15,7 +15,9 @@
 namespace pkramfs {
 namespace {
 
-TEST_F(TakeoverTest, AServerThatWasStoppedGoesOnOrIsReplaced) {
+class TakeoverRequestsTest : public TakeoverTest {};
+
+TEST_F(TakeoverRequestsTest, AServerThatWasStoppedGoesOnOrIsReplaced) {
   const pid_t server = Server();
   ASSERT_TRUE(Stop(server));
   std::thread asks([&] { Spill(mount_ + "/file", "asked"); });
@@ -46,7 +48,7 @@ int DescriptorOf(pid_t pid, const std::string& what) {
 }
 
 // A server that dies after its answer, and before it could note that it has sent it.
-TEST_F(TakeoverTest, WhatWasAnsweredIsNotDoneAgain) {
+TEST_F(TakeoverRequestsTest, WhatWasAnsweredIsNotDoneAgain) {
   const pid_t server = Server();
   const int connection = DescriptorOf(server, "/dev/fuse");
   const int memory = DescriptorOf(server, "/memfd:pkramfs in flight");
@@ -90,7 +92,7 @@ size_t ThreadsCalled(const std::string& name, pid_t process) {
 }
 
 // A thread is called by what it does, and not as the one that has made it.
-TEST_F(TakeoverTest, OneThreadIsTheStarter) {
+TEST_F(TakeoverRequestsTest, OneThreadIsTheStarter) {
   const pid_t server = Server();
   // Each changes a file of its own: of two changes of one, the kernel would keep the second back.
   constexpr size_t kAsking = 6;
@@ -126,7 +128,7 @@ pid_t ThreadAtWork(pid_t server) {
 }
 
 // A request of which servers die by a fault of theirs: the third one answers it, with an error.
-TEST_F(TakeoverTest, ARequestThatKillsIsAnsweredWithEio) {
+TEST_F(TakeoverRequestsTest, ARequestThatKillsIsAnsweredWithEio) {
   Unmount();
   const std::string log = dir_ + "/log";
   ASSERT_EQ(
@@ -165,7 +167,7 @@ TEST_F(TakeoverTest, ARequestThatKillsIsAnsweredWithEio) {
                      testing::HasSubstr(mount_ + ": unmounted")));
 }
 
-TEST_F(TakeoverTest, FrozenStaysFrozen) {
+TEST_F(TakeoverRequestsTest, FrozenStaysFrozen) {
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   std::atomic<bool> written = false;
   std::thread writer([&] {
@@ -186,7 +188,7 @@ TEST_F(TakeoverTest, FrozenStaysFrozen) {
 
 // What a successor has to put in order waits, too: whoever copies the region meanwhile has one
 // state of it.
-TEST_F(TakeoverTest, NothingOfAFrozenRegionChanges) {
+TEST_F(TakeoverRequestsTest, NothingOfAFrozenRegionChanges) {
   const int fd = open((mount_ + "/file").c_str(), O_RDWR | O_CREAT, 0600);
   ASSERT_EQ(pwrite(fd, "bytes", 5, 0), 5);
   ASSERT_EQ(unlink((mount_ + "/file").c_str()), 0);
@@ -211,7 +213,7 @@ TEST_F(TakeoverTest, NothingOfAFrozenRegionChanges) {
 
 // To freeze what is frozen is an error, and so it is to thaw twice.  A server dies that has done it
 // and not answered: this process is that server.
-TEST_F(TakeoverTest, FreezeAndThawAreDoneOnce) {
+TEST_F(TakeoverRequestsTest, FreezeAndThawAreDoneOnce) {
   const int root = open(mount_.c_str(), O_RDONLY | O_DIRECTORY);
   for (const unsigned command : {kControlFreeze, kControlThaw}) {
     const pid_t server = Server();
@@ -246,7 +248,7 @@ TEST_F(TakeoverTest, FreezeAndThawAreDoneOnce) {
 }
 
 // Whoever waits for a test that hangs waits no longer than for others.
-TEST_F(TakeoverTest, AMountIsEndedWhoseTestHangs) {
+TEST_F(TakeoverRequestsTest, AMountIsEndedWhoseTestHangs) {
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   int error = 0;
   std::thread waits([&] {

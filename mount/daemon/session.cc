@@ -178,7 +178,7 @@ void Session::Unmount() {
   const bool is_gone = IsGone();
   if (!mount_.id.empty()) {
     dup2(broken_pipe_.get(), fuse_session_fd(session_));
-    if (!is_gone) (MayMount() ? Detach : DetachAsUser)(mount_);
+    if (!is_gone) (MayMount() ? DetachMount : DetachMountAsUser)(mount_);
   }
   fuse_session_unmount(session_);
 }

@@ -93,17 +93,18 @@ Descriptor RootOf(const MountIdentity& mount) {
 
 }  // namespace
 
-void Detach(const MountIdentity& mount) {
+void DetachMount(const MountIdentity& mount) {
   const Descriptor root = RootOf(mount);
   if (root.get() >= 0) umount2(PathOf(root).c_str(), MNT_DETACH);
 }
 
-void DetachAsUser(const MountIdentity& mount) {
+void DetachMountAsUser(const MountIdentity& mount) {
   const Descriptor root = RootOf(mount);
   if (root.get() < 0) return;
   const std::string path = NameOf(root);
   const char* argv[] = {"fusermount3", "-u", "-q", "-z", "--", path.c_str(), nullptr};
-  // A thread that has just ended counts among the user's processes until the kernel is done with it.
+  // A thread that has just ended counts among the user's processes until the kernel is done with
+  // it.
   constexpr int kTries = 200;
   for (int i = 0; i < kTries; ++i) {
     pid_t pid = 0;

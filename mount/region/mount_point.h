@@ -29,9 +29,9 @@ struct MountIdentity {
 MountIdentity MountOn(const pkram::Descriptor& directory);
 
 // Detaches that mount, wherever it is by now, and no other.
-void Detach(const MountIdentity& mount);
+void DetachMount(const MountIdentity& mount);
 // The same for who may not: fusermount3 does it, by its path.
-void DetachAsUser(const MountIdentity& mount);
+void DetachMountAsUser(const MountIdentity& mount);
 
 }  // namespace pkramfs
 

@@ -24,10 +24,10 @@ constexpr uint64_t kMagic = 0x494e464c49474854;
 constexpr uint64_t kVersion = 2;
 constexpr size_t kInitBytes = 1024;
 constexpr size_t kReasonBytes = 64;
-constexpr size_t kSlotBytes = InFlight::kPage + InFlight::kRequestBytes;
+constexpr size_t kSlotSize = InFlight::kPage + InFlight::kRequestBytes;
 // Where slots are: each begins where a page begins, also where pages are of 64 KiB.
 constexpr size_t kFirstSlot = 64 << 10;
-constexpr size_t kSlotStride = (kSlotBytes + kFirstSlot - 1) / kFirstSlot * kFirstSlot;
+constexpr size_t kSlotStride = (kSlotSize + kFirstSlot - 1) / kFirstSlot * kFirstSlot;
 
 uint64_t Now() {
   timespec now;
@@ -35,7 +35,7 @@ uint64_t Now() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
 }
 
-absl::Status Failed(const char* what) {
+absl::Status MemoryError(const char* what) {
   return absl::ResourceExhaustedError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
@@ -92,10 +92,10 @@ void InFlight::Slot::Clear() {
 
 absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Make() {
   Descriptor memory(memfd_create("pkramfs in flight", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (memory.get() < 0) return Failed("memfd_create");
-  if (ftruncate(memory.get(), kPage) != 0) return Failed("ftruncate");
+  if (memory.get() < 0) return MemoryError("memfd_create");
+  if (ftruncate(memory.get(), kPage) != 0) return MemoryError("ftruncate");
   // Whoever has it cannot take it away from under the others.
-  if (fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0) return Failed("seal");
+  if (fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0) return MemoryError("seal");
   std::unique_ptr<InFlight> made(new InFlight(std::move(memory)));
   if (absl::Status s = made->MapCommon(); !s.ok()) return s;
   made->common_->magic = kMagic;
@@ -105,7 +105,7 @@ absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Make() {
 
 absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Adopt(Descriptor memory) {
   struct stat st;
-  if (fstat(memory.get(), &st) != 0) return Failed("fstat");
+  if (fstat(memory.get(), &st) != 0) return MemoryError("fstat");
   std::unique_ptr<InFlight> adopted(new InFlight(std::move(memory)));
   if (st.st_size < static_cast<off_t>(kPage)) {
     return absl::FailedPreconditionError("what was handed over is not a server's memory");
@@ -121,26 +121,26 @@ absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Adopt(Descriptor memory) {
   pkram::MutexLock lock(&adopted->mu_);
   for (uint64_t i = 0; i < common.slots; ++i) {
     Slot* const slot = adopted->Map(i);
-    if (slot == nullptr) return Failed("mmap");
+    if (slot == nullptr) return MemoryError("mmap");
     (slot->is_free() ? adopted->free_ : adopted->left_).push_back(slot);
   }
   return adopted;
 }
 
 InFlight::~InFlight() {
-  for (Slot* const slot : slots_) munmap(slot, kSlotBytes);
+  for (Slot* const slot : slots_) munmap(slot, kSlotSize);
   if (common_ != nullptr) munmap(common_, kPage);
 }
 
 absl::Status InFlight::MapCommon() {
   void* const at = mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(), 0);
-  if (at == MAP_FAILED) return Failed("mmap");
+  if (at == MAP_FAILED) return MemoryError("mmap");
   common_ = static_cast<Common*>(at);
   return absl::OkStatus();
 }
 
 InFlight::Slot* InFlight::Map(uint64_t index) {
-  void* const at = mmap(nullptr, kSlotBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(),
+  void* const at = mmap(nullptr, kSlotSize, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.get(),
                         static_cast<off_t>(kFirstSlot + index * kSlotStride));
   if (at == MAP_FAILED) return nullptr;
   slots_.push_back(static_cast<Slot*>(at));
@@ -162,7 +162,7 @@ InFlight::Slot* InFlight::Take() {
   return slot;
 }
 
-void InFlight::MakePresent(Slot* slot) { madvise(slot, kSlotBytes, MADV_POPULATE_WRITE); }
+void InFlight::MakePresent(Slot* slot) { madvise(slot, kSlotSize, MADV_POPULATE_WRITE); }
 
 void InFlight::Trim(Slot* slot) {
   const size_t taken = (slot->header().len + kPage - 1) / kPage * kPage;

@@ -7,16 +7,17 @@
 namespace pkramfs {
 namespace {
 
-constexpr const char* kNames[] = {"lookup",      "forget",     "getattr",     "setattr",
-                                  "readlink",    "mknod",      "mkdir",       "unlink",
-                                  "rmdir",       "symlink",    "rename",      "link",
-                                  "open",        "read",       "write",       "flush",
-                                  "release",     "fsync",      "opendir",     "readdir",
-                                  "readdirplus", "releasedir", "statfs",      "setxattr",
-                                  "getxattr",    "listxattr",  "removexattr", "create",
-                                  "tmpfile",     "fallocate",  "lseek",       "copy_file_range",
-                                  "ioctl"};
-static_assert(std::size(kNames) == static_cast<size_t>(Request::kCount));
+constexpr const char* kFieldNames[] = {
+    "lookup",      "forget",     "getattr",     "setattr",
+    "readlink",    "mknod",      "mkdir",       "unlink",
+    "rmdir",       "symlink",    "rename",      "link",
+    "open",        "read",       "write",       "flush",
+    "release",     "fsync",      "opendir",     "readdir",
+    "readdirplus", "releasedir", "statfs",      "setxattr",
+    "getxattr",    "listxattr",  "removexattr", "create",
+    "tmpfile",     "fallocate",  "lseek",       "copy_file_range",
+    "ioctl"};
+static_assert(std::size(kFieldNames) == static_cast<size_t>(Request::kCount));
 
 double Milliseconds(std::chrono::nanoseconds time) {
   return static_cast<double>(time.count() / 1000) / 1000;
@@ -66,9 +67,9 @@ std::string Describe(const Server& server) {
                          {"pause_ms", static_cast<double>(takeovers.pause) / 1000}};
   }
   if (server.checkpoint_state) AddCheckpoint(server.checkpoint_state(), &json);
-  for (size_t i = 0; i < std::size(kNames); ++i) {
+  for (size_t i = 0; i < std::size(kFieldNames); ++i) {
     const uint64_t n = server.statistics.count(static_cast<Request>(i));
-    if (n != 0) json["requests"][kNames[i]] = n;
+    if (n != 0) json["requests"][kFieldNames[i]] = n;
   }
   const pkram::Space::Counts pages = server.region->space().counts();
   const FsStats stats = server.fs->StatFs();

@@ -97,7 +97,7 @@ int WithF(Subject& s, int flags, const std::function<ssize_t(int)>& fn) {
   return result < 0 ? static_cast<int>(result) : 0;
 }
 
-const bool kRegistered = [] {
+const bool kAttributeRulesRegistered = [] {
   const AttributeRules::Loss losses[] = {
       {"chown", [](Conformance&, Subject& s) { return s.Chown("f", kOwner.uid, kOwner.gid); }, true,
        false},

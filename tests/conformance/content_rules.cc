@@ -136,7 +136,7 @@ int OpenError(const std::string& kind, int flags) {
   return 0;
 }
 
-const bool kRegistered = [] {
+const bool kContentRulesRegistered = [] {
   const std::pair<const char*, int> opens[] = {
       {"read", O_RDONLY},
       {"write", O_WRONLY},

@@ -38,7 +38,7 @@ T* Nowhere() {
   return reinterpret_cast<T*>(nowhere);
 }
 
-const bool kRegistered = [] {
+const bool kErrorRulesRegistered = [] {
   using T = ErrorRules;
   struct Row {
     const char* name;

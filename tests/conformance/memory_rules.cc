@@ -17,7 +17,7 @@
 namespace pkramfs {
 namespace {
 
-constexpr size_t kPage = 4096;
+constexpr size_t kPageSize = 4096;
 
 class MemoryRules : public Conformance {
  protected:
@@ -48,7 +48,7 @@ TEST_F(MemoryRules, FromThePageOfTheClock) {
     if (line.find("[vvar]") == std::string::npos) continue;
     // (A number, and not a pointer of this program's.)
     // NOLINTNEXTLINE(performance-no-int-to-ptr)
-    ExpectWritten(reinterpret_cast<const char*>(std::stoull(line, nullptr, 16)), kPage);
+    ExpectWritten(reinterpret_cast<const char*>(std::stoull(line, nullptr, 16)), kPageSize);
     return;
   }
   GTEST_SKIP() << "no [vvar] here";
@@ -58,7 +58,7 @@ TEST_F(MemoryRules, FromSecretMemory) {
   ON_A_KERNEL();
   const int secret = static_cast<int>(syscall(SYS_memfd_secret, 0));
   if (secret < 0) GTEST_SKIP() << "no memfd_secret here: " << std::strerror(errno);
-  constexpr size_t kSize = 3 * kPage;
+  constexpr size_t kSize = 3 * kPageSize;
   ASSERT_EQ(ftruncate(secret, kSize), 0);
   void* const at = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, secret, 0);
   ASSERT_NE(at, MAP_FAILED) << std::strerror(errno);
@@ -82,7 +82,7 @@ class LateMemory {
   explicit LateMemory(size_t size) : size_(size) {
     at_ = static_cast<char*>(
         mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    std::memset(at_, 'x', size - kPage);
+    std::memset(at_, 'x', size - kPageSize);
     fd_ = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
     uffdio_api api{.api = UFFD_API, .features = 0, .ioctls = 0};
     uffdio_register last{};
@@ -106,17 +106,17 @@ class LateMemory {
     return poll(&waits, 1, 60000) == 1;
   }
   void Let() const {
-    const std::string bytes(kPage, 'x');
+    const std::string bytes(kPageSize, 'x');
     uffdio_copy copy{};
     copy.dst = Last().start;
     copy.src = reinterpret_cast<uint64_t>(bytes.data());
-    copy.len = kPage;
+    copy.len = kPageSize;
     EXPECT_EQ(ioctl(fd_, UFFDIO_COPY, &copy), 0) << std::strerror(errno);
   }
 
  private:
   uffdio_range Last() const {
-    return {.start = reinterpret_cast<uint64_t>(at_) + size_ - kPage, .len = kPage};
+    return {.start = reinterpret_cast<uint64_t>(at_) + size_ - kPageSize, .len = kPageSize};
   }
   const size_t size_;
   char* at_ = nullptr;
@@ -157,7 +157,7 @@ TEST_F(MemoryRules, ASizeThatWasSeenNeverGoesBack) {
 TEST_F(MemoryRules, NoCallMakesASizeGoBack) {
   ON_A_KERNEL();
   constexpr off_t kTimes = 3000;
-  MakeFile("from", std::string(kPage, 'f'));
+  MakeFile("from", std::string(kPageSize, 'f'));
   const int from = Open("from", O_RDONLY);
   const std::pair<const char*, std::function<bool(int fd, off_t size)>> calls[] = {
       {"write", [](int fd, off_t size) { return pwrite(fd, "x", 1, size) == 1; }},

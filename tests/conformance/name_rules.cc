@@ -93,7 +93,7 @@ class NameRules : public Conformance {
   }
 };
 
-const bool kRegistered = [] {
+const bool kNameRulesRegistered = [] {
   using Call = std::function<int(Subject&)>;
   struct Row {
     const char* name;

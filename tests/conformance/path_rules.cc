@@ -89,7 +89,7 @@ class PathRules : public Conformance {
   }
 };
 
-const bool kRegistered = [] {
+const bool kPathRulesRegistered = [] {
   const std::string long_name(256, 'n');
   std::string long_path = "file";
   while (long_path.size() < 4096) long_path = "./" + long_path;

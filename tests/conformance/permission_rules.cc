@@ -92,7 +92,7 @@ class PermissionRules : public Conformance {
   }
 };
 
-const bool kRegistered = [] {
+const bool kPermissionRulesRegistered = [] {
   const struct {
     const char* name;
     int flags;

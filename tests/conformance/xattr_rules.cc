@@ -70,7 +70,7 @@ class XattrRules : public Conformance {
   }
 };
 
-const bool kRegistered = [] {
+const bool kXattrRulesRegistered = [] {
   for (const std::string space : {"user.", "trusted.", "security.", "system.", "nonsense.", ""}) {
     for (const std::string kind : {"file", "dir", "symlink", "fifo", "socket", "char"}) {
       for (const bool root : {true, false}) {
