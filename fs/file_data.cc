@@ -370,7 +370,8 @@ Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkr
       if (!s.ok()) return ToErrno(s);
     }
   }
-  change->Store(inode_, pages.Joint(from), links.Finish(change->made(), pages.Tail(to)));
+  const uint64_t spliced = links.Finish(change->made(), pages.Tail(to));
+  change->Store(inode_, pages.Joint(from), from == 0 ? pages.ToShorten(spliced) : spliced);
   change->AfterCommit([region = region_, inode = inode_, &pages, from, to, added] {
     inode->mu.AssertHeld();
     pages.Adopt(from, to);

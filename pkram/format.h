@@ -42,13 +42,14 @@ inline constexpr uint64_t kKnownReadOnlyCompat = 0;
 // keeps a slot's next generation there).  A page of a live list of data may be
 // referred to by several entries, of one object or of many, if each of them carries
 // the flag kShared; an entry with that flag may as well be the only one.  An entry
-// with kShort leads to a short link (below).
+// with kShort leads to a short link (below), one with kToShorten to one that will be.
 inline constexpr uint64_t kOrderBits = 5;
 inline constexpr uint64_t kOrderMask = (1u << kOrderBits) - 1;
 inline constexpr uint64_t kFlagsMask = 0x7f;
 inline constexpr uint64_t kHole = 1;
 inline constexpr uint64_t kShared = 2;
 inline constexpr uint64_t kShort = 4;
+inline constexpr uint64_t kToShorten = 8;
 inline constexpr uint64_t kMaxOrder = 18;  // 1 GiB
 
 constexpr uint64_t MakeEntry(Pfn pfn, uint64_t flags = 0, uint64_t order = 0) {
@@ -83,6 +84,10 @@ inline constexpr uint64_t kShortLinkEntries =
 
 constexpr uint64_t MakeShort(Pfn object) { return MakeEntry(object, kShort); }
 constexpr bool IsShort(uint64_t entry) { return (EntryFlags(entry) & kShort) != 0; }
+// Of that pointer to a whole link that is about to be made short: if that was interrupted, whoever
+// opens the region for writing goes on with it.
+constexpr uint64_t MakeToShorten(uint64_t entry) { return entry | kToShorten << kOrderBits; }
+constexpr bool IsToShorten(uint64_t entry) { return (EntryFlags(entry) & kToShorten) != 0; }
 // Where the link stands that an entry leads to: bytes from the region's beginning.
 constexpr uint64_t LinkOffset(uint64_t entry) {
   return EntryPfn(entry).offset() + (IsShort(entry) ? kShortLinkAt : 0);

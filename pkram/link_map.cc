@@ -97,6 +97,13 @@ void LinkMap::PutFirst(uint64_t entry, LinkRef* first) {
   *first = to;
 }
 
+uint64_t LinkMap::ToShorten(uint64_t entry) const {
+  if (entry == 0 || allowed_ == Short::kNever) return entry;
+  const LinkRef link = LinkAt(region_->mapping(), entry);
+  const bool fits = link->index == 0 && link->entry[format::kShortLinkEntries] == 0;
+  return fits ? format::MakeToShorten(entry) : entry;
+}
+
 void LinkMap::Shorten(std::vector<PageRun>* runs) {
   const auto it = links_.find(0);
   if (it == links_.end() || PlaceForShort() == nullptr) return;

@@ -73,6 +73,9 @@ class LinkMap {
 
   // Where a short first link would stand; null if there is one, or none is allowed.
   const format::Link* PlaceForShort() const;
+  // What to store to Joint for a first link that Shorten would make short, or `entry` as it is:
+  // so that a successor does it, if this process dies between the two.
+  uint64_t ToShorten(uint64_t entry) const;
   // Puts a first link that has room there in its place, as a short one; its page goes to `runs`.
   void Shorten(std::vector<PageRun>* runs);
 

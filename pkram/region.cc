@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "pkram/checksum.h"
 #include "pkram/link_list.h"
+#include "pkram/link_map.h"
 #include "pkram/page_view.h"
 
 namespace pkram {
@@ -412,7 +413,18 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
   space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map), size.limit);
   space_->GiveBackUnused();
   space_->KeepSpare();
+  for (const Pfn object : walk.to_shorten()) FinishShortening(object);
   return absl::OkStatus();
+}
+
+// What a death interrupted.
+void Region::FinishShortening(Pfn object) {
+  const format::ObjectHeader& header = mapping_->At<format::Object>(object)->header;
+  if (!format::IsToShorten(header.pages)) return;  // the list was garbage
+  Unseal(&header.seal);
+  std::vector<PageRun> link;
+  LinkMap(this, &header.pages, LinkMap::Short::kAllowed).Shorten(&link);
+  space_->Retire(std::move(link));
 }
 
 void Region::StoreSuper(Space::Size size, uint64_t more_incompat) {

@@ -151,6 +151,7 @@ class Region {
   Region() = default;
   absl::Status LockInMemory(const PageMap& map, uint64_t pages);
   absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, const OpenOptions& options);
+  void FinishShortening(Pfn object);
   // The size, and features that it has from now on.
   void StoreSuper(Space::Size size, uint64_t more_incompat = 0);
 

@@ -171,7 +171,13 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
   for (uint64_t word = head, word_offset = head_offset; word != 0; ++links) {
     // Whether a link is garbage is said by its index; to read that, its page
     // has to be in bounds, but it may be owned by another by now.
-    const bool is_short = rules.may_be_short && word == format::MakeShort(from) && links == 0;
+    const bool is_first = rules.may_be_short && links == 0;
+    if (is_first && format::IsToShorten(word)) {
+      to_shorten_.push_back(from);
+      word = format::MakeEntry(EntryPfn(word), EntryFlags(word) & ~format::kToShorten,
+                               EntryOrder(word));
+    }
+    const bool is_short = is_first && word == format::MakeShort(from);
     const Pfn pfn = EntryPfn(word);
     if ((is_short || (EntryFlags(word) == 0 && EntryOrder(word) == 0)) && pfn &&
         pfn.value() < view_->existing() && rules.live && rules.end != ~uint64_t{0} &&

@@ -117,6 +117,9 @@ class Walk {
   // once the region is accepted.
   const std::vector<format::JournalStore>& repairs() const { return repairs_; }
 
+  // Objects whose first link is to be made short (format::kToShorten), once the region is accepted.
+  const std::vector<Pfn>& to_shorten() const { return to_shorten_; }
+
   // kSeal: the seal words to publish, the super block's last.
   const std::vector<format::JournalStore>& seals() const { return seals_; }
 
@@ -181,6 +184,7 @@ class Walk {
   bool disputed_ = false;  // the object, and that was said
   absl::flat_hash_map<std::string, Pfn> names_;
   std::vector<format::JournalStore> repairs_;
+  std::vector<Pfn> to_shorten_;
   std::vector<format::JournalStore> seals_;
   Pfn sealed_by_;      // the page with the seal of what is being walked
   std::string where_;  // what is being walked; and which object of it

@@ -38,6 +38,7 @@ bool Walk::Settle() {
 void Walk::Absorb(Walk* piece) {
   Append(&problems_, &piece->problems_);
   Append(&repairs_, &piece->repairs_);
+  Append(&to_shorten_, &piece->to_shorten_);
   Append(&seals_, &piece->seals_);
   Append(&unfinished_, &piece->unfinished_);
   NodeCounts& sum = nodes_.back();

@@ -118,6 +118,9 @@ TEST_F(CheckTest, MisplacedShortLinks) {
   const uint64_t link = pkram::format::LinkOffset(file_.Peek(pages(large_)));
   ExpectRefusedWith(link, MakeShort(pkram::Pfn(pages_of_[large_] / 4096)), message);
   ExpectRefusedWith(link + 8, 1, "is not aligned");
+  // To be made short is the first link of a file, too.
+  ExpectRefusedWith(link, pkram::format::MakeToShorten(root_entry_ / 4096 << 12), message);
+  ExpectRefusedWith(pages(dir_), pkram::format::MakeToShorten(root_entry_ / 4096 << 12), message);
   // With three entries in use the first of those that follow is no page's.
   ExpectRefusedWith(link + 16, 0, "stands behind the link's end");
 }
