@@ -123,9 +123,10 @@ Result<void> FileData::MoveToFirstPage() {
   change.Store(inode_, &link->entry[0], format::MakeEntry(run->first));
   change.Store(inode_, &inode_->header().pages, format::MakeShort(inode_->page()));
   change.Commit();
-  // What is left of the contents stands behind the allocated end, where nobody trusts it.
-  std::memset(region_->mapping().Writable(&link->entry[1]), 0,
-              (format::kShortLinkEntries - 1) * sizeof(uint64_t));
+  // What is left of the contents stands behind the allocated end, where entries are garbage.
+  for (uint64_t i = 1; i < format::kShortLinkEntries; ++i) {
+    if (link->entry[i] != 0) region_->journal().Publish(&link->entry[i], 0);
+  }
   pages.Adopt(0, 1);
   inode_->AddAllocated(1);
   return {};
@@ -391,6 +392,7 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   const uint64_t last = PagesFor(end);
   const uint64_t free = region_->space().counts().free;
   if (inline_) {
+    // What cannot be done leaves the file in its inode.
     if (last - first > free) return Errno{ENOSPC};
     if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
   }

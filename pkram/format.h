@@ -84,8 +84,8 @@ inline constexpr uint64_t kShortLinkEntries =
 
 constexpr uint64_t MakeShort(Pfn object) { return MakeEntry(object, kShort); }
 constexpr bool IsShort(uint64_t entry) { return (EntryFlags(entry) & kShort) != 0; }
-// Of that pointer to a whole link that is about to be made short: if that was interrupted, whoever
-// opens the region for writing goes on with it.
+// The same pointer to a whole link says that the link is about to be made short.  If that is
+// interrupted, whoever opens the region for writing goes on with it.
 constexpr uint64_t MakeToShorten(uint64_t entry) { return entry | kToShorten << kOrderBits; }
 constexpr bool IsToShorten(uint64_t entry) { return (EntryFlags(entry) & kToShorten) != 0; }
 // Where the link stands that an entry leads to: bytes from the region's beginning.

@@ -73,15 +73,11 @@ class Retiring {
     constexpr size_t kPiece = 1 << 16;
     if (runs_.size() == kPiece) space_->Retire(std::exchange(runs_, {}));
     AddRun(&runs_, first, count);
-    total_ += count;
   }
-  // Pages added so far.
-  uint64_t total() const { return total_; }
 
  private:
   Space* const space_;
   std::vector<PageRun> runs_;
-  uint64_t total_ = 0;
 };
 
 inline void AddRun(Retiring* retiring, Pfn first, uint64_t count = 1) {

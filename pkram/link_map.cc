@@ -85,7 +85,7 @@ absl::StatusOr<const uint64_t*> LinkMap::Word(uint64_t index) {
   return &link->entry[place];
 }
 
-// Makes a copy of the first link where `entry` leads to, and that the first link.
+// Copies the first link to where `entry` leads, and makes the copy the first link.
 void LinkMap::PutFirst(uint64_t entry, LinkRef* first) {
   const Mapping& mapping = region_->mapping();
   const LinkRef to = LinkAt(mapping, entry);
@@ -105,11 +105,10 @@ uint64_t LinkMap::ToShorten(uint64_t entry) const {
 }
 
 void LinkMap::Shorten(std::vector<PageRun>* runs) {
-  const auto it = links_.find(0);
-  if (it == links_.end() || PlaceForShort() == nullptr) return;
-  if (it->second->entry[format::kShortLinkEntries] != 0) return;
-  AddLink(region_->mapping(), it->second, runs);
-  PutFirst(format::MakeShort(region_->mapping().PfnOf(head_)), &it->second);
+  if (!format::IsToShorten(LoadWord(head_))) return;
+  LinkRef& first = links_.find(0)->second;
+  AddLink(region_->mapping(), first, runs);
+  PutFirst(format::MakeShort(region_->mapping().PfnOf(head_)), &first);
 }
 
 const uint64_t* LinkMap::Joint(uint64_t from) const {

@@ -30,8 +30,8 @@ class LinkMap {
   enum class Short { kNever, kAllowed };
 
   // Adopts the list whose head is the word `head`.  `region` outlives the map.
-  // kAllowed: the list is an object's.  Where its first link stands if it is short, nothing else
-  // may stand that anybody needs when Word or Shorten makes that link.
+  // kAllowed: the list is an object's, and its first link may be short.  When Word or Shorten makes
+  // it so, nothing that anybody needs may stand in its place.
   LinkMap(Region* region, const uint64_t* head, Short allowed = Short::kNever);
 
   // The entry, or 0 where there is none.
@@ -73,10 +73,11 @@ class LinkMap {
 
   // Where a short first link would stand; null if there is one, or none is allowed.
   const format::Link* PlaceForShort() const;
-  // What to store to Joint for a first link that Shorten would make short, or `entry` as it is:
-  // so that a successor does it, if this process dies between the two.
+  // What to store to the head in place of `entry`, which leads to a new first link: it says that
+  // the link is to be made short, if it has few enough entries.
   uint64_t ToShorten(uint64_t entry) const;
-  // Puts a first link that has room there in its place, as a short one; its page goes to `runs`.
+  // Makes the first link short, if the head says so; the link's page goes to `runs`.  If this
+  // process dies before it does, a successor does it at open.
   void Shorten(std::vector<PageRun>* runs);
 
   // The first index at or behind `index` that has a page, or none: at most `end`.

@@ -417,7 +417,7 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
   return absl::OkStatus();
 }
 
-// What a death interrupted.
+// A death came between the change of an object's list and Shorten.
 void Region::FinishShortening(Pfn object) {
   const format::ObjectHeader& header = mapping_->At<format::Object>(object)->header;
   if (!format::IsToShorten(header.pages)) return;  // the list was garbage
@@ -434,12 +434,9 @@ void Region::StoreSuper(Space::Size size, uint64_t more_incompat) {
   changed.limit = size.limit;
   changed.checksum = SuperChecksum(changed);
   Transaction t(journal_.get());
-  const auto store = [&](uint64_t SuperBlock::*word) {
-    if (super().*word != changed.*word) t.Store(&(super().*word), changed.*word);
-  };
   for (const auto word : {&SuperBlock::incompat, &SuperBlock::page_count, &SuperBlock::checksum,
                           &SuperBlock::limit}) {
-    store(word);
+    if (super().*word != changed.*word) t.Store(&(super().*word), changed.*word);
   }
   t.Commit();
 }

@@ -169,16 +169,14 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
   Pfn from(head_offset >> kPageShift);
   uint64_t next_index = 0, links = 0;
   for (uint64_t word = head, word_offset = head_offset; word != 0; ++links) {
+    const bool may_be_short = rules.may_be_short && links == 0;
+    const bool is_short = may_be_short && word == format::MakeShort(from);
+    const Pfn pfn = EntryPfn(word);
+    const bool is_to_shorten =
+        may_be_short && word == format::MakeToShorten(format::MakeEntry(pfn));
+    if (is_to_shorten) word = format::MakeEntry(pfn);
     // Whether a link is garbage is said by its index; to read that, its page
     // has to be in bounds, but it may be owned by another by now.
-    const bool is_first = rules.may_be_short && links == 0;
-    if (is_first && format::IsToShorten(word)) {
-      to_shorten_.push_back(from);
-      word = format::MakeEntry(EntryPfn(word), EntryFlags(word) & ~format::kToShorten,
-                               EntryOrder(word));
-    }
-    const bool is_short = is_first && word == format::MakeShort(from);
-    const Pfn pfn = EntryPfn(word);
     if ((is_short || (EntryFlags(word) == 0 && EntryOrder(word) == 0)) && pfn &&
         pfn.value() < view_->existing() && rules.live && rules.end != ~uint64_t{0} &&
         (is_short ? 0 : LinkAt(*view_, word)->index) >= rules.end) {
@@ -193,6 +191,12 @@ bool Walk::WalkList(uint64_t head, uint64_t head_offset, const ListRules& rules,
     if (!aligned || first_index < next_index || (rules.dense && first_index != next_index)) {
       return Fail(pfn, absl::StrCat("link's index ", first_index,
                                     aligned ? " is out of order" : " is not aligned"));
+    }
+    if (is_to_shorten) {
+      if (first_index != 0 || link->entry[format::kShortLinkEntries] != 0) {
+        return Fail(pfn, "is to be made short, and holds too much for that");
+      }
+      to_shorten_.push_back(from);
     }
     if (!is_short) nodes_.back().link_pages++;
     if (!disputed_) ++links_;

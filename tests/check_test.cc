@@ -22,12 +22,14 @@ class CheckTest : public FsTest {
     Put(file_ino_, 0, "inline");
     large_ = Make("large");
     Put(large_, 0, std::string(10000, 'l'));
+    whole_ = Make("whole");
+    Put(whole_, 490 * 4096, "has a whole link");
     ASSERT_TRUE(fs().SetXattr(ctx(), file_ino_, "user.a", "1", 0).ok());
     ASSERT_TRUE(fs().MakeSymlink(ctx(), dir_, "link", "target").ok());
     link_ = Find("link", dir_);
     fifo_ = Make("fifo", S_IFIFO | 0600, dir_);
     sub_ = Make("sub", S_IFDIR | 0755, dir_);
-    for (const Ino ino : {kRootIno, dir_, file_ino_, large_, link_, fifo_, sub_}) {
+    for (const Ino ino : {kRootIno, dir_, file_ino_, large_, whole_, link_, fifo_, sub_}) {
       pages_of_[ino] = PageOf(ino).offset();
     }
     const auto* node = region().mapping().At<pkram::format::Node>(region().FindNode("pkramfs"));
@@ -59,7 +61,7 @@ class CheckTest : public FsTest {
     file_.Poke(offset, was);
   }
 
-  Ino dir_ = 0, file_ino_ = 0, large_ = 0, link_ = 0, fifo_ = 0, sub_ = 0;
+  Ino dir_ = 0, file_ino_ = 0, large_ = 0, whole_ = 0, link_ = 0, fifo_ = 0, sub_ = 0;
   uint64_t root_entry_ = 0;
   std::map<Ino, uint64_t> pages_of_;
 };
@@ -119,8 +121,12 @@ TEST_F(CheckTest, MisplacedShortLinks) {
   ExpectRefusedWith(link, MakeShort(pkram::Pfn(pages_of_[large_] / 4096)), message);
   ExpectRefusedWith(link + 8, 1, "is not aligned");
   // To be made short is the first link of a file, too.
-  ExpectRefusedWith(link, pkram::format::MakeToShorten(root_entry_ / 4096 << 12), message);
-  ExpectRefusedWith(pages(dir_), pkram::format::MakeToShorten(root_entry_ / 4096 << 12), message);
+  const uint64_t to_shorten = pkram::format::MakeToShorten(file_.Peek(pages(whole_)));
+  ExpectRefusedWith(link, to_shorten, message);
+  ExpectRefusedWith(pages(dir_), to_shorten, message);
+  ExpectRefusedWith(pages(large_), pkram::format::MakeToShorten(file_.Peek(pages(large_))),
+                    message);
+  ExpectRefusedWith(pages(whole_), to_shorten, "holds too much for that");
   // With three entries in use the first of those that follow is no page's.
   ExpectRefusedWith(link + 16, 0, "stands behind the link's end");
 }

@@ -179,7 +179,7 @@ TEST(GoldenRegionTest, WhoTakesOverLeavesItOfVersionOne) {
             std::string(5, 's') + std::string(5000, 'l'));
 }
 
-TEST(GoldenRegionTest, WhereverThatIsInterruptedTheRegionOpens) {
+TEST(GoldenRegionTest, WhereverAMountDiesThatChangesTheFormatTheRegionOpens) {
   pkram::MemoryFile file;
   file.SetContents(Gunzip(kDir + "v1.region.gz"));
   std::vector<std::string> images;

@@ -57,7 +57,8 @@ void RunWriters(const std::string& mount_point, Noted* notes, std::mt19937_64* r
 }
 
 int Main(int argc, char** argv) {
-  CommandLine line("kill_weather", "Kills a daemon again and again, and compares what is there with what was.");
+  CommandLine line("kill_weather",
+                   "Kills a daemon again and again, and compares what is there with what was.");
   uint64_t kills = 100, seed = 20261123;
   line.Option("--kills", &kills, "How many");
   line.Option("--seed", &seed, "Of the writers");

@@ -80,6 +80,11 @@ class SalvageTest : public MountTest {
     return reinterpret_cast<const pkram::format::Link*>(opened_->mapping().base() +
                                                         LinkOffset(path));
   }
+  // The second has the list of the first, then.
+  void GiveLinks(const std::string& from, const std::string& to) {
+    const uint64_t pages = offsetof(pkram::format::ObjectHeader, pages);
+    Poke(PageOf(to).offset() + pages, Peek(PageOf(from).offset() + pages));
+  }
   void Poke(uint64_t offset, uint64_t word) {
     ASSERT_EQ(pwrite(fd_, &word, sizeof(word), static_cast<off_t>(offset)), 8);
   }
@@ -206,8 +211,7 @@ TEST_F(SalvageTest, AShortLinkIsItsOwnInodes) {
   Kill();
   WaitUntilFree();
   Open();
-  const uint64_t pages = offsetof(pkram::format::ObjectHeader, pages);
-  Poke(PageOf("/d/a").offset() + pages, Peek(PageOf("/d/b").offset() + pages));
+  GiveLinks("/d/b", "/d/a");
   EXPECT_EQ(Salvage().status, 1);
   ExpectAllBut({"/d/a"});
 }
@@ -223,8 +227,7 @@ TEST_F(SalvageTest, NeitherOfTwoWithTheSameLinks) {
   Kill();
   WaitUntilFree();
   Open();
-  const uint64_t pages = offsetof(pkram::format::ObjectHeader, pages);
-  Poke(PageOf("/d/a").offset() + pages, Peek(PageOf("/d/b").offset() + pages));
+  GiveLinks("/d/b", "/d/a");
   EXPECT_EQ(Salvage().status, 1);
   ExpectAllBut({"/d/a", "/d/b"});
 }

@@ -129,8 +129,7 @@ TEST_F(ServiceManagerTest, WhatIsUnderWayIsDoneOnce) {
   ASSERT_TRUE(Start());
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   int error = -1;
-  std::thread maker(
-      [&] { error = mkdir((mount_ + "/dir").c_str(), 0755) == 0 ? 0 : errno; });
+  std::thread maker([&] { error = mkdir((mount_ + "/dir").c_str(), 0755) == 0 ? 0 : errno; });
   ASSERT_TRUE(Eventually([&] { return Statistics()["requests"].contains("mkdir"); }));
   KillEverybody();
   ASSERT_TRUE(Start());

@@ -77,8 +77,8 @@ std::optional<MemoryLimit> LowestMemoryLimit() {
 }
 
 uint64_t MemorySize() {
-  const uint64_t machine = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-                           static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t machine =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const std::optional<MemoryLimit> limit = LowestMemoryLimit();
   return limit ? std::min(machine, limit->bytes) : machine;
 }

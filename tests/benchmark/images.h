@@ -133,7 +133,7 @@ inline std::unique_ptr<Image> FileImage(uint64_t pages, uint64_t stride) {
 
 // Of 1 KiB each, in their inodes, or of `pages` pages that are holes of the image.
 inline std::unique_ptr<Image> ManyFilesImage(uint64_t files, uint64_t pages = 0) {
-  auto image = std::make_unique<Image>(files * (2 + pages) + files / 8 + 10000);
+  auto image = std::make_unique<Image>(files * (pages == 0 ? 1 : 2 + pages) + files / 8 + 10000);
   Opened opened(*image);
   const std::string bytes(1024, 'x');
   Ino dir = kRootIno;
