@@ -174,7 +174,7 @@ TEST_F(CheckTest, ADirectoryInItself) {
   uint64_t in_root = 0;
   while (SlotIno(file_.Peek(SlotAt(kRootIno, in_root))) != dir_) ++in_root;
   file_.Poke(SlotAt(kRootIno, in_root), 1);
-  file_.Poke(Field(kRootIno, offsetof(InodeRecord, size)), DirectorySize(1));
+  file_.Poke(Field(kRootIno, offsetof(InodeRecord, size)), DirectorySize(2));
   file_.Poke(Field(kRootIno, offsetof(InodeRecord, mode_nlink)),
              uint64_t{2} << 32 | S_IFDIR | 01777);
   file_.Poke(SlotAt(sub_, 0), MakeLive(dir_, 4, 3));
