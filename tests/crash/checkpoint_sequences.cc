@@ -72,7 +72,7 @@ class Sequence {
   }
 
   void AtAStore() {
-    if (!store_ || --*store_ != 0) return;
+    if (!store_ || !one_call_ || --*store_ != 0) return;
     Begin();
   }
 
@@ -116,6 +116,7 @@ class Sequence {
   void One() {
     const Operation operation = maker_.OneIn(60) ? Resize() : maker_.One();
     text_ = operation.text;
+    one_call_ = operation.one_call;
     ++counts_->operations;
     const Context context{.uid = 0, .gid = 0, .now = {static_cast<int64_t>(1000 + clock_++), 7}};
     const int64_t done = operation.run(*mounted_->fs(), context);
@@ -176,8 +177,9 @@ class Sequence {
   std::unique_ptr<Mounted> mounted_;
   std::string text_, fault_;
   uint64_t clock_ = 0;
-  // How many stores there are until a checkpoint begins.
+  // How many stores there are until a checkpoint begins, of operations that it cannot cut in two.
   std::optional<uint64_t> store_;
+  bool one_call_ = true;
   int good_ = 0;  // as many calls to the disk do not fail
   std::thread making_;
   std::promise<void> applied_;  // the model has the operation, too

@@ -193,7 +193,9 @@ Operation OperationMaker::Make(const Place& in, const std::string& name) {
       [=](int64_t) {
         in.node->children[name] = std::make_shared<Node>(Node{mode, 0, 0, rdev, 1, target, {}, {}});
       },
-      {}};
+      {},
+      /*makes_space=*/false,
+      /*one_call=*/!temporary};
 }
 
 Operation OperationMaker::LinkTo(const Place& of, const Place& in, const std::string& name) {

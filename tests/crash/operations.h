@@ -24,6 +24,7 @@ struct Operation {
   std::function<void(int64_t done)> apply;
   Mask mask{};
   bool makes_space = false;  // so that "full" is no answer
+  bool one_call = true;      // else the state may be seen between two calls of it
 };
 
 class OperationMaker {
