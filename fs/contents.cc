@@ -34,9 +34,10 @@ Result<std::string> Filesystem::ReadLink(Ino ino) {
   if (!inode) return Errno{ESTALE};
   ReaderLock lock(&inode->mu);
   if (!S_ISLNK(inode->mode())) return Errno{EINVAL};
-  const ReadAnswer answer = FileData(region_, inode.get()).Read(0, inode->size());
+  const Result<ReadAnswer> answer = FileData(region_, inode.get()).Read(0, inode->size());
+  if (!answer.ok()) return answer.as_errno();
   std::string target;
-  for (const iovec& v : answer.iov) target.append(static_cast<const char*>(v.iov_base), v.iov_len);
+  for (const iovec& v : answer->iov) target.append(static_cast<const char*>(v.iov_base), v.iov_len);
   return target;
 }
 
@@ -252,8 +253,9 @@ Result<size_t> Filesystem::CopyBytes(const Context& context, Inode* source, uint
   size_t have = 0;
   {
     ReaderLock lock(&source->mu);
-    const ReadAnswer answer = FileData(region_, source).Read(from, size);
-    for (const iovec& v : answer.iov) {
+    const Result<ReadAnswer> answer = FileData(region_, source).Read(from, size);
+    if (!answer.ok()) return answer.as_errno();
+    for (const iovec& v : answer->iov) {
       std::memcpy(buffer.data() + have, v.iov_base, v.iov_len);
       have += v.iov_len;
     }

@@ -43,7 +43,7 @@ void AppendZeros(ReadAnswer* answer, size_t size) {
 
 }  // namespace
 
-ReadAnswer FileData::Read(uint64_t offset, size_t size) {
+Result<ReadAnswer> FileData::Read(uint64_t offset, size_t size) {
   inode_->mu.AssertReaderHeld();
   ReadAnswer answer;
   const uint64_t file_size = inode_->size();
@@ -58,18 +58,47 @@ ReadAnswer FileData::Read(uint64_t offset, size_t size) {
   }
   const uint64_t end = offset + size;
   uint64_t at = offset;
+  bool all_exist = true;
   inode_->pages().ForEachPage(
       offset / kPageSize, PagesFor(end), [&](uint64_t index, uint64_t entry) {
         const uint64_t from = std::max(offset, index * kPageSize);
         const uint64_t to = std::min(end, (index + 1) * kPageSize);
+        const Pfn pfn = format::EntryPfn(entry);
         if (at < from) AppendZeros(&answer, from - at);
-        Append(&answer, region_->mapping().At(format::EntryPfn(entry)) + from % kPageSize,
-               to - from);
+        Append(&answer, region_->mapping().At(pfn) + from % kPageSize, to - from);
+        all_exist &= region_->space().Exist({pfn, 1});
         at = to;
       });
   if (at < end) AppendZeros(&answer, end - at);
+  if (!all_exist) {
+    if (const Result<void> copied = CopyInstead(&answer); !copied.ok()) return copied.as_errno();
+  }
   answer.pin = pkram::Space::Pin(&region_->space());
   return answer;
+}
+
+// If a page is a hole of the region's file, and there is no space for it, the answer cannot be
+// given from the mapping.
+Result<void> FileData::CopyInstead(ReadAnswer* answer) {
+  const pkram::Mapping& mapping = region_->mapping();
+  const auto offset_of = [&](const iovec& v) { return mapping.OffsetOf(v.iov_base); };
+  const auto is_zeros = [](const iovec& v) { return v.iov_base == kZeros; };
+  const bool all_exist = std::ranges::all_of(answer->iov, [&](const iovec& v) {
+    return is_zeros(v) || region_->ProveExist(offset_of(v), v.iov_len).ok();
+  });
+  if (all_exist) return {};
+  std::unique_ptr<char[]> copy(new char[answer->size]());
+  size_t at = 0;
+  for (const iovec& v : answer->iov) {
+    if (!is_zeros(v)) {
+      const absl::Status s = region_->backing().Read(offset_of(v), {copy.get() + at, v.iov_len});
+      if (!s.ok()) return ToErrno(s);
+    }
+    at += v.iov_len;
+  }
+  answer->copied = std::move(copy);
+  answer->iov = {{answer->copied.get(), answer->size}};
+  return {};
 }
 
 std::byte* FileData::InlineArea() {
@@ -179,8 +208,10 @@ void FileData::Zero(uint64_t offset, uint64_t end) {
     if (format::IsShared(entry)) return;
     const uint64_t from = std::max(offset, i * kPageSize);
     const uint64_t to = std::min(end, (i + 1) * kPageSize);
-    std::memset(region_->mapping().WritableAt(format::EntryPfn(entry)) + from % kPageSize, 0,
-                to - from);
+    const auto* const zeros = reinterpret_cast<const std::byte*>(kZeros);
+    // There may be no space for a page that does not exist; but that is all zeros as it is.
+    (void)region_->Overwrite(format::EntryPfn(entry).offset() + from % kPageSize,
+                             {zeros, to - from});
   });
 }
 
@@ -221,6 +252,15 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
     return region_->mapping().At(format::EntryPfn(entry)) + at % kPageSize;
   };
   const uint64_t end = offset + taken;
+  for (const uint64_t edge : {offset, end - 1}) {
+    const uint64_t entry = pages.Get(edge / kPageSize);
+    if (!format::IsPage(entry)) continue;
+    if (absl::Status s = region_->ProveExist(format::EntryPfn(entry).offset(), kPageSize);
+        !s.ok()) {
+      region_->space().Discard(*run);
+      return ToErrno(s);
+    }
+  }
   const size_t tail = (kPageSize - end % kPageSize) % kPageSize;
   const bool tail_is_there = format::IsPage(pages.Get((end - 1) / kPageSize));
   const iovec iov[] = {{const_cast<void*>(old(first * kPageSize)), head},
@@ -279,8 +319,8 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
       const Pfn first = format::EntryPfn(entry);
       const uint64_t count = pages.CountInOrder(at / kPageSize, PagesFor(end));
       const size_t n = std::min<size_t>(bytes.size() - done, count * kPageSize - at % kPageSize);
-      const iovec iov{const_cast<std::byte*>(bytes.data() + done), n};
-      const absl::Status s = region_->backing().Write(first.offset() + at % kPageSize, {&iov, 1});
+      const absl::Status s =
+          region_->Overwrite(first.offset() + at % kPageSize, bytes.subspan(done, n));
       if (!s.ok()) {
         error = ToErrno(s).value;
         break;

@@ -23,7 +23,7 @@ class FileData {
   FileData(pkram::Region* region, Inode* inode) ABSL_SHARED_LOCKS_REQUIRED(inode->mu)
       : region_(region), inode_(inode), inline_(inode->is_inline()) {}
 
-  ReadAnswer Read(uint64_t offset, size_t size);
+  Result<ReadAnswer> Read(uint64_t offset, size_t size);
 
   // Writes what there is space for and returns how much that was; ENOSPC when it
   // is nothing.  `change` gets the new size and what goes with it, and is to be
@@ -53,6 +53,7 @@ class FileData {
   uint64_t FindHole(uint64_t offset);
 
  private:
+  Result<void> CopyInstead(ReadAnswer* answer);
   std::byte* InlineArea();
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);

@@ -3,10 +3,17 @@
 #include <algorithm>
 
 #include "fs/layout.h"
+#include "pkram/thread_number.h"
 
 namespace pkramfs {
 
 namespace format = pkram::format;
+
+namespace {
+// How many slots a thread takes at once (of a small table one, as slots that were never used are
+// marked when they are taken), and how many it keeps at most.
+constexpr uint64_t kAtOnce = 16, kKept = 32, kSmallTable = 1024;
+}  // namespace
 
 InodeTable::InodeTable(pkram::Region* region, pkram::Pfn node, uint64_t limit)
     : region_(region),
@@ -14,57 +21,137 @@ InodeTable::InodeTable(pkram::Region* region, pkram::Pfn node, uint64_t limit)
       limit_(limit),
       entries_(region, &node_->objects) {
   pkram::MutexLock lock(&mu_);
+  constexpr uint64_t kNone = ~uint64_t{0};
+  for (uint64_t number = 0; (number = entries_.NextLink(number, kNone)) != kNone; ++number) {
+    NoteLink(number);
+  }
   end_ = std::max<uint64_t>(entries_.end(), kRootIno);
+  uint64_t used = 0;
   for (Ino ino = end_; ino-- > kRootIno;) {
     const uint64_t entry = entries_.Get(ino);
     if (format::IsPage(entry)) {
-      ++used_;
+      ++used;
     } else if (format::EntryPfn(entry).value() <= kMaxGeneration) {
       free_.push_back(ino);
     }
   }
+  used_ = used;
+}
+
+InodeTable::Stock& InodeTable::Mine() { return stocks_[pkram::ThreadNumber() % stocks_.size()]; }
+
+const uint64_t* InodeTable::WordOf(Ino ino) const {
+  const Index* const index = index_.load(std::memory_order_acquire);
+  const uint64_t number = ino / format::kLinkEntries;
+  if (index == nullptr || number >= index->size) return nullptr;
+  const format::Link* const link = index->links[number].load(std::memory_order_acquire);
+  return link == nullptr ? nullptr : &link->entry[ino % format::kLinkEntries];
+}
+
+// A link of the table stays where it is.
+void InodeTable::NoteLink(uint64_t number) {
+  const Index* index = index_.load(std::memory_order_relaxed);
+  if (index == nullptr || number >= index->size) {
+    auto larger = std::make_unique<const Index>(std::max<uint64_t>(16, 2 * (number + 1)));
+    for (uint64_t i = 0; index != nullptr && i < index->size; ++i) {
+      larger->links[i].store(index->links[i].load(std::memory_order_relaxed),
+                             std::memory_order_relaxed);
+    }
+    index = larger.get();
+    indexes_.push_back(std::move(larger));
+    index_.store(index, std::memory_order_release);
+  }
+  index->links[number].store(entries_.FindLink(number)->link, std::memory_order_release);
 }
 
 pkram::Pfn InodeTable::PageOf(Ino ino) const {
-  pkram::MutexLock lock(&mu_);
-  const uint64_t entry = entries_.Get(ino);
+  const uint64_t* const word = WordOf(ino);
+  const uint64_t entry = word == nullptr ? 0 : pkram::LoadWord(word);
   return format::IsPage(entry) ? format::EntryPfn(entry) : pkram::Pfn();
 }
 
 Result<InodeTable::Reservation> InodeTable::Reserve() {
-  pkram::MutexLock lock(&mu_);
-  if (used_ >= limit()) return Errno{ENOSPC};
   region_->Unseal(&node_->seal);
-  const bool fresh = free_.empty();
-  const Ino ino = fresh ? end_ : free_.back();
-  const absl::StatusOr<const uint64_t*> word = entries_.Word(ino);
-  if (!word.ok()) return ToErrno(word.status());
-  // From here on the slot is another's to fill, so it must not look unused to Word.
-  if (**word == 0) region_->journal().Publish(*word, format::MakeHole());
-  const uint64_t generation = format::EntryPfn(**word).value();
-  fresh ? void(++end_) : free_.pop_back();
-  ++used_;
-  return Reservation{ino, static_cast<uint32_t>(generation), *word};
+  uint64_t used = used_.load(std::memory_order_relaxed);
+  do {
+    if (used >= limit()) return Errno{ENOSPC};
+  } while (!used_.compare_exchange_weak(used, used + 1, std::memory_order_relaxed));
+  const Result<Ino> ino = TakeSlot();
+  if (!ino.ok()) {
+    --used_;
+    return ino.as_errno();
+  }
+  const uint64_t* const word = WordOf(*ino);
+  const uint64_t generation = format::EntryPfn(pkram::LoadWord(word)).value();
+  return Reservation{*ino, static_cast<uint32_t>(generation), word};
+}
+
+Result<Ino> InodeTable::TakeSlot() {
+  const auto pop = [](std::vector<Ino>* slots) {
+    const Ino ino = slots->back();
+    slots->pop_back();
+    return ino;
+  };
+  Result<void> taken;
+  {
+    Stock& mine = Mine();
+    pkram::MutexLock lock(&mine.mu);
+    if (mine.slots.empty()) taken = TakeFromTable(&mine.slots);
+    if (taken.ok()) return pop(&mine.slots);
+  }
+  // The table cannot grow.  Other threads may keep some.
+  for (Stock& stock : stocks_) {
+    pkram::MutexLock lock(&stock.mu);
+    if (!stock.slots.empty()) return pop(&stock.slots);
+  }
+  return taken.as_errno();
+}
+
+// Adds at least one slot for a thread to keep, the one that it is to use first behind the others.
+Result<void> InodeTable::TakeFromTable(std::vector<Ino>* slots) {
+  pkram::MutexLock lock(&mu_);
+  const uint64_t want = std::clamp<uint64_t>(used() * kAtOnce / kSmallTable, 1, kAtOnce);
+  while (slots->size() < want) {
+    if (!free_.empty()) {
+      slots->push_back(free_.back());
+      free_.pop_back();
+      continue;
+    }
+    const absl::StatusOr<const uint64_t*> word = entries_.Word(end_);
+    if (!word.ok()) {
+      if (slots->empty()) return ToErrno(word.status());
+      break;
+    }
+    NoteLink(end_ / format::kLinkEntries);
+    // From here on the slot is another's to fill, so it must not look unused to Word.
+    if (pkram::LoadWord(*word) == 0) region_->journal().Publish(*word, format::MakeHole());
+    slots->push_back(end_++);
+  }
+  std::reverse(slots->begin(), slots->end());
+  return {};
+}
+
+void InodeTable::Keep(Ino slot) {
+  Stock& mine = Mine();
+  pkram::MutexLock lock(&mine.mu);
+  mine.slots.push_back(slot);
+  if (mine.slots.size() <= kKept) return;
+  pkram::MutexLock table(&mu_);
+  free_.insert(free_.end(), mine.slots.begin(), mine.slots.begin() + kKept / 2);
+  mine.slots.erase(mine.slots.begin(), mine.slots.begin() + kKept / 2);
 }
 
 void InodeTable::Cancel(const Reservation& reservation) {
-  pkram::MutexLock lock(&mu_);
+  Keep(reservation.ino);
   --used_;
-  free_.push_back(reservation.ino);
 }
 
 void InodeTable::Clear(Ino ino, uint32_t generation) {
-  pkram::MutexLock lock(&mu_);
   region_->Unseal(&node_->seal);
   const uint64_t next = uint64_t{generation} + 1;
-  region_->journal().Publish(entries_.ExistingWord(ino), format::MakeHole(next));
+  region_->journal().Publish(WordOf(ino), format::MakeHole(next));
+  if (next <= kMaxGeneration) Keep(ino);
   --used_;
-  if (next <= kMaxGeneration) free_.push_back(ino);
-}
-
-uint64_t InodeTable::used() const {
-  pkram::MutexLock lock(&mu_);
-  return used_;
 }
 
 std::vector<Ino> InodeTable::All() const {

@@ -2,12 +2,16 @@
 // i; a hole keeps the slot's next generation, so that a stale file handle never
 // reaches another file.  Which slots are free is derived when it is adopted.
 //
+// Each thread keeps some free slots at hand, and an inode's page is found without a lock.
+//
 // Thread-safe.
 #ifndef FS_INODE_TABLE_H_
 #define FS_INODE_TABLE_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "fs/result.h"
@@ -39,7 +43,7 @@ class InodeTable {
   // Clears the entry of an inode that is gone; the slot is free again.
   void Clear(Ino ino, uint32_t generation);
 
-  uint64_t used() const;
+  uint64_t used() const { return used_.load(std::memory_order_relaxed); }
   // How many there may be.
   uint64_t limit() const { return limit_.load(std::memory_order_relaxed); }
   void set_limit(uint64_t limit) { limit_.store(limit, std::memory_order_relaxed); }
@@ -48,14 +52,38 @@ class InodeTable {
   std::vector<Ino> All() const;
 
  private:
+  // Where the table's links stand, by their number.
+  struct Index {
+    explicit Index(uint64_t n) : size(n), links(new std::atomic<const pkram::format::Link*>[n]()) {}
+    const uint64_t size;
+    const std::unique_ptr<std::atomic<const pkram::format::Link*>[]> links;
+  };
+  // Free slots that some threads keep.
+  struct alignas(64) Stock {
+    pkram::Mutex mu;
+    std::vector<Ino> slots ABSL_GUARDED_BY(mu);
+  };
+
+  Stock& Mine();
+  // The word of a slot whose link exists, or null.
+  const uint64_t* WordOf(Ino ino) const;
+  void NoteLink(uint64_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<Ino> TakeSlot();
+  Result<void> TakeFromTable(std::vector<Ino>* slots);
+  void Keep(Ino slot);
+
   pkram::Region* const region_;
   const pkram::format::Node* const node_;
   std::atomic<uint64_t> limit_;
+  std::atomic<uint64_t> used_{0};
+  std::array<Stock, 16> stocks_;
+  std::atomic<const Index*> index_{nullptr};
   mutable pkram::Mutex mu_;
   pkram::LinkMap entries_ ABSL_GUARDED_BY(mu_);
   uint64_t end_ ABSL_GUARDED_BY(mu_) = 0;  // slots from here on were never used
   std::vector<Ino> free_ ABSL_GUARDED_BY(mu_);
-  uint64_t used_ ABSL_GUARDED_BY(mu_) = 0;
+  // Those that were too small are kept: somebody may be looking at one of them.
+  std::vector<std::unique_ptr<const Index>> indexes_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace pkramfs

@@ -48,6 +48,9 @@ class Backing {
   // What they hold is unspecified.
   virtual absl::Status Reserve(PageRun run) = 0;
 
+  // Reads what stands from `offset` on.  Pages that do not exist are zeros, and go on not to exist.
+  virtual absl::Status Read(uint64_t offset, absl::Span<char> bytes) = 0;
+
   // Writes `bytes` to `offset` and on, cheaper than by storing to a mapping whose pages
   // have not been touched.  Pages that do not exist come to be.  RESOURCE_EXHAUSTED as above.
   virtual absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) = 0;

@@ -69,8 +69,26 @@ class Bitmap {
   }
   // Sets the bits of `mask` in the 64 from a multiple of 64 on, while other threads do the same;
   // returns those of it that were set before.
-  uint64_t SetAmongOthers(uint64_t from, uint64_t mask) {
+  uint64_t SetWordAmongOthers(uint64_t from, uint64_t mask) {
     return std::atomic_ref(words_[from / 64]).fetch_or(mask, std::memory_order_relaxed) & mask;
+  }
+
+  // Other threads may set, clear and test bits of the same words meanwhile.
+  void SetAmongOthers(uint64_t from, uint64_t count, bool value) {
+    ForEachWord(from, count, [&](uint64_t at, uint64_t mask) {
+      const std::atomic_ref word(words_[at / 64]);
+      if (value) {
+        word.fetch_or(mask, std::memory_order_relaxed);
+      } else {
+        word.fetch_and(~mask, std::memory_order_relaxed);
+      }
+      return mask;
+    });
+  }
+  // Whether every bit of [from, from + count) is set.
+  bool TestAmongOthers(uint64_t from, uint64_t count) const {
+    return count == ForEachWord(from, count,
+                                [&](uint64_t at, uint64_t mask) { return mask & Load(at / 64); });
   }
 
   // Calls take(at, mask) for every 64 bits from a multiple of 64, `at`, of which [from, from +
@@ -109,6 +127,9 @@ class Bitmap {
   }
 
  private:
+  uint64_t Load(uint64_t word) const {
+    return std::atomic_ref(words_[word]).load(std::memory_order_relaxed);
+  }
   // The bits of `mask` below the first of them that `word` has.
   static uint64_t UpToTaken(uint64_t mask, uint64_t word) {
     const uint64_t taken = mask & word;
@@ -117,7 +138,7 @@ class Bitmap {
   uint64_t Find(uint64_t from, uint64_t to, uint64_t flip) const {
     while (from < to) {
       const uint64_t w = from / 64;
-      const uint64_t word = (words_[w] ^ flip) >> (from % 64) << (from % 64);
+      const uint64_t word = (Load(w) ^ flip) >> (from % 64) << (from % 64);
       if (word != 0) {
         const uint64_t at = w * 64 + static_cast<uint64_t>(std::countr_zero(word));
         return at < to ? at : kNone;

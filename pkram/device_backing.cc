@@ -46,6 +46,12 @@ class DeviceBacking final : public Backing {
 
   absl::Status Reserve(PageRun) override { return absl::OkStatus(); }
 
+  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
+    if (all_.empty()) return absl::FailedPreconditionError(name() + ": opened for reading only");
+    std::memcpy(bytes.data(), all_.data() + offset, bytes.size());
+    return absl::OkStatus();
+  }
+
   absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     for (const iovec& v : bytes) {
       std::memcpy(all_.data() + offset, v.iov_base, v.iov_len);

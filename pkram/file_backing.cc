@@ -49,6 +49,21 @@ class FileBacking final : public Backing {
     return IoStatus(name(), "fallocate", errno);
   }
 
+  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n = pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return IoStatus(name(), "read", errno);
+      if (n == 0) {  // behind the file's end
+        std::fill(bytes.begin(), bytes.end(), '\0');
+        break;
+      }
+      offset += static_cast<uint64_t>(n);
+      bytes.remove_prefix(static_cast<size_t>(n));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     absl::InlinedVector<iovec, 16> vec(bytes.begin(), bytes.end());
     absl::Span<iovec> iov = absl::MakeSpan(vec);

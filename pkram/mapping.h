@@ -67,6 +67,11 @@ class Mapping {
     if (watch_ != nullptr) watch_->BeforeChange({pfn, 1});
     return reinterpret_cast<T*>(writable_ + pfn.offset());
   }
+  // All of a run.
+  std::byte* WritableRun(PageRun run) const {
+    if (watch_ != nullptr) watch_->BeforeChange(run);
+    return writable_ + run.first.offset();
+  }
   // The same of a word that means nothing to another use of the region.
   template <typename T>
   T* Unwatched(const T* at) const {

@@ -4,8 +4,10 @@
 #ifndef PKRAM_MUTEX_H_
 #define PKRAM_MUTEX_H_
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <shared_mutex>
 
@@ -13,9 +15,16 @@
 
 namespace pkram {
 
+// How often any thread of this process has found one of these locks taken.
+inline std::atomic<uint64_t> lock_waits{0};
+
 class ABSL_LOCKABLE Mutex {
  public:
-  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mu_.lock(); }
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    if (mu_.try_lock()) return;
+    lock_waits.fetch_add(1, std::memory_order_relaxed);
+    mu_.lock();
+  }
   void Unlock() ABSL_UNLOCK_FUNCTION() { mu_.unlock(); }
 
  private:
@@ -25,9 +34,17 @@ class ABSL_LOCKABLE Mutex {
 
 class ABSL_LOCKABLE SharedMutex {
  public:
-  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { mu_.lock(); }
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    if (mu_.try_lock()) return;
+    lock_waits.fetch_add(1, std::memory_order_relaxed);
+    mu_.lock();
+  }
   void Unlock() ABSL_UNLOCK_FUNCTION() { mu_.unlock(); }
-  void LockShared() ABSL_SHARED_LOCK_FUNCTION() { mu_.lock_shared(); }
+  void LockShared() ABSL_SHARED_LOCK_FUNCTION() {
+    if (mu_.try_lock_shared()) return;
+    lock_waits.fetch_add(1, std::memory_order_relaxed);
+    mu_.lock_shared();
+  }
   void UnlockShared() ABSL_UNLOCK_FUNCTION() { mu_.unlock_shared(); }
   // Tells the checker what the caller knows: it holds the lock.
   void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {}

@@ -61,10 +61,10 @@ bool PageMap::Mark(Purpose purpose, Tally* tally) {
   tally->pages += pages;
   tally->bound = std::max(tally->bound, from + 64 - static_cast<uint64_t>(std::countl_zero(mask)));
   if (purpose == Purpose::kData) {
-    data_.SetAmongOthers(from, mask);
+    data_.SetWordAmongOthers(from, mask);
     tally->data += pages;
   }
-  return used_.SetAmongOthers(from, mask) == 0;
+  return used_.SetWordAmongOthers(from, mask) == 0;
 }
 
 uint64_t PageMap::ClaimShared(PageRun run, Tally* tally) {
@@ -72,10 +72,7 @@ uint64_t PageMap::ClaimShared(PageRun run, Tally* tally) {
     const PageRun rest{run.first + done, run.count - done};
     const uint64_t first = rest.first.value(), end = first + rest.count;
     uint64_t claimed = used_.ClaimAmongOthers(first, rest.count);
-    Bitmap::ForEachWord(first, claimed, [&](uint64_t at, uint64_t mask) {
-      data_.SetAmongOthers(at, mask);
-      return mask;
-    });
+    data_.SetAmongOthers(first, claimed, true);
     tally->pages += claimed;
     tally->data += claimed;
     tally->bound = std::max(tally->bound, first + claimed);
@@ -122,10 +119,8 @@ void PageMap::Reindex(uint64_t cluster) {
 
 void PageMap::Take(PageRun run, Kind kind) {
   bound_ = std::max(bound_, run.first.value() + run.count);
-  for (uint64_t i = 0; i < run.count; ++i) {
-    used_.Set(run.first.value() + i);
-    if (kind == kDataKind) data_.Set(run.first.value() + i);
-  }
+  used_.Set(run.first.value(), run.count);
+  if (kind == kDataKind) data_.SetAmongOthers(run.first.value(), run.count, true);
   free_pages_ -= run.count;
   if (kind == kDataKind) data_pages_ += run.count;
   for (uint64_t at = run.first.value(), end = at + run.count; at < end;) {
@@ -199,9 +194,9 @@ void PageMap::Release(PageRun run) {
   for (uint64_t i = 0; i < run.count; ++i) {
     assert(used_.Test(run.first.value() + i));
     used_.Clear(run.first.value() + i);
-    if (data_.Test(run.first.value() + i)) --data_pages_;
-    data_.Clear(run.first.value() + i);
+    if (IsData(run.first + i)) --data_pages_;
   }
+  data_.SetAmongOthers(run.first.value(), run.count, false);
   free_pages_ += run.count;
   if (run.first.value() + run.count >= bound_) bound_ = end();
   for (uint64_t at = run.first.value(), end = at + run.count; at < end;) {

@@ -6,7 +6,7 @@
 // long as can be had.  When one kind has no cluster left, it takes from the
 // other's: purpose is a preference, never a reason to fail.
 //
-// Not thread-safe, but for ClaimAmongOthers: Space (space.h) puts the lock around it.
+// Not thread-safe, but for ClaimAmongOthers and IsData: Depot (depot.h) puts the lock around it.
 #ifndef PKRAM_PAGE_MAP_H_
 #define PKRAM_PAGE_MAP_H_
 
@@ -14,6 +14,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "pkram/bitmap.h"
@@ -34,7 +35,8 @@ class PageMap {
   uint64_t free_pages() const { return free_pages_; }
   uint64_t data_pages() const { return data_pages_; }  // in use, taken as data
   bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }
-  bool IsData(Pfn pfn) const { return data_.Test(pfn.value()); }
+  // Any thread may ask, of a page in use.
+  bool IsData(Pfn pfn) const { return data_.TestAmongOthers(pfn.value(), 1); }
 
   // What a thread has claimed.
   struct Tally {
@@ -79,7 +81,7 @@ class PageMap {
 
   // Which pages in use have more than one reference.
   ReferenceMap& references() { return references_; }
-  const ReferenceMap& references() const { return references_; }
+  ReferenceMap TakeReferences() { return std::exchange(references_, {}); }
 
   // Room for as many pages; before FinishClaims.
   void MakeRoom(uint64_t pages);

@@ -38,6 +38,7 @@ class Pins {
     }
     MutexLock lock(&mu_);
     ++others_[epoch];
+    are_others_ = true;
     return nullptr;
   }
 
@@ -49,6 +50,7 @@ class Pins {
     MutexLock lock(&mu_);
     const auto it = others_.find(epoch);
     if (--it->second == 0) others_.erase(it);
+    are_others_ = !others_.empty();
   }
 
   // The earliest epoch of those that are there; kNone when nobody is.
@@ -58,6 +60,7 @@ class Pins {
       const uint64_t epoch = slot.epoch.load();
       if (epoch != 0) oldest = std::min(oldest, epoch);
     }
+    if (!are_others_) return oldest;
     MutexLock lock(&mu_);
     return others_.empty() ? oldest : std::min(oldest, others_.begin()->first);
   }
@@ -67,6 +70,7 @@ class Pins {
     Word epoch{0};  // 0: free
   };
   std::array<Slot, kSlots> slots_;
+  std::atomic<bool> are_others_{false};
   mutable Mutex mu_;
   std::map<uint64_t, uint64_t> others_ ABSL_GUARDED_BY(mu_);  // epoch -> how many
 };

@@ -3,7 +3,7 @@
 // equally often, so that its memory follows what is shared, and a copy of a file in
 // one piece is one run.
 //
-// Not thread-safe: Space (space.h) puts the lock around it.
+// Not thread-safe: SharedPages (shared_pages.h) puts locks around it.
 #ifndef PKRAM_REFERENCE_MAP_H_
 #define PKRAM_REFERENCE_MAP_H_
 
@@ -27,6 +27,11 @@ class ReferenceMap {
   bool Shared(Pfn pfn) const;
 
   bool empty() const { return runs_.empty(); }
+  // fn(run, more) for each run of pages to which `more` entries refer besides one.
+  template <typename Fn>
+  void ForEachRun(Fn fn) const {
+    for (const auto& [first, run] : runs_) fn(PageRun{Pfn(first), run.end - first}, run.more);
+  }
   // How many runs it keeps.
   uint64_t runs() const { return runs_.size(); }
 

@@ -146,6 +146,30 @@ absl::Status BeyondDevice(const Backing& backing, uint64_t pages) {
                                             ": choose a smaller size, or a larger device"));
 }
 
+// Holes of a file come to be pages when they are read through a mapping: then there must be memory
+// for them.  (A copy of a region has holes where the region's pages are zeros.)
+absl::Status ProveReadable(const std::string& name, Mapping* mapping, PageRun run) {
+  if (mapping->Populate(run).ok()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(name, ": some of its first ",
+                                                   (run.first + run.count).value(),
+                                                   " pages are holes of the file, and there is no "
+                                                   "space for them: make space in its filesystem"));
+}
+
+// The page of the super block.
+absl::StatusOr<std::unique_ptr<Mapping>> MapFirst(Backing* backing) {
+  absl::StatusOr<std::unique_ptr<Mapping>> first =
+      Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
+  if (!first.ok()) return first;
+  if (absl::Status s = ProveReadable(backing->name(), first->get(), {Pfn(0), 1}); !s.ok()) return s;
+  return first;
+}
+
+// Super block and journal, as far as they exist.
+PageRun Head(const SuperBlock& super, uint64_t existing) {
+  return {Pfn(0), std::min(existing, super.journal_first + super.journal_slots)};
+}
+
 absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& options) {
   absl::StatusOr<uint64_t> size = backing->Size();
   if (!size.ok()) return size.status();
@@ -160,8 +184,7 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
   uint64_t bound = 0;
   absl::Status damaged;
   {
-    absl::StatusOr<std::unique_ptr<Mapping>> first =
-        Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
+    const absl::StatusOr<std::unique_ptr<Mapping>> first = MapFirst(backing);
     if (!first.ok()) return first.status();
     const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
     if (absl::Status s = CheckIdentity(name, super); !s.ok()) return s;
@@ -191,6 +214,8 @@ absl::StatusOr<Reading> Read(Backing* backing, const Region::OpenOptions& option
     reading.view =
         std::make_unique<PageView>(reading.mapping.get(), std::min(*size / kPageSize, bound));
     reading.committed_slots = 0;
+    const PageRun head = Head(*reading.mapping->At<SuperBlock>(Pfn(0)), reading.view->existing());
+    if (absl::Status s = ProveReadable(name, reading.mapping.get(), head); !s.ok()) return s;
     absl::Status journal;
     ReadJournal(&reading, [&](Pfn pfn, const std::string& what) {
       journal = DamagedPage(name, pfn.value(), what);
@@ -221,6 +246,10 @@ absl::StatusOr<Reading> ReadDamaged(Backing* backing, std::vector<Problem>* prob
   if (GeometryProblem(raw).empty()) existing = std::min(existing, raw.page_count);
   reading.view = std::make_unique<PageView>(reading.mapping.get(), existing);
   if (absl::Status s = CheckIdentity(backing->name(), reading.super()); !s.ok()) return s;
+  if (absl::Status s = ProveReadable(backing->name(), reading.mapping.get(), Head(raw, existing));
+      !s.ok()) {
+    return s;
+  }
   ReadJournal(&reading, [&](Pfn pfn, std::string what) {
     problems->push_back({pfn, std::move(what)});
     return true;
@@ -279,8 +308,7 @@ absl::StatusOr<Region::Holds> Region::Look(Backing* backing) {
   if (!size.ok()) return size.status();
   if (*size == 0) return Holds::kNothing;
   if (*size < kPageSize) return Holds::kOther;
-  const absl::StatusOr<std::unique_ptr<Mapping>> first =
-      Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
+  const absl::StatusOr<std::unique_ptr<Mapping>> first = MapFirst(backing);
   if (!first.ok()) return first.status();
   const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
   const bool rest = super.version == format::kVersion && super.page_size == kPageSize &&
@@ -293,8 +321,7 @@ absl::StatusOr<Region::Holds> Region::Look(Backing* backing) {
 bool Region::IsNew(Backing* backing) {
   const absl::StatusOr<Holds> holds = Look(backing);
   if (!holds.ok() || *holds != Holds::kRegion) return false;
-  const absl::StatusOr<std::unique_ptr<Mapping>> first =
-      Mapping::Create(backing, 1, Mapping::Access::kReadOnly);
+  const absl::StatusOr<std::unique_ptr<Mapping>> first = MapFirst(backing);
   if (!first.ok()) return false;
   const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
   return static_cast<uint32_t>(super.mount_epoch) <= 1;
@@ -392,8 +419,7 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
 // garbage is cleared, and this use begins.
 absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
                             const OpenOptions& options) {
-  const PageRun head{Pfn(0), super().journal_first + super().journal_slots};
-  if (absl::Status s = backing_->Reserve(head); !s.ok()) return s;
+  if (absl::Status s = backing_->Reserve(Head(super(), super().page_count)); !s.ok()) return s;
   if (options.lock_memory) {
     if (absl::Status s = LockInMemory(map, size.pages); !s.ok()) return s;
   }
@@ -557,20 +583,63 @@ void Region::UnlockFromMemory() {
   mapping_->UnlockFromMemory();
 }
 
+namespace {
+PageRun PagesOf(uint64_t offset, uint64_t size) {
+  const Pfn first(offset >> kPageShift);
+  return {first, PagesFor(offset + size) - first.value()};
+}
+}  // namespace
+
+// Pages that exist are stored to through the mapping: that takes no call, and not the lock that the
+// kernel takes for each write to a file.  Others are left to the backing, which can say that there
+// is no space for them.
 absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
+  uint64_t size = 0;
+  for (const iovec& v : bytes) size += v.iov_len;
+  const PageRun run = PagesOf(offset, size);
+  if (space_->Exist(run)) {
+    std::byte* to = mapping_->WritableRun(run) + offset % kPageSize;
+    for (const iovec& v : bytes) {
+      std::memcpy(to, v.iov_base, v.iov_len);
+      to += v.iov_len;
+    }
+    std::memset(to, 0, run.count * kPageSize - offset % kPageSize - size);
+    return absl::OkStatus();
+  }
   absl::Status filled = backing_->Fill(offset, bytes);
   if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->Fill(offset, bytes);
-  if (!filled.ok() || !locked_) return filled;
-  uint64_t end = offset;
-  for (const iovec& v : bytes) end += v.iov_len;
-  const Pfn first(offset >> kPageShift);
-  return mapping_->Populate({first, PagesFor(end) - first.value()});
+  return filled.ok() ? NoteExist(run) : filled;
 }
 
 absl::Status Region::FillZeros(PageRun run) {
   absl::Status filled = backing_->FillZeros(run);
   if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->FillZeros(run);
-  return filled.ok() && locked_ ? mapping_->Populate(run) : filled;
+  return filled.ok() ? NoteExist(run) : filled;
+}
+
+absl::Status Region::Overwrite(uint64_t offset, absl::Span<const std::byte> bytes) {
+  const PageRun run = PagesOf(offset, bytes.size());
+  if (space_->Exist(run)) {
+    std::memcpy(mapping_->WritableRun(run) + offset % kPageSize, bytes.data(), bytes.size());
+    return absl::OkStatus();
+  }
+  const iovec iov{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  absl::Status written = backing_->Write(offset, {&iov, 1});
+  if (!written.ok() && space_->GiveBackIdle()) written = backing_->Write(offset, {&iov, 1});
+  return written.ok() ? NoteExist(run) : written;
+}
+
+absl::Status Region::ProveExist(uint64_t offset, uint64_t size) {
+  const PageRun run = PagesOf(offset, size);
+  if (space_->Exist(run)) return absl::OkStatus();
+  if (!mapping_->Populate(run).ok()) return absl::ResourceExhaustedError("no space for a hole");
+  space_->NoteExist(run);
+  return absl::OkStatus();
+}
+
+absl::Status Region::NoteExist(PageRun run) {
+  space_->NoteExist(run);
+  return locked_ ? mapping_->Populate(run) : absl::OkStatus();
 }
 
 void Region::Unseal(const uint64_t* seal) {

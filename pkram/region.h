@@ -131,12 +131,20 @@ class Region {
   // Takes a node off the list and retires everything it reaches.
   void RemoveNode(Pfn node);
 
-  // Fills fresh pages that nothing reaches (Backing::Fill), and locks them in
-  // memory if the region is locked.  RESOURCE_EXHAUSTED.
+  // Fills fresh pages that nothing reaches, the rest of the last one with zeros.
+  // RESOURCE_EXHAUSTED.
   absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes);
 
   // The same with zeros.
   absl::Status FillZeros(PageRun run);
+
+  // Makes sure that pages in use, of data, can be read through the mapping: one that is a hole of
+  // the region's file comes to be a page.  RESOURCE_EXHAUSTED: read them by backing().Read.
+  absl::Status ProveExist(uint64_t offset, uint64_t size);
+
+  // Bytes in place of others, in pages of data that follow one another and are in use.
+  // RESOURCE_EXHAUSTED.
+  absl::Status Overwrite(uint64_t offset, absl::Span<const std::byte> bytes);
 
   // Clears a seal; before the first change of what it covers.
   void Unseal(const uint64_t* seal);
@@ -152,6 +160,8 @@ class Region {
   absl::Status LockInMemory(const PageMap& map, uint64_t pages);
   absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, const OpenOptions& options);
   void FinishShortening(Pfn object);
+  // Of pages that exist now: they are kept in memory if the region is.
+  absl::Status NoteExist(PageRun run);
   // The size, and features that it has from now on.
   void StoreSuper(Space::Size size, uint64_t more_incompat = 0);
 

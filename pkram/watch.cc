@@ -20,6 +20,9 @@ class WatchedBacking final : public Backing {
   // What the pages hold stays.
   absl::Status Reserve(PageRun run) override { return below_->Reserve(run); }
 
+  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
+    return below_->Read(offset, bytes);
+  }
   absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     uint64_t end = offset;
     for (const iovec& v : bytes) end += v.iov_len;

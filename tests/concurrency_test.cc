@@ -73,6 +73,26 @@ TEST_F(ConcurrencyTest, ThreadsMakeMoveAndRemoveInSharedDirectories) {
   EXPECT_EQ(PictureOf(&fs()), picture);
 }
 
+// A thread that makes files, writes to them and deletes them needs the lock of the free pages for
+// none of it, once it has pages at hand.
+TEST_F(ConcurrencyTest, AThreadWithFilesOfItsOwnLeavesTheFreePagesAlone) {
+  const Ino dir = Make("dir", S_IFDIR | 0755);
+  for (const size_t size : {1000, 4096}) {
+    const std::string bytes(size, 'x');
+    const auto cycle = [&] {
+      const Ino ino = Make("file", S_IFREG | 0644, dir);
+      Put(ino, 0, bytes);
+      Put(ino, 0, bytes);
+      ASSERT_TRUE(fs().Unlink(ctx(), dir, "file").ok());
+      fs().Forget(ino, 1);
+    };
+    for (int i = 0; i < 40; ++i) cycle();
+    const uint64_t before = region().space().depot().visits();
+    for (int i = 0; i < 100; ++i) cycle();
+    EXPECT_EQ(region().space().depot().visits(), before) << size;
+  }
+}
+
 TEST_F(ConcurrencyTest, WritersFillTheRegionAndDeletersEmptyIt) {
   const uint64_t empty = FreePages();
   std::vector<std::thread> threads;
@@ -140,6 +160,38 @@ TEST_F(ConcurrencyTest, NobodyFailsWhenTheJournalIsFull) {
   EXPECT_EQ(picture.size(), 1 + 2 * kThreads);
   Remount();
   EXPECT_EQ(PictureOf(&fs()), picture);
+}
+
+class FewInodesConcurrencyTest : public ConcurrencyTest {
+ protected:
+  FewInodesConcurrencyTest() { max_inodes_ = 2000; }
+};
+
+// Threads keep free numbers of inodes at hand; all of them are used before there is none.
+TEST_F(FewInodesConcurrencyTest, AsManyFilesAsThereMayBe) {
+  for (int round = 0; round < 2; ++round) {
+    std::atomic<int> made{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 5; ++t) {
+      threads.emplace_back([&, t] {
+        for (int i = 0;; ++i) {
+          const std::string name = std::to_string(t) + "." + std::to_string(i);
+          const auto file = fs().MakeNode({}, kRootIno, name, S_IFREG | 0644);
+          if (!file.ok()) {
+            EXPECT_EQ(file.error(), ENOSPC);
+            return;
+          }
+          fs().Forget((*file).ino, 1);
+          ++made;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(made, 1999);
+    EXPECT_EQ(fs().StatFs().free_inodes, 0u);
+    for (const std::string& name : Names()) EXPECT_TRUE(fs().Unlink({}, kRootIno, name).ok());
+    EXPECT_EQ(fs().StatFs().free_inodes, 1999u);
+  }
 }
 
 }  // namespace

@@ -363,6 +363,49 @@ TEST_F(RemountTest, ItIsServedWhileOthersLeaveNoSpaceAtAll) {
   EXPECT_TRUE(Eventually([&] { return umount2(under.c_str(), 0) == 0 || errno != EBUSY; }));
 }
 
+// A copy of a region's file may have holes where the region's pages are zeros.
+TEST_F(RemountTest, ACopyWithHolesIsServedWhileThereIsNoSpaceForThem) {
+  const std::string under = dir_ + "/under", theirs = under + "/theirs";
+  ASSERT_EQ(Shell("mkdir " + under + " && mount -t tmpfs -o size=12m tmpfs " + under).status, 0);
+  region_ = under + "/region";
+  ASSERT_EQ(TryMount("size=256m").status, 0);
+  const std::string file = mount_ + "/file";
+  ASSERT_EQ(Shell("head -c 64k /dev/zero > " + file + " && echo text > " + mount_ + "/text").status,
+            0);
+  Unmount();
+  WaitUntilFree();
+  ASSERT_EQ(Shell("cd " + under + " && cp --sparse=always region copy && mv copy region").status,
+            0);
+  const auto fill = [&] { EXPECT_NE(Shell("head -c 20M /dev/zero >> " + theirs).status, 0); };
+  fill();
+  // Free slots of the journal are zeros.
+  for (const Ran& ran : {Shell(Pkramctl() + " check " + region_), TryMount("size=256m")}) {
+    EXPECT_THAT(ran.status, testing::AnyOf(2, 32));
+    EXPECT_THAT(ran.err, testing::HasSubstr("no space for them: make space"));
+  }
+  ASSERT_EQ(Shell("truncate -s -1M " + theirs).status, 0);
+  ASSERT_EQ(TryMount("size=256m").status, 0);
+  fill();
+  const std::string overwrite = "yes | head -c 20000 | dd conv=notrunc status=none of=" + file;
+  for (int i = 0; i < 2; ++i) {
+    const Ran ran = Shell(overwrite);
+    EXPECT_NE(ran.status, 0);
+    EXPECT_THAT(ran.err, testing::HasSubstr("No space left"));
+  }
+  EXPECT_EQ(Shell("truncate -s 6000 " + file + " && truncate -s 64k " + file).status, 0);
+  EXPECT_TRUE(Slurp(file) == std::string(65536, '\0'));
+  EXPECT_EQ(Slurp(mount_ + "/text"), "text\n");
+  unlink(theirs.c_str());
+  std::string expected(65536, '\0');
+  for (size_t i = 0; i < 20000; ++i) expected[i] = i % 2 == 0 ? 'y' : '\n';
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(Shell(overwrite).status, 0);
+    EXPECT_TRUE(Slurp(file) == expected);
+  }
+  Unmount();
+  EXPECT_TRUE(Eventually([&] { return umount2(under.c_str(), 0) == 0 || errno != EBUSY; }));
+}
+
 TEST_F(RemountTest, MemoryGoesBackWhenFilesAreDeleted) {
   Mount("size=256m");
   struct stat st;

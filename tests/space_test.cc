@@ -17,6 +17,7 @@ namespace {
 
 class SpaceTest : public testing::Test {
  protected:
+  explicit SpaceTest(uint64_t pages = 256) : kPages(pages) {}
   void SetUp() override {
     const int fd = memfd_create("space", 0);
     backing_ = OpenFdBacking(fd).value();
@@ -44,7 +45,7 @@ class SpaceTest : public testing::Test {
     }
   }
 
-  static constexpr uint64_t kPages = 256;
+  const uint64_t kPages;
   std::unique_ptr<Backing> backing_;
   std::unique_ptr<Mapping> mapping_;
   std::unique_ptr<Space> space_;
@@ -192,6 +193,148 @@ TEST_F(SpaceTest, WhatNothingUsesIsGivenBackAtOpen) {
   space_->GiveBackUnused();
   EXPECT_EQ(MemoryPages(), 0u);
   EXPECT_EQ(backing_->Size().value(), kPageSize);
+}
+
+// Threads keep pages at hand while many are free.
+class LargeSpaceTest : public SpaceTest {
+ protected:
+  LargeSpaceTest() : SpaceTest(32768) {}
+  uint64_t Visits() const { return space_->depot().visits(); }
+  template <typename Fn>
+  void OnAnotherThread(Fn fn) {
+    std::thread(fn).join();
+  }
+};
+
+TEST_F(LargeSpaceTest, WhatAThreadFreesItUsesAgainWithoutTheLock) {
+  const auto cycle = [&] {
+    const Pfn metadata = space_->AllocateMetadata().value();
+    const PageRun data = space_->AllocateData(1, Pfn()).value();
+    space_->NoteExist(data);
+    space_->Retire({{metadata, 1}, data});
+  };
+  for (int i = 0; i < 20; ++i) cycle();
+  const uint64_t before = Visits();
+  for (int i = 0; i < 1000; ++i) cycle();
+  EXPECT_EQ(Visits(), before);
+}
+
+TEST_F(LargeSpaceTest, WhatThreadsKeepIsFree) {
+  const Space::Counts empty = space_->counts();
+  std::vector<PageRun> taken;
+  for (int i = 0; i < 4; ++i) {
+    OnAnotherThread([&] {
+      taken.push_back({space_->AllocateMetadata().value(), 1});
+      taken.push_back(space_->AllocateData(2, Pfn()).value());
+    });
+  }
+  Space::Counts now = space_->counts();
+  EXPECT_EQ(now.free, empty.free - 12);
+  EXPECT_EQ(now.metadata, empty.metadata + 4);
+  EXPECT_EQ(now.data, 8u);
+  const Bitmap in_use = space_->InUse();
+  uint64_t pages = 0;
+  for (uint64_t i = 0; i < in_use.size(); ++i) pages += in_use.Test(i);
+  EXPECT_EQ(pages, 13u);
+  for (const PageRun& run : taken) space_->Retire({run});
+  now = space_->counts();
+  EXPECT_EQ(now.free, empty.free);
+  EXPECT_EQ(now.metadata, empty.metadata);
+  EXPECT_EQ(now.data, 0u);
+  space_->GiveBackUnused();
+  EXPECT_EQ(MemoryPages(), 0u);
+}
+
+TEST_F(LargeSpaceTest, WhatThreadsKeepIsUsedBeforeTheRegionIsFull) {
+  const uint64_t free = space_->counts().free;
+  for (int i = 0; i < 4; ++i) {
+    OnAnotherThread([&] {
+      space_->Retire({{space_->AllocateMetadata().value(), 1}});
+      space_->Retire({space_->AllocateData(1, Pfn()).value()});
+    });
+  }
+  uint64_t taken = 0;
+  for (;;) {
+    const auto run = space_->AllocateData(1000, Pfn());
+    if (!run.ok()) break;
+    taken += run->count;
+  }
+  EXPECT_EQ(taken, free);
+  EXPECT_FALSE(space_->AllocateMetadata().ok());
+}
+
+TEST_F(LargeSpaceTest, AFileThatGrowsByOneThreadAfterTheOtherIsOneRun) {
+  const Pfn first = space_->AllocateData(1, Pfn()).value().first;
+  // As many as the first thread took at once, and more.
+  for (uint64_t i = 1; i < 200; ++i) {
+    OnAnotherThread(
+        [&] { EXPECT_EQ(space_->AllocateData(1, first + i).value().first, first + i); });
+  }
+}
+
+TEST_F(LargeSpaceTest, WhatThreadsKeepDoesNotHoldUpAnotherSize) {
+  for (int i = 0; i < 4; ++i) {
+    OnAnotherThread([&] { (void)space_->AllocateMetadata().value(); });
+  }
+  // Four pages, the first one, and the reserve.
+  EXPECT_FALSE(space_->Resize(5).ok());
+  EXPECT_TRUE(space_->Resize(5 + Space::ReserveFor(5)).ok());
+  EXPECT_TRUE(space_->Resize(kPages).ok());
+}
+
+TEST_F(LargeSpaceTest, WhoFindsNoMemoryUsesWhatOthersKeep) {
+  OnAnotherThread([&] {
+    std::vector<PageRun> runs;
+    for (int i = 0; i < 10; ++i) runs.push_back({space_->AllocateMetadata().value(), 1});
+    for (const PageRun& run : runs) space_->Retire({run});
+  });
+  EXPECT_GT(MemoryPages(), 8u);
+  EXPECT_TRUE(space_->GiveBackIdle());
+  EXPECT_LE(MemoryPages(), 16u);  // some were made in advance
+}
+
+// Each page has one user at a time: it says so in the page, and looks whether it stays.
+TEST_F(LargeSpaceTest, ThreadsNeverHaveTheSamePage) {
+  std::atomic<int> wrong{0};
+  const uint64_t free = space_->counts().free;
+  std::vector<std::thread> threads;
+  for (uint64_t t = 1; t <= 6; ++t) {
+    threads.emplace_back([&, t] {
+      std::minstd_rand random(static_cast<unsigned>(t));
+      std::vector<PageRun> mine;
+      const auto word = [&](Pfn pfn) {
+        return std::atomic_ref<uint64_t>(*mapping_->WritableAt<uint64_t>(pfn));
+      };
+      for (int i = 0; i < 4000; ++i) {
+        if (mine.size() < 40 && random() % 2 == 0) {
+          PageRun run{Pfn(), 1};
+          if (random() % 2 == 0) {
+            run.first = space_->AllocateMetadata().value();
+          } else {
+            const Pfn goal = mine.empty() ? Pfn() : mine.back().first + mine.back().count;
+            run = space_->AllocateData(1 + random() % 20, random() % 2 == 0 ? goal : Pfn()).value();
+            if (!backing_->Reserve(run).ok()) ++wrong;
+            space_->NoteExist(run);
+          }
+          for (uint64_t k = 0; k < run.count; ++k) word(run.first + k).store(t);
+          mine.push_back(run);
+        } else if (!mine.empty()) {
+          const size_t at = random() % mine.size();
+          std::swap(mine[at], mine.back());
+          const PageRun run = mine.back();
+          mine.pop_back();
+          for (uint64_t k = 0; k < run.count; ++k) wrong += word(run.first + k).load() != t;
+          space_->Retire({run});
+        }
+        if (t == 1 && i % 500 == 0) (void)space_->GiveBackIdle();
+      }
+      for (const PageRun& run : mine) space_->Retire({run});
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(space_->counts().free, free);
+  EXPECT_EQ(space_->counts().data, 0u);
 }
 
 }  // namespace

@@ -5,12 +5,14 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "fs/filesystem.h"
 #include "pkram/backing.h"
+#include "pkram/mutex.h"
 #include "pkram/region.h"
 
 namespace pkramfs {
@@ -38,6 +40,7 @@ class Place {
     }
   }
   Filesystem* operator->() const { return fs_.get(); }
+  uint64_t depot_visits() const { return region_->space().depot().visits(); }
   // Of this thread, or of all.
   Ino file(const benchmark::State& state) const { return files_[Number(state)]; }
   Ino dir(const benchmark::State& state) const { return dirs_[Number(state)]; }
@@ -59,12 +62,33 @@ const Place& ThePlace() {
   return place;
 }
 
+// While there is one: the locks at which calls had to wait, in a thousand, and the visits to the
+// lock of the free pages.
+class Meetings {
+ public:
+  explicit Meetings(benchmark::State* state) : state_(state) {}
+  ~Meetings() {
+    const auto per_thousand = [&](uint64_t n) {
+      const auto calls = std::max<int64_t>(1, state_->iterations() * state_->threads());
+      return benchmark::Counter(1000.0 * static_cast<double>(n) / static_cast<double>(calls),
+                                benchmark::Counter::kAvgThreads);
+    };
+    state_->counters["waits"] = per_thousand(pkram::lock_waits - waits_);
+    state_->counters["visits"] = per_thousand(ThePlace().depot_visits() - visits_);
+  }
+
+ private:
+  benchmark::State* const state_;
+  const uint64_t waits_ = pkram::lock_waits, visits_ = ThePlace().depot_visits();
+};
+
 // Where in a file the n-th piece of `size` bytes goes.
 uint64_t At(uint64_t n, size_t size) { return n * size % (kFilePages * pkram::kPageSize); }
 
 void Lookup(benchmark::State& state) {
   const Place& fs = ThePlace();
   const std::string name = fs.file_name(state);
+  const Meetings meetings(&state);
   for (auto _ : state) {
     const Result<Attr> attr = fs->Lookup(kRootIno, name);
     benchmark::DoNotOptimize(attr.ok());
@@ -74,6 +98,7 @@ void Lookup(benchmark::State& state) {
 
 void GetAttr(benchmark::State& state) {
   const Place& fs = ThePlace();
+  const Meetings meetings(&state);
   for (auto _ : state) benchmark::DoNotOptimize(fs->GetAttr(fs.file(state)).ok());
 }
 
@@ -82,6 +107,7 @@ template <size_t kSize>
 void Read(benchmark::State& state) {
   const Place& fs = ThePlace();
   uint64_t n = 0;
+  const Meetings meetings(&state);
   for (auto _ : state) {
     benchmark::DoNotOptimize(fs->Read(fs.file(state), At(n++, kSize), kSize).ok());
   }
@@ -92,18 +118,21 @@ void Write(benchmark::State& state) {
   const Place& fs = ThePlace();
   const std::vector<std::byte> bytes(kSize, std::byte{2});
   uint64_t n = 0;
+  const Meetings meetings(&state);
   for (auto _ : state) {
     benchmark::DoNotOptimize(fs->Write({}, fs.file(state), At(n++, kSize), bytes).ok());
   }
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * kSize));
 }
 
-// And deletes it.
+// And writes to it, and deletes it.
+template <size_t kSize>
 void Create(benchmark::State& state) {
   const Place& fs = ThePlace();
   const Ino dir = fs.dir(state);
   const std::string name = "new" + std::to_string(state.thread_index());
-  const std::vector<std::byte> bytes(1024, std::byte{3});
+  const std::vector<std::byte> bytes(kSize, std::byte{3});
+  const Meetings meetings(&state);
   for (auto _ : state) {
     const Ino ino = (*fs->MakeNode({}, dir, name, S_IFREG | 0644)).ino;
     (void)fs->Write({}, ino, 0, bytes);
@@ -126,7 +155,9 @@ ON_FILES(Read<4096>);
 ON_FILES(Read<131072>);
 ON_FILES(Write<4096>);
 ON_FILES(Write<131072>);
-ON_FILES(Create);
+ON_FILES(Create<1024>);
+ON_FILES(Create<4096>);
+ON_FILES(Create<131072>);
 
 }  // namespace
 }  // namespace pkramfs

@@ -176,6 +176,9 @@ class RecordingBacking : public pkram::Backing {
     return below_->Map(pages, writable);
   }
   absl::Status Reserve(pkram::PageRun run) override { return below_->Reserve(run); }
+  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
+    return below_->Read(offset, bytes);
+  }
   absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     hook_();
     const absl::Status written = below_->Write(offset, bytes);

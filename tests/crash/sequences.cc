@@ -33,6 +33,9 @@ class CrowdedBacking : public pkram::Backing {
     const absl::Status fits = Fits(run.first.offset(), run.count * kPageSize);
     return fits.ok() ? below_->Reserve(run) : fits;
   }
+  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
+    return below_->Read(offset, bytes);
+  }
   absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     uint64_t size = 0;
     for (const iovec& v : bytes) size += v.iov_len;

@@ -1,0 +1,154 @@
+// The free pages of a region, under one lock; and which pages are known to exist.
+//
+// A page exists when its backing has memory for it.  Pages come and go one request at a time, so
+// threads keep some at hand (Space) and seldom need this lock.
+//
+// Thread-safe.
+#ifndef PKRAM_DEPOT_H_
+#define PKRAM_DEPOT_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pkram/backing.h"
+#include "pkram/bitmap.h"
+#include "pkram/mapping.h"
+#include "pkram/mutex.h"
+#include "pkram/page_map.h"
+#include "pkram/types.h"
+
+namespace pkram {
+
+// Who may take the last pages: they are kept for operations that make space.
+enum class Urgency { kNormal, kMakesSpace };
+
+class Depot {
+ public:
+  // `backing` and `mapping` must outlive it; `map` has its claims finished.  `limit` as in Size.
+  Depot(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit);
+
+  // 1 to `want` pages, at `goal` if that page is free.  Count 0: there is none to be had.
+  PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);
+  // The same for a thread to keep, as long as there are many more.
+  PageRun TakeSome(Purpose purpose, uint64_t want);
+  // Makes a page exist that was taken.  RESOURCE_EXHAUSTED: the page is free again.
+  absl::Status MakeExist(Pfn pfn);
+  // One of the last pages, which exist; Pfn() if none is left.
+  Pfn TakeSpare();
+  bool HasSpare() const;
+
+  // Whether threads may keep pages at hand: there are many more.
+  bool plenty() const { return plenty_.load(std::memory_order_relaxed); }
+  // No thread keeps any from now on, or may again.
+  void SetStocking(bool allowed);
+
+  // Pages are on their way back; then they are not, having been returned, or kept by a thread.
+  void Announce(uint64_t pages) { coming_ += pages; }
+  void Withdraw(uint64_t pages) { coming_ -= pages; }
+  uint64_t coming() const { return coming_; }
+  // Frees pages that were announced, and gives their memory back; of a few, when there are more.
+  void Return(std::vector<PageRun> runs);
+  // Frees pages that a thread has kept.
+  void PutBack(PageRun run);
+
+  // How often pages have been freed.  Await waits until that is not `seen` any more, and stores
+  // the new number there; false when `deadline` has passed.
+  uint64_t returns() const { return returns_.load(); }
+  bool AwaitReturn(uint64_t* seen, std::chrono::steady_clock::time_point deadline);
+
+  // Which pages are known to exist: as long as such a page is in use, a store to it cannot fail.
+  bool Exist(PageRun run) const { return exists_.TestAmongOthers(run.first.value(), run.count); }
+  void NoteExist(PageRun run) { exists_.SetAmongOthers(run.first.value(), run.count, true); }
+  // Of a page in use.  (Metadata that was reachable when the region was opened exists.  Data may be
+  // a hole of a region's file that was copied without its zeros.)
+  Purpose PurposeOf(Pfn pfn) const {
+    return map_unguarded().IsData(pfn) ? Purpose::kData : Purpose::kMetadata;
+  }
+  bool Exists(Pfn pfn) const { return PurposeOf(pfn) == Purpose::kMetadata || Exist({pfn, 1}); }
+
+  struct Counts {
+    uint64_t total = 0;     // pages of the region
+    uint64_t free = 0;      // that an ordinary allocation may take, limbo included
+    uint64_t limbo = 0;     // of them, waiting for readers
+    uint64_t reserved = 0;  // kept for operations that make space
+    uint64_t end = 0;       // one past the last page in use
+    uint64_t data = 0;      // in use for data; limbo included
+    uint64_t metadata = 0;  // in use for the rest; limbo included
+    uint64_t InUse() const { return total - free - reserved; }
+  };
+  // Of pages that were taken: those that threads keep, by purpose, and those in limbo.
+  struct Taken {
+    uint64_t metadata = 0, data = 0, limbo = 0;
+  };
+  Counts counts(const Taken& taken) const;
+  Bitmap InUse() const;
+
+  // Gives back what nothing uses (a crash may have left some), and the tail.
+  void GiveBackUnused();
+  // Gives back free pages that were kept to be used again, or to be given back together; false
+  // when there are none.
+  bool GiveBackIdle();
+  // From now on the reserve's pages exist, as far as there is space for them; until
+  // GiveBackUnused.
+  void KeepSpare();
+
+  // What a region of another size comes to.
+  struct Size {
+    uint64_t pages;  // that it has
+    uint64_t limit;  // that may be in use, when pages beyond the wanted size are; or 0
+  };
+  // `limbo` pages are as good as free.  OUT_OF_RANGE when more than `pages` are in use.
+  absl::StatusOr<Size> Resize(uint64_t pages, uint64_t limbo);
+  // The size of a region whose pages in use are these.
+  static Size SizeFor(const PageMap& map, uint64_t pages);
+
+  static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 2 : 16; }
+
+  // Tests and benchmarks: how often the lock was taken to take pages, or to free them.
+  uint64_t visits() const { return visits_.load(std::memory_order_relaxed); }
+
+ private:
+  // PageMap says which of its calls need no lock.
+  const PageMap& map_unguarded() const ABSL_NO_THREAD_SAFETY_ANALYSIS { return map_; }
+
+  uint64_t Kept(Urgency urgency) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  PageRun Allocate(Purpose purpose, uint64_t want, Pfn goal) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Release(PageRun run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NotePlenty() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Visit() { visits_.fetch_add(1, std::memory_order_relaxed); }
+  void RefillSpare(std::vector<PageRun>* runs) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void FillSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DropSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void GiveBack(PageRun run);
+  void GiveBackIdleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ForgetFrom(uint64_t page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ShrinkTail() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool AllExist(const std::vector<PageRun>& runs) const;
+
+  Backing* const backing_;
+  Bitmap exists_;
+  std::atomic<bool> plenty_{false};
+  std::atomic<uint64_t> coming_{0}, returns_{0}, visits_{0};
+
+  mutable Mutex mu_;
+  CondVar returned_;
+  PageMap map_ ABSL_GUARDED_BY(mu_);
+  bool stocking_ ABSL_GUARDED_BY(mu_) = true;
+  uint64_t reserve_ ABSL_GUARDED_BY(mu_) = 0;
+  bool keeps_spare_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<Pfn> spare_ ABSL_GUARDED_BY(mu_);  // of the reserve, in use to the map
+  uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;     // pages that must stay free: Size::limit
+  // Free pages that exist already: metadata is made to exist a batch at a time, and a few pages
+  // that were freed one by one are given back together.
+  std::vector<PageRun> idle_ ABSL_GUARDED_BY(mu_);  // of the latter; some are in use again
+  uint64_t idle_pages_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have
+};
+
+}  // namespace pkram
+
+#endif  // PKRAM_DEPOT_H_
