@@ -58,7 +58,7 @@ Result<ReadAnswer> FileData::Read(uint64_t offset, size_t size) {
   }
   const uint64_t end = offset + size;
   uint64_t at = offset;
-  bool all_exist = true;
+  bool all_readable = true;
   inode_->pages().ForEachPage(
       offset / kPageSize, PagesFor(end), [&](uint64_t index, uint64_t entry) {
         const uint64_t from = std::max(offset, index * kPageSize);
@@ -66,11 +66,11 @@ Result<ReadAnswer> FileData::Read(uint64_t offset, size_t size) {
         const Pfn pfn = format::EntryPfn(entry);
         if (at < from) AppendZeros(&answer, from - at);
         Append(&answer, region_->mapping().At(pfn) + from % kPageSize, to - from);
-        all_exist &= region_->space().Exist({pfn, 1});
+        all_readable &= region_->space().depot().Touched({pfn, 1});
         at = to;
       });
   if (at < end) AppendZeros(&answer, end - at);
-  if (!all_exist) {
+  if (!all_readable) {
     if (const Result<void> copied = CopyInstead(&answer); !copied.ok()) return copied.as_errno();
   }
   answer.pin = pkram::Space::Pin(&region_->space());
@@ -83,10 +83,10 @@ Result<void> FileData::CopyInstead(ReadAnswer* answer) {
   const pkram::Mapping& mapping = region_->mapping();
   const auto offset_of = [&](const iovec& v) { return mapping.OffsetOf(v.iov_base); };
   const auto is_zeros = [](const iovec& v) { return v.iov_base == kZeros; };
-  const bool all_exist = std::ranges::all_of(answer->iov, [&](const iovec& v) {
-    return is_zeros(v) || region_->ProveExist(offset_of(v), v.iov_len).ok();
+  const bool all_readable = std::ranges::all_of(answer->iov, [&](const iovec& v) {
+    return is_zeros(v) || region_->ProveReadable(offset_of(v), v.iov_len).ok();
   });
-  if (all_exist) return {};
+  if (all_readable) return {};
   std::unique_ptr<char[]> copy(new char[answer->size]());
   size_t at = 0;
   for (const iovec& v : answer->iov) {
@@ -208,11 +208,19 @@ void FileData::Zero(uint64_t offset, uint64_t end) {
     if (format::IsShared(entry)) return;
     const uint64_t from = std::max(offset, i * kPageSize);
     const uint64_t to = std::min(end, (i + 1) * kPageSize);
-    const auto* const zeros = reinterpret_cast<const std::byte*>(kZeros);
-    // There may be no space for a page that does not exist; but that is all zeros as it is.
-    (void)region_->Overwrite(format::EntryPfn(entry).offset() + from % kPageSize,
-                             {zeros, to - from});
+    ZeroInPage(format::EntryPfn(entry), from % kPageSize, to - from);
   });
+}
+
+// There may be no space for a page that does not exist; but that is all zeros as it is.
+void FileData::ZeroInPage(Pfn pfn, uint64_t from, uint64_t size) {
+  const uint64_t offset = pfn.offset() + from;
+  const auto* const zeros = reinterpret_cast<const std::byte*>(kZeros);
+  if (region_->Overwrite(offset, {zeros, size}).ok()) return;
+  std::array<char, kPageSize> held;
+  const absl::Status read = region_->backing().Read(offset, {held.data(), size});
+  if (read.ok() && std::memcmp(held.data(), kZeros, size) == 0) return;
+  std::memset(region_->mapping().WritableAt(pfn) + from, 0, size);
 }
 
 // Zeroes what stands behind the end of the file, up to an offset that the file is about
@@ -255,7 +263,7 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
   for (const uint64_t edge : {offset, end - 1}) {
     const uint64_t entry = pages.Get(edge / kPageSize);
     if (!format::IsPage(entry)) continue;
-    if (absl::Status s = region_->ProveExist(format::EntryPfn(entry).offset(), kPageSize);
+    if (absl::Status s = region_->ProveReadable(format::EntryPfn(entry).offset(), kPageSize);
         !s.ok()) {
       region_->space().Discard(*run);
       return ToErrno(s);

@@ -62,6 +62,7 @@ class FileData {
   bool AwaitAlone(uint64_t index);
   Result<void> MakeOwn(uint64_t index);
   void Zero(uint64_t offset, uint64_t end);
+  void ZeroInPage(pkram::Pfn pfn, uint64_t from, uint64_t size);
   Result<void> ZeroBehindEnd(uint64_t up_to);
   Result<size_t> FillFresh(uint64_t offset, absl::Span<const std::byte> bytes);
   template <typename Next, typename Edit>

@@ -112,20 +112,18 @@ Result<void> InodeTable::TakeFromTable(std::vector<Ino>* slots) {
   pkram::MutexLock lock(&mu_);
   const uint64_t want = std::clamp<uint64_t>(used() * kAtOnce / kSmallTable, 1, kAtOnce);
   while (slots->size() < want) {
-    if (!free_.empty()) {
-      slots->push_back(free_.back());
-      free_.pop_back();
-      continue;
-    }
-    const absl::StatusOr<const uint64_t*> word = entries_.Word(end_);
+    const bool fresh = free_.empty();
+    const Ino slot = fresh ? end_ : free_.back();
+    const absl::StatusOr<const uint64_t*> word = entries_.Word(slot);
     if (!word.ok()) {
       if (slots->empty()) return ToErrno(word.status());
       break;
     }
-    NoteLink(end_ / format::kLinkEntries);
+    NoteLink(slot / format::kLinkEntries);
     // From here on the slot is another's to fill, so it must not look unused to Word.
     if (pkram::LoadWord(*word) == 0) region_->journal().Publish(*word, format::MakeHole());
-    slots->push_back(end_++);
+    slots->push_back(slot);
+    fresh ? void(++end_) : free_.pop_back();
   }
   std::reverse(slots->begin(), slots->end());
   return {};

@@ -45,7 +45,10 @@ void Coalesce(std::vector<PageRun>* runs) {
 }  // namespace
 
 Depot::Depot(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit)
-    : backing_(backing), exists_(mapping->pages()), map_(std::move(map)) {
+    : backing_(backing),
+      exists_(mapping->pages()),
+      touched_(mapping->pages()),
+      map_(std::move(map)) {
   MutexLock lock(&mu_);
   reserve_ = ReserveFor(limit == 0 ? map_.pages() : limit);
   beyond_ = limit == 0 ? 0 : map_.pages() - limit;
@@ -87,17 +90,21 @@ PageRun Depot::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
 PageRun Depot::TakeSome(Purpose purpose, uint64_t want) {
   Visit();
   MutexLock lock(&mu_);
-  return plenty() ? Allocate(purpose, want, Pfn()) : PageRun{};
+  if (!plenty()) return {};
+  const PageRun run = Allocate(purpose, want, Pfn());
+  Stocked(purpose) += run.count;
+  return run;
 }
 
-// Under the lock: the tail is not cut off meanwhile.
-absl::Status Depot::MakeExist(Pfn pfn) {
-  if (Exist({pfn, 1})) return absl::OkStatus();
+// Free pages behind them come to exist by the same call: under the lock, so that the tail is not
+// cut off meanwhile.
+absl::Status Depot::MakeExist(PageRun run) {
+  if (Exist(run)) return absl::OkStatus();
   Visit();
   MutexLock lock(&mu_);
-  PageRun batch{pfn, 1};
+  PageRun batch = run;
   while (batch.count < kReserveBatch) {
-    const Pfn next = pfn + batch.count;
+    const Pfn next = batch.first + batch.count;
     if (next.value() >= map_.pages() || next.value() % kClusterPages == 0 || map_.InUse(next) ||
         Exist({next, 1})) {
       break;
@@ -109,16 +116,16 @@ absl::Status Depot::MakeExist(Pfn pfn) {
     GiveBackIdleLocked();
     reserved = backing_->Reserve(batch);
   }
-  if (!reserved.ok() && batch.count > 1) {
-    batch.count = 1;
+  if (!reserved.ok() && batch.count > run.count) {
+    batch = run;
     reserved = backing_->Reserve(batch);
   }
   if (!reserved.ok()) {
-    Release({pfn, 1});
+    Release(run);
     return reserved;
   }
   NoteExist(batch);
-  high_water_ = std::max(high_water_, pfn.value() + batch.count);
+  high_water_ = std::max(high_water_, batch.first.value() + batch.count);
   return absl::OkStatus();
 }
 
@@ -175,7 +182,7 @@ void Depot::RefillSpare(std::vector<PageRun>* runs) {
     NoteExist(last);
     map_.Release(last);  // it may have been data
     spare_.push_back(map_.Allocate(Purpose::kMetadata, 1, last.first).first);
-    Withdraw(1);
+    --coming_;
     if (--run.count == 0) runs->pop_back();
   }
 }
@@ -190,7 +197,7 @@ bool Depot::AllExist(const std::vector<PageRun>& runs) const {
 }
 
 void Depot::GiveBack(PageRun run) {
-  exists_.SetAmongOthers(run.first.value(), run.count, false);
+  Forget(run);
   backing_->GiveBack(run);
 }
 
@@ -209,24 +216,26 @@ void Depot::Return(std::vector<PageRun> runs) {
     MutexLock lock(&mu_);
     for (const PageRun& run : runs) {
       Release(run);
-      if (idle) idle_.push_back(run);
+      if (idle) AddIdle(run);
     }
-    if (idle) idle_pages_ += n;
-    if (idle_pages_ > kMostIdle) GiveBackIdleLocked();
     ShrinkTail();
     ++returns_;
-    Withdraw(n);
+    coming_ -= n;
   }
   returned_.NotifyAll();
 }
 
-void Depot::PutBack(PageRun run) {
+// (Nobody waits for these in AwaitReturn: who does has emptied all stocks, and none is filled again
+// before there are many pages.)
+void Depot::PutBack(Purpose purpose, PageRun run) {
   if (run.count == 0) return;
   Visit();
   MutexLock lock(&mu_);
+  Stocked(purpose) -= run.count;
   Release(run);
-  idle_.push_back(run);  // some of them may exist
-  idle_pages_ += run.count;
+  bool any = false;
+  for (uint64_t i = 0; i < run.count; ++i) any |= Exist({run.first + i, 1});
+  if (any) AddIdle(run);
   ++returns_;
 }
 
@@ -244,12 +253,18 @@ void Depot::SetStocking(bool allowed) {
   NotePlenty();
 }
 
+void Depot::AddIdle(PageRun run) {
+  idle_.push_back(run);
+  idle_pages_ += run.count;
+  if (idle_pages_ > kMostIdle) GiveBackIdleLocked();
+}
+
 void Depot::GiveBackIdleLocked() {
   std::vector<PageRun> pages;
   for (const PageRun& run : std::exchange(idle_, {})) {
     for (Pfn pfn = run.first; pfn < run.first + run.count; pfn = pfn + 1) {
       if (map_.InUse(pfn) || !Exist({pfn, 1})) continue;
-      exists_.SetAmongOthers(pfn.value(), 1, false);
+      Forget({pfn, 1});
       pages.push_back({pfn, 1});
     }
   }
@@ -267,8 +282,10 @@ bool Depot::GiveBackIdle() {
 
 // Of pages from `page` on, none of which is in use, none exists.
 void Depot::ForgetFrom(uint64_t page) {
-  while ((page = exists_.FindSet(page, exists_.size())) != Bitmap::kNone) {
-    exists_.SetAmongOthers(page, 1, false);
+  for (Bitmap* const bits : {&exists_, &touched_}) {
+    for (uint64_t at = page; (at = bits->FindSet(at, bits->size())) != Bitmap::kNone;) {
+      bits->SetAmongOthers(at, 1, false);
+    }
   }
 }
 
@@ -285,22 +302,22 @@ Bitmap Depot::InUse() const {
   return map_.used().Copy(map_.end());
 }
 
-Depot::Counts Depot::counts(const Taken& taken) const {
+// A page that a thread begins to keep may be counted twice, so that `free` is never too small.
+Depot::Counts Depot::counts() const {
   MutexLock lock(&mu_);
   const uint64_t in_use = map_.pages() - map_.free_pages();
-  const uint64_t stocked = taken.metadata + taken.data;
   Counts c;
   c.total = map_.pages() - beyond_;
-  c.limbo = taken.limbo + coming_;
-  const uint64_t all_free =
-      std::min(map_.pages(), map_.free_pages() + c.limbo + spare_.size() + stocked);
+  c.limbo = coming_;
+  const uint64_t data = stocked_[static_cast<size_t>(Purpose::kData)];
+  const uint64_t stocked = data + stocked_[static_cast<size_t>(Purpose::kMetadata)];
+  const uint64_t all_free = map_.free_pages() + std::min(in_use, c.limbo + spare_.size() + stocked);
   const uint64_t free = all_free - std::min(all_free, beyond_);
   c.reserved = std::min(free, reserve_);
   c.free = free - c.reserved;
   c.end = map_.end();
-  // Pages may move while they are counted.
   const auto less = [](uint64_t from, uint64_t n) { return from - std::min(from, n); };
-  c.data = less(map_.data_pages(), taken.data);
+  c.data = less(map_.data_pages(), data);
   c.metadata = less(in_use, c.data + spare_.size() + stocked);
   return c;
 }
@@ -311,10 +328,10 @@ Depot::Size Depot::SizeFor(const PageMap& map, uint64_t pages) {
   return end <= pages ? Size{pages, 0} : Size{end, pages};
 }
 
-absl::StatusOr<Depot::Size> Depot::Resize(uint64_t pages, uint64_t limbo) {
+absl::StatusOr<Depot::Size> Depot::Resize(uint64_t pages) {
   MutexLock lock(&mu_);
   DropSpare();
-  const uint64_t needed = map_.pages() - map_.free_pages() - limbo - coming_;
+  const uint64_t needed = map_.pages() - map_.free_pages() - coming_;
   const bool grows = pages >= map_.pages() - beyond_;
   if (!grows && needed + ReserveFor(pages) > pages) {
     FillSpare();

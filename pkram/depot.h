@@ -7,6 +7,7 @@
 #ifndef PKRAM_DEPOT_H_
 #define PKRAM_DEPOT_H_
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -35,8 +36,8 @@ class Depot {
   PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);
   // The same for a thread to keep, as long as there are many more.
   PageRun TakeSome(Purpose purpose, uint64_t want);
-  // Makes a page exist that was taken.  RESOURCE_EXHAUSTED: the page is free again.
-  absl::Status MakeExist(Pfn pfn);
+  // Makes pages exist that were taken.  RESOURCE_EXHAUSTED: they are free again.
+  absl::Status MakeExist(PageRun run);
   // One of the last pages, which exist; Pfn() if none is left.
   Pfn TakeSpare();
   bool HasSpare() const;
@@ -46,23 +47,38 @@ class Depot {
   // No thread keeps any from now on, or may again.
   void SetStocking(bool allowed);
 
-  // Pages are on their way back; then they are not, having been returned, or kept by a thread.
+  // A page's way back: it is announced when nothing reaches it any more, and then it is returned,
+  // or kept by a thread.
   void Announce(uint64_t pages) { coming_ += pages; }
-  void Withdraw(uint64_t pages) { coming_ -= pages; }
   uint64_t coming() const { return coming_; }
   // Frees pages that were announced, and gives their memory back; of a few, when there are more.
   void Return(std::vector<PageRun> runs);
-  // Frees pages that a thread has kept.
-  void PutBack(PageRun run);
+  // A thread keeps a page that was announced.
+  void Keep(Purpose purpose) {
+    ++Stocked(purpose);
+    --coming_;
+  }
+  // Pages that a thread has kept, or taken by TakeSome, are used by it, or free again.
+  void Use(Purpose purpose, uint64_t pages) { Stocked(purpose) -= pages; }
+  void PutBack(Purpose purpose, PageRun run);
 
   // How often pages have been freed.  Await waits until that is not `seen` any more, and stores
   // the new number there; false when `deadline` has passed.
   uint64_t returns() const { return returns_.load(); }
   bool AwaitReturn(uint64_t* seen, std::chrono::steady_clock::time_point deadline);
 
-  // Which pages are known to exist: as long as such a page is in use, a store to it cannot fail.
+  // Which pages are known to exist: as long as such a page is in use, a store to it finds space.
   bool Exist(PageRun run) const { return exists_.TestAmongOthers(run.first.value(), run.count); }
   void NoteExist(PageRun run) { exists_.SetAmongOthers(run.first.value(), run.count, true); }
+  // Which pages this process has touched through the mapping since they came to be: touching them
+  // again takes no fault, unless the system has swapped them out.
+  bool Touched(PageRun run) const { return touched_.TestAmongOthers(run.first.value(), run.count); }
+  void NoteTouched(PageRun run) { touched_.SetAmongOthers(run.first.value(), run.count, true); }
+  // They are going to be given back.
+  void Forget(PageRun run) {
+    exists_.SetAmongOthers(run.first.value(), run.count, false);
+    touched_.SetAmongOthers(run.first.value(), run.count, false);
+  }
   // Of a page in use.  (Metadata that was reachable when the region was opened exists.  Data may be
   // a hole of a region's file that was copied without its zeros.)
   Purpose PurposeOf(Pfn pfn) const {
@@ -80,11 +96,7 @@ class Depot {
     uint64_t metadata = 0;  // in use for the rest; limbo included
     uint64_t InUse() const { return total - free - reserved; }
   };
-  // Of pages that were taken: those that threads keep, by purpose, and those in limbo.
-  struct Taken {
-    uint64_t metadata = 0, data = 0, limbo = 0;
-  };
-  Counts counts(const Taken& taken) const;
+  Counts counts() const;
   Bitmap InUse() const;
 
   // Gives back what nothing uses (a crash may have left some), and the tail.
@@ -101,8 +113,9 @@ class Depot {
     uint64_t pages;  // that it has
     uint64_t limit;  // that may be in use, when pages beyond the wanted size are; or 0
   };
-  // `limbo` pages are as good as free.  OUT_OF_RANGE when more than `pages` are in use.
-  absl::StatusOr<Size> Resize(uint64_t pages, uint64_t limbo);
+  // OUT_OF_RANGE when more than `pages` are in use; those that were announced are not.
+  // REQUIRES: threads keep none.
+  absl::StatusOr<Size> Resize(uint64_t pages);
   // The size of a region whose pages in use are these.
   static Size SizeFor(const PageMap& map, uint64_t pages);
 
@@ -115,6 +128,7 @@ class Depot {
   // PageMap says which of its calls need no lock.
   const PageMap& map_unguarded() const ABSL_NO_THREAD_SAFETY_ANALYSIS { return map_; }
 
+  std::atomic<uint64_t>& Stocked(Purpose purpose) { return stocked_[static_cast<size_t>(purpose)]; }
   uint64_t Kept(Urgency urgency) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   PageRun Allocate(Purpose purpose, uint64_t want, Pfn goal) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Release(PageRun run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -124,14 +138,16 @@ class Depot {
   void FillSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBack(PageRun run);
+  void AddIdle(PageRun run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBackIdleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ForgetFrom(uint64_t page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ShrinkTail() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool AllExist(const std::vector<PageRun>& runs) const;
 
   Backing* const backing_;
-  Bitmap exists_;
+  Bitmap exists_, touched_;
   std::atomic<bool> plenty_{false};
+  std::array<std::atomic<uint64_t>, 2> stocked_{};  // in use to the map, and kept by threads
   std::atomic<uint64_t> coming_{0}, returns_{0}, visits_{0};
 
   mutable Mutex mu_;
@@ -142,9 +158,8 @@ class Depot {
   bool keeps_spare_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Pfn> spare_ ABSL_GUARDED_BY(mu_);  // of the reserve, in use to the map
   uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;     // pages that must stay free: Size::limit
-  // Free pages that exist already: metadata is made to exist a batch at a time, and a few pages
-  // that were freed one by one are given back together.
-  std::vector<PageRun> idle_ ABSL_GUARDED_BY(mu_);  // of the latter; some are in use again
+  // Free pages that may exist, to be given back together; some of them are in use again.
+  std::vector<PageRun> idle_ ABSL_GUARDED_BY(mu_);
   uint64_t idle_pages_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t high_water_ ABSL_GUARDED_BY(mu_) = 0;  // pages the backing may have
 };

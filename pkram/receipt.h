@@ -1,4 +1,5 @@
-// What a request has come to: for whoever must answer it when the process that executed it has died.
+// What a request has come to: for whoever must answer it when the process that executed it has
+// died.
 //
 // A receipt lives in memory that outlives the process (its successor reads it) and goes with one
 // transaction, or with several of which each takes the request a step further.  It needs no atomic

@@ -590,14 +590,18 @@ PageRun PagesOf(uint64_t offset, uint64_t size) {
 }
 }  // namespace
 
-// Pages that exist are stored to through the mapping: that takes no call, and not the lock that the
-// kernel takes for each write to a file.  Others are left to the backing, which can say that there
-// is no space for them.
+// A copy through the mapping takes a fraction of a call's time, and not the lock that the kernel
+// takes for each write to a file.  But only the backing can say that there is no space for a page;
+// and the first touch of a page takes a fault, which is slower than a call.
+bool Region::AtHand(PageRun run) const {
+  return space_->depot().Exist(run) && space_->depot().Touched(run);
+}
+
 absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
   uint64_t size = 0;
   for (const iovec& v : bytes) size += v.iov_len;
   const PageRun run = PagesOf(offset, size);
-  if (space_->Exist(run)) {
+  if (AtHand(run)) {
     std::byte* to = mapping_->WritableRun(run) + offset % kPageSize;
     for (const iovec& v : bytes) {
       std::memcpy(to, v.iov_base, v.iov_len);
@@ -612,15 +616,22 @@ absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
 }
 
 absl::Status Region::FillZeros(PageRun run) {
+  // They are made holes first, and may stay so.
+  space_->depot().Forget(run);
   absl::Status filled = backing_->FillZeros(run);
   if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->FillZeros(run);
   return filled.ok() ? NoteExist(run) : filled;
 }
 
 absl::Status Region::Overwrite(uint64_t offset, absl::Span<const std::byte> bytes) {
+  // Pages that are overwritten again and again are worth a fault: one time in so many it is taken.
+  constexpr uint32_t kColdOnes = 256;
+  static thread_local uint32_t cold = 0;
   const PageRun run = PagesOf(offset, bytes.size());
-  if (space_->Exist(run)) {
+  if (space_->depot().Exist(run) &&
+      (locked_ || space_->depot().Touched(run) || ++cold % kColdOnes == 0)) {
     std::memcpy(mapping_->WritableRun(run) + offset % kPageSize, bytes.data(), bytes.size());
+    space_->depot().NoteTouched(run);
     return absl::OkStatus();
   }
   const iovec iov{const_cast<std::byte*>(bytes.data()), bytes.size()};
@@ -629,16 +640,16 @@ absl::Status Region::Overwrite(uint64_t offset, absl::Span<const std::byte> byte
   return written.ok() ? NoteExist(run) : written;
 }
 
-absl::Status Region::ProveExist(uint64_t offset, uint64_t size) {
+absl::Status Region::ProveReadable(uint64_t offset, uint64_t size) {
   const PageRun run = PagesOf(offset, size);
-  if (space_->Exist(run)) return absl::OkStatus();
+  if (space_->depot().Touched(run)) return absl::OkStatus();
   if (!mapping_->Populate(run).ok()) return absl::ResourceExhaustedError("no space for a hole");
-  space_->NoteExist(run);
+  space_->depot().NoteTouched(run);
   return absl::OkStatus();
 }
 
 absl::Status Region::NoteExist(PageRun run) {
-  space_->NoteExist(run);
+  space_->depot().NoteExist(run);
   return locked_ ? mapping_->Populate(run) : absl::OkStatus();
 }
 

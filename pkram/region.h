@@ -138,9 +138,9 @@ class Region {
   // The same with zeros.
   absl::Status FillZeros(PageRun run);
 
-  // Makes sure that pages in use, of data, can be read through the mapping: one that is a hole of
-  // the region's file comes to be a page.  RESOURCE_EXHAUSTED: read them by backing().Read.
-  absl::Status ProveExist(uint64_t offset, uint64_t size);
+  // Makes sure that data can be read through the mapping: a hole of the region's file may have to
+  // become a page for that.  RESOURCE_EXHAUSTED: read it by backing().Read.
+  absl::Status ProveReadable(uint64_t offset, uint64_t size);
 
   // Bytes in place of others, in pages of data that follow one another and are in use.
   // RESOURCE_EXHAUSTED.
@@ -162,6 +162,8 @@ class Region {
   void FinishShortening(Pfn object);
   // Of pages that exist now: they are kept in memory if the region is.
   absl::Status NoteExist(PageRun run);
+  // Whether they exist, and storing to them takes no fault.
+  bool AtHand(PageRun run) const;
   // The size, and features that it has from now on.
   void StoreSuper(Space::Size size, uint64_t more_incompat = 0);
 

@@ -28,27 +28,23 @@ Space::Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit)
 
 // --- Pages at hand ------------------------------------------------------------
 
-// Pfn() if there is none, and the depot has not many more.
+// Pfn() if there is none: of metadata, if the depot has not many more, either.
 Pfn Space::TakeStocked(Purpose purpose) {
   Stock& mine = Mine();
   MutexLock lock(&mine.mu);
   std::vector<Pfn>& pages = mine.Pages(purpose);
   if (pages.empty() && purpose == Purpose::kMetadata) {
-    while (pages.size() < kAtOnce) {
-      const PageRun run = depot_.TakeSome(purpose, kAtOnce - pages.size());
-      if (run.count == 0) break;
-      uint64_t exist = 0;
-      while (exist < run.count && depot_.MakeExist(run.first + exist).ok()) ++exist;
-      // The one that could not be made to exist is free again.
-      if (exist < run.count) depot_.PutBack({run.first + exist + 1, run.count - exist - 1});
-      for (uint64_t i = 0; i < exist; ++i) pages.push_back(run.first + i);
-      if (exist < run.count) break;
+    const PageRun run = depot_.TakeSome(purpose, kAtOnce);
+    if (run.count > 0 && depot_.MakeExist(run).ok()) {
+      for (uint64_t i = run.count; i > 0; --i) pages.push_back(run.first + (i - 1));
+    } else {
+      depot_.Use(purpose, run.count);  // free again
     }
-    std::reverse(pages.begin(), pages.end());
   }
   if (pages.empty()) return Pfn();
   const Pfn pfn = pages.back();
   pages.pop_back();
+  depot_.Use(purpose, 1);
   return pfn;
 }
 
@@ -66,7 +62,11 @@ PageRun Space::TakeStockedData(uint64_t want, Pfn goal) {
     for (Stock& stock : stocks_) {
       if (stock.goal != goal.value()) continue;
       MutexLock lock(&stock.mu);
-      if (stock.run.count > 0 && stock.run.first == goal) return Cut(&stock, want);
+      if (stock.run.count > 0 && stock.run.first == goal) {
+        const PageRun run = Cut(&stock, want);
+        depot_.Use(Purpose::kData, run.count);
+        return run;
+      }
     }
     return {};
   }
@@ -77,10 +77,12 @@ PageRun Space::TakeStockedData(uint64_t want, Pfn goal) {
   Stock& mine = Mine();
   MutexLock lock(&mine.mu);
   if (mine.run.count < want) {
-    depot_.PutBack(mine.run);
+    depot_.PutBack(Purpose::kData, mine.run);
     mine.run = depot_.TakeSome(Purpose::kData, kAtOnce);
   }
-  return Cut(&mine, want);
+  const PageRun run = Cut(&mine, want);
+  depot_.Use(Purpose::kData, run.count);
+  return run;
 }
 
 // All that threads keep is the depot's again; false if that is nothing.
@@ -88,13 +90,14 @@ bool Space::GiveUpStocks() {
   bool any = false;
   for (Stock& stock : stocks_) {
     MutexLock lock(&stock.mu);
-    for (std::vector<Pfn>& pages : stock.pages) {
-      for (const Pfn pfn : pages) depot_.PutBack({pfn, 1});
+    for (const Purpose purpose : {Purpose::kMetadata, Purpose::kData}) {
+      std::vector<Pfn>& pages = stock.Pages(purpose);
+      for (const Pfn pfn : pages) depot_.PutBack(purpose, {pfn, 1});
       any |= !pages.empty();
       pages.clear();
     }
     any |= stock.run.count > 0;
-    depot_.PutBack(Cut(&stock, stock.run.count));
+    depot_.PutBack(Purpose::kData, Cut(&stock, stock.run.count));
   }
   return any;
 }
@@ -109,8 +112,8 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
     if (const PageRun run = depot_.Take(purpose, want, goal, urgency); run.count > 0) return run;
     if (urgency == Urgency::kMakesSpace && depot_.HasSpare()) return {};
     if (GiveUpStocks()) continue;
-    if (limbo_pages_ == 0 && depot_.coming() == 0) {
-      // They may have left both since Take has looked.
+    if (depot_.coming() == 0) {
+      // They may have come since Take has looked.
       if (returns == depot_.returns()) return {};
       returns = depot_.returns();
       continue;
@@ -123,17 +126,20 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
 }
 
 absl::StatusOr<Pfn> Space::AllocateMetadata(Urgency urgency) {
-  Pfn pfn = TakeStocked(Purpose::kMetadata);
-  absl::Status error = Full();
-  if (!pfn) {
+  Pfn pfn;
+  absl::Status error;
+  // Where there is no space for a page, other threads may keep some that exist.
+  for (int attempt = 0; attempt < 2 && !pfn; ++attempt) {
+    if (attempt > 0 && !GiveUpStocks()) break;
+    pfn = TakeStocked(Purpose::kMetadata);
+    if (pfn) break;
+    error = Full();
     if (const PageRun run = Take(Purpose::kMetadata, 1, Pfn(), urgency); run.count > 0) {
-      error = depot_.MakeExist(run.first);
+      error = depot_.MakeExist(run);
       if (error.ok()) pfn = run.first;
     }
+    if (!pfn && urgency == Urgency::kMakesSpace) pfn = depot_.TakeSpare();
   }
-  if (!pfn && urgency == Urgency::kMakesSpace) pfn = depot_.TakeSpare();
-  // Others may keep pages that exist, where there is no space for one more.
-  if (!pfn && GiveUpStocks()) return AllocateMetadata(urgency);
   if (!pfn) return error;
   std::memset(mapping_->WritableAt(pfn), 0, kPageSize);
   return pfn;
@@ -167,17 +173,12 @@ void Space::Retire(std::vector<PageRun> runs) {
   shared_.Drop(runs, &last, [this] { NoteUnshared(); });
   if (last.empty()) return;
   const uint64_t epoch = epoch_++;
-  const uint64_t pages = Total(last);
+  depot_.Announce(Total(last));
   // Whoever may have seen these pages has pinned them before their entries were dropped.
-  if (pins_.Oldest() > epoch) {
-    depot_.Announce(pages);
-    Bury(std::move(last));
-    return;
-  }
+  if (pins_.Oldest() > epoch) return Bury(std::move(last));
   Stock& mine = Mine();
   {
     MutexLock lock(&mine.mu);
-    limbo_pages_ += pages;
     if (mine.limbo.empty()) ++awaiting_;
     mine.limbo.push_back({epoch, std::move(last)});
   }
@@ -196,9 +197,6 @@ void Space::Exhume(Stock* stock) {
       dead.insert(dead.end(), runs.begin(), runs.end());
       stock->limbo.pop_front();
     }
-    const uint64_t pages = Total(dead);
-    depot_.Announce(pages);
-    limbo_pages_ -= pages;
     if (stock->limbo.empty()) --awaiting_;
   }
   Bury(std::move(dead));
@@ -218,7 +216,7 @@ void Space::Bury(std::vector<PageRun> runs) {
       if (run.count == 1 && pages.size() < kKept && depot_.plenty() && depot_.Exists(run.first)) {
         pages.push_back(run.first);
         depot_.NoteExist(run);
-        depot_.Withdraw(1);
+        depot_.Keep(purpose);
       } else {
         rest.push_back(run);
       }
@@ -249,17 +247,6 @@ bool Space::AwaitReaders(Pfn pfn) {
 
 // --- All pages ----------------------------------------------------------------
 
-Space::Counts Space::counts() const {
-  Depot::Taken taken;
-  for (const Stock& stock : stocks_) {
-    MutexLock lock(&stock.mu);
-    taken.metadata += stock.pages[static_cast<size_t>(Purpose::kMetadata)].size();
-    taken.data += stock.pages[static_cast<size_t>(Purpose::kData)].size() + stock.run.count;
-  }
-  taken.limbo = limbo_pages_;
-  return depot_.counts(taken);
-}
-
 // What a thread keeps is not in use, and need not exist.
 Bitmap Space::InUse() {
   depot_.SetStocking(false);
@@ -282,7 +269,7 @@ bool Space::GiveBackIdle() {
 absl::StatusOr<Space::Size> Space::Resize(uint64_t pages) {
   depot_.SetStocking(false);
   GiveUpStocks();
-  absl::StatusOr<Size> size = depot_.Resize(pages, limbo_pages_);
+  absl::StatusOr<Size> size = depot_.Resize(pages);
   depot_.SetStocking(true);
   return size;
 }

@@ -92,13 +92,11 @@ class Space {
     Pins::Word* word_ = nullptr;
   };
 
-  Counts counts() const;
+  Counts counts() const { return depot_.counts(); }
   // Which pages are in use; limbo included.
   Bitmap InUse();
 
-  // Which pages are known to exist: Depot.
-  bool Exist(PageRun run) const { return depot_.Exist(run); }
-  void NoteExist(PageRun run) { depot_.NoteExist(run); }
+  Depot& depot() { return depot_; }
 
   // How long an allocation that finds only limbo waits for readers.
   void set_limbo_patience(std::chrono::milliseconds patience) { patience_ = patience; }
@@ -112,8 +110,6 @@ class Space {
 
   static Size SizeFor(const PageMap& map, uint64_t pages) { return Depot::SizeFor(map, pages); }
   static uint64_t ReserveFor(uint64_t pages) { return Depot::ReserveFor(pages); }
-
-  const Depot& depot() const { return depot_; }
 
  private:
   struct Grave {
@@ -155,7 +151,6 @@ class Space {
   SharedPages shared_;
   Depot depot_;
   std::array<Stock, 16> stocks_;
-  std::atomic<uint64_t> limbo_pages_{0};
 
   // A reader takes this number under the lock by which he has found a page.  So it is not later
   // than the epoch in which that page is retired.

@@ -210,7 +210,7 @@ TEST_F(LargeSpaceTest, WhatAThreadFreesItUsesAgainWithoutTheLock) {
   const auto cycle = [&] {
     const Pfn metadata = space_->AllocateMetadata().value();
     const PageRun data = space_->AllocateData(1, Pfn()).value();
-    space_->NoteExist(data);
+    space_->depot().NoteExist(data);
     space_->Retire({{metadata, 1}, data});
   };
   for (int i = 0; i < 20; ++i) cycle();
@@ -293,6 +293,25 @@ TEST_F(LargeSpaceTest, WhoFindsNoMemoryUsesWhatOthersKeep) {
   EXPECT_LE(MemoryPages(), 16u);  // some were made in advance
 }
 
+// Taken back by somebody else, a page that exists may be given back; it does not exist then.
+TEST_F(LargeSpaceTest, WhatIsPutBackWaitsToBeGivenBackWithinBounds) {
+  for (int i = 0; i < 400; ++i) {
+    const PageRun run = space_->AllocateData(8, Pfn()).value();
+    ASSERT_TRUE(backing_->Reserve(run).ok());
+    space_->depot().NoteExist(run);
+    space_->Retire({run});
+    (void)space_->InUse();  // takes all stocks back
+  }
+  EXPECT_LE(MemoryPages(), 200u);
+}
+
+// A thread takes pages for metadata by one call to the system.
+TEST_F(LargeSpaceTest, MetadataIsMadeToExistInBatches) {
+  const uint64_t before = Visits();
+  for (int i = 0; i < 150; ++i) (void)space_->AllocateMetadata().value();
+  EXPECT_LE(Visits() - before, 22u);
+}
+
 // Each page has one user at a time: it says so in the page, and looks whether it stays.
 TEST_F(LargeSpaceTest, ThreadsNeverHaveTheSamePage) {
   std::atomic<int> wrong{0};
@@ -314,7 +333,7 @@ TEST_F(LargeSpaceTest, ThreadsNeverHaveTheSamePage) {
             const Pfn goal = mine.empty() ? Pfn() : mine.back().first + mine.back().count;
             run = space_->AllocateData(1 + random() % 20, random() % 2 == 0 ? goal : Pfn()).value();
             if (!backing_->Reserve(run).ok()) ++wrong;
-            space_->NoteExist(run);
+            space_->depot().NoteExist(run);
           }
           for (uint64_t k = 0; k < run.count; ++k) word(run.first + k).store(t);
           mine.push_back(run);

@@ -101,7 +101,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Region::UnlockFromMemory",
       "Filesystem::AtRest",
       "Region::IsNew",
-      "Region::ProveExist",
+      "Region::ProveReadable",
   };
   std::set<std::string> declared;
   for (const char* header : {"fs/filesystem.h", "pkram/stream.h", "pkram/region.h"}) {
