@@ -26,7 +26,8 @@ struct Estate {
   std::string mount_id, device, mount_point;
 };
 
-// What an estate is besides its descriptors, as text; and the same again.  False when it is no such.
+// What an estate is besides its descriptors, as text; and the same again.  False when it is no
+// such.
 std::string WordsOf(const Estate& estate);
 bool ReadWords(const std::string& text, Estate* estate);
 

@@ -43,7 +43,7 @@ class Succession {
   pkram::Mutex mu_;
   std::optional<Link> link_ ABSL_GUARDED_BY(mu_);
   // The thread's that serves to the end.
-  int link_fd_;       // -1 without
+  int link_fd_;        // -1 without
   int retry_in_ = -1;  // milliseconds, when there should be a keeper and is none
   // Its threads end before the rest of this.
   const std::unique_ptr<Service> service_;

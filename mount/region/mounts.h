@@ -18,7 +18,7 @@ struct MountEntry {
   std::string type;
   std::string flags;    // of this mount: "rw,nosuid,relatime"
   std::string options;  // of its filesystem: "rw,user_id=0,group_id=0,default_permissions"
-  uid_t uid;  // of FUSE: who mounted it
+  uid_t uid;            // of FUSE: who mounted it
 };
 
 // Every mount of this mount namespace.
