@@ -4,8 +4,11 @@
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -140,6 +143,39 @@ void Create(benchmark::State& state) {
     fs->Forget(ino, 1);
   }
 }
+
+// A page of a memory file, one after the other: what Region::Overwrite chooses from.
+enum class By { kCall, kFirstTouch, kSecondTouch };
+template <By kBy>
+void Page(benchmark::State& state) {
+  constexpr size_t kSize = 64 << 20;
+  const std::vector<std::byte> bytes(kSize, std::byte{4});
+  const int fd = memfd_create("page", MFD_CLOEXEC);
+  (void)!pwrite(fd, bytes.data(), kSize, 0);
+  for (auto _ : state) {
+    void* const at = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    const auto write = [&](size_t offset) {
+      if (kBy == By::kCall) {
+        (void)!pwrite(fd, bytes.data(), pkram::kPageSize, static_cast<off_t>(offset));
+      } else {
+        std::memcpy(static_cast<std::byte*>(at) + offset, bytes.data(), pkram::kPageSize);
+      }
+    };
+    const auto write_all = [&] {
+      for (size_t offset = 0; offset < kSize; offset += pkram::kPageSize) write(offset);
+    };
+    if (kBy == By::kSecondTouch) write_all();
+    const auto from = std::chrono::steady_clock::now();
+    write_all();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - from;
+    state.SetIterationTime(took.count() / (kSize / pkram::kPageSize));
+    munmap(at, kSize);
+  }
+  close(fd);
+}
+BENCHMARK(Page<By::kCall>)->UseManualTime()->Iterations(5);
+BENCHMARK(Page<By::kFirstTouch>)->UseManualTime()->Iterations(5);
+BENCHMARK(Page<By::kSecondTouch>)->UseManualTime()->Iterations(5);
 
 // "same": 1 when all use one file or directory.
 #define ON_FILES(function)              \
