@@ -58,28 +58,24 @@ Result<ReadAnswer> FileData::Read(uint64_t offset, size_t size) {
   }
   const uint64_t end = offset + size;
   uint64_t at = offset;
-  bool all_readable = true;
   inode_->pages().ForEachPage(
       offset / kPageSize, PagesFor(end), [&](uint64_t index, uint64_t entry) {
         const uint64_t from = std::max(offset, index * kPageSize);
         const uint64_t to = std::min(end, (index + 1) * kPageSize);
-        const Pfn pfn = format::EntryPfn(entry);
         if (at < from) AppendZeros(&answer, from - at);
-        Append(&answer, region_->mapping().At(pfn) + from % kPageSize, to - from);
-        all_readable &= region_->space().depot().Touched({pfn, 1});
+        Append(&answer, region_->mapping().At(format::EntryPfn(entry)) + from % kPageSize,
+               to - from);
         at = to;
       });
   if (at < end) AppendZeros(&answer, end - at);
-  if (!all_readable) {
-    if (const Result<void> copied = CopyInstead(&answer); !copied.ok()) return copied.as_errno();
-  }
+  if (const Result<void> proven = MakeReadable(&answer); !proven.ok()) return proven.as_errno();
   answer.pin = pkram::Space::Pin(&region_->space());
   return answer;
 }
 
 // If a page is a hole of the region's file, and there is no space for it, the answer cannot be
-// given from the mapping.
-Result<void> FileData::CopyInstead(ReadAnswer* answer) {
+// given from the mapping: then it becomes a copy.
+Result<void> FileData::MakeReadable(ReadAnswer* answer) {
   const pkram::Mapping& mapping = region_->mapping();
   const auto offset_of = [&](const iovec& v) { return mapping.OffsetOf(v.iov_base); };
   const auto is_zeros = [](const iovec& v) { return v.iov_base == kZeros; };
@@ -260,16 +256,17 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
     return region_->mapping().At(format::EntryPfn(entry)) + at % kPageSize;
   };
   const uint64_t end = offset + taken;
-  for (const uint64_t edge : {offset, end - 1}) {
+  const size_t tail = (kPageSize - end % kPageSize) % kPageSize;
+  // What stands around the new bytes is read.
+  for (const auto& [edge, read] : {std::pair{offset, head}, {end, tail}}) {
     const uint64_t entry = pages.Get(edge / kPageSize);
-    if (!format::IsPage(entry)) continue;
+    if (read == 0 || !format::IsPage(entry)) continue;
     if (absl::Status s = region_->ProveReadable(format::EntryPfn(entry).offset(), kPageSize);
         !s.ok()) {
       region_->space().Discard(*run);
       return ToErrno(s);
     }
   }
-  const size_t tail = (kPageSize - end % kPageSize) % kPageSize;
   const bool tail_is_there = format::IsPage(pages.Get((end - 1) / kPageSize));
   const iovec iov[] = {{const_cast<void*>(old(first * kPageSize)), head},
                        {const_cast<std::byte*>(bytes.data()), taken},

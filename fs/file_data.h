@@ -53,7 +53,7 @@ class FileData {
   uint64_t FindHole(uint64_t offset);
 
  private:
-  Result<void> CopyInstead(ReadAnswer* answer);
+  Result<void> MakeReadable(ReadAnswer* answer);
   std::byte* InlineArea();
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);

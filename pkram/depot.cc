@@ -19,12 +19,6 @@ constexpr uint64_t kFewPages = 16;
 // While fewer pages than this are free (8 MiB), threads keep none at hand.
 constexpr uint64_t kPlenty = 2048;
 
-uint64_t Total(const std::vector<PageRun>& runs) {
-  uint64_t n = 0;
-  for (const PageRun& run : runs) n += run.count;
-  return n;
-}
-
 // Sorted, and neighbours joined: one call gives back what one file held.
 void Coalesce(std::vector<PageRun>* runs) {
   std::sort(runs->begin(), runs->end(),
@@ -54,6 +48,12 @@ Depot::Depot(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit)
   beyond_ = limit == 0 ? 0 : map_.pages() - limit;
   high_water_ = map_.end();
   NotePlenty();
+}
+
+uint64_t Depot::Total(absl::Span<const PageRun> runs) {
+  uint64_t n = 0;
+  for (const PageRun& run : runs) n += run.count;
+  return n;
 }
 
 // How many free pages this caller leaves.
@@ -96,8 +96,8 @@ PageRun Depot::TakeSome(Purpose purpose, uint64_t want) {
   return run;
 }
 
-// Free pages behind them come to exist by the same call: under the lock, so that the tail is not
-// cut off meanwhile.
+// The pages are the caller's: nobody else changes whether they exist.  Free pages behind them come
+// to exist by the same call: under the lock, so that the tail is not cut off meanwhile.
 absl::Status Depot::MakeExist(PageRun run) {
   if (Exist(run)) return absl::OkStatus();
   Visit();

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "pkram/backing.h"
 #include "pkram/bitmap.h"
 #include "pkram/mapping.h"
@@ -49,7 +50,7 @@ class Depot {
 
   // A page's way back: it is announced when nothing reaches it any more, and then it is returned,
   // or kept by a thread.
-  void Announce(uint64_t pages) { coming_ += pages; }
+  void Announce(absl::Span<const PageRun> runs) { coming_ += Total(runs); }
   uint64_t coming() const { return coming_; }
   // Frees pages that were announced, and gives their memory back; of a few, when there are more.
   void Return(std::vector<PageRun> runs);
@@ -126,6 +127,7 @@ class Depot {
 
  private:
   // PageMap says which of its calls need no lock.
+  static uint64_t Total(absl::Span<const PageRun> runs);
   const PageMap& map_unguarded() const ABSL_NO_THREAD_SAFETY_ANALYSIS { return map_; }
 
   std::atomic<uint64_t>& Stocked(Purpose purpose) { return stocked_[static_cast<size_t>(purpose)]; }

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <shared_mutex>
 
+#include "absl/base/config.h"
 #include "absl/base/thread_annotations.h"
 
 namespace pkram {
@@ -18,22 +19,15 @@ namespace pkram {
 // How often any thread of this process has found one of these locks taken.
 inline std::atomic<uint64_t> lock_waits{0};
 
-// Takes a lock, and counts if it has to wait.  (The thread sanitizer learns in which order locks
-// are taken from calls that may wait, and from no others.)
+// Takes a lock, and counts if it has to wait.  (The thread sanitizer learns from calls that may
+// wait in which order locks are taken, and from no others.)
 template <typename Try, typename Wait>
 void CountedLock([[maybe_unused]] Try try_lock, Wait lock) {
-#if defined(__SANITIZE_THREAD__)
-  lock();
-#else
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-  return lock();
-#endif
-#endif
+#ifndef ABSL_HAVE_THREAD_SANITIZER
   if (try_lock()) return;
   lock_waits.fetch_add(1, std::memory_order_relaxed);
-  lock();
 #endif
+  lock();
 }
 
 class ABSL_LOCKABLE Mutex {

@@ -628,8 +628,7 @@ absl::Status Region::Overwrite(uint64_t offset, absl::Span<const std::byte> byte
   constexpr uint32_t kColdOnes = 256;
   static thread_local uint32_t cold = 0;
   const PageRun run = PagesOf(offset, bytes.size());
-  if (space_->depot().Exist(run) &&
-      (locked_ || space_->depot().Touched(run) || ++cold % kColdOnes == 0)) {
+  if (AtHand(run) || (space_->depot().Exist(run) && ++cold % kColdOnes == 0)) {
     std::memcpy(mapping_->WritableRun(run) + offset % kPageSize, bytes.data(), bytes.size());
     space_->depot().NoteTouched(run);
     return absl::OkStatus();
@@ -650,7 +649,10 @@ absl::Status Region::ProveReadable(uint64_t offset, uint64_t size) {
 
 absl::Status Region::NoteExist(PageRun run) {
   space_->depot().NoteExist(run);
-  return locked_ ? mapping_->Populate(run) : absl::OkStatus();
+  if (!locked_) return absl::OkStatus();
+  absl::Status populated = mapping_->Populate(run);
+  if (populated.ok()) space_->depot().NoteTouched(run);
+  return populated;
 }
 
 void Region::Unseal(const uint64_t* seal) {

@@ -13,12 +13,6 @@ constexpr uint64_t kAtOnce = 15, kKept = 32;
 
 absl::Status Full() { return absl::ResourceExhaustedError("the region is full"); }
 
-uint64_t Total(const std::vector<PageRun>& runs) {
-  uint64_t n = 0;
-  for (const PageRun& run : runs) n += run.count;
-  return n;
-}
-
 }  // namespace
 
 Space::Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit)
@@ -154,7 +148,7 @@ absl::StatusOr<PageRun> Space::AllocateData(uint64_t want, Pfn goal) {
 
 void Space::Discard(PageRun run) {
   if (run.count == 0) return;
-  depot_.Announce(run.count);
+  depot_.Announce({&run, 1});
   depot_.Return({run});
 }
 
@@ -173,7 +167,7 @@ void Space::Retire(std::vector<PageRun> runs) {
   shared_.Drop(runs, &last, [this] { NoteUnshared(); });
   if (last.empty()) return;
   const uint64_t epoch = epoch_++;
-  depot_.Announce(Total(last));
+  depot_.Announce(last);
   // Whoever may have seen these pages has pinned them before their entries were dropped.
   if (pins_.Oldest() > epoch) return Bury(std::move(last));
   Stock& mine = Mine();

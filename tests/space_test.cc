@@ -293,18 +293,6 @@ TEST_F(LargeSpaceTest, WhoFindsNoMemoryUsesWhatOthersKeep) {
   EXPECT_LE(MemoryPages(), 16u);  // some were made in advance
 }
 
-// Taken back by somebody else, a page that exists may be given back; it does not exist then.
-TEST_F(LargeSpaceTest, WhatIsPutBackWaitsToBeGivenBackWithinBounds) {
-  for (int i = 0; i < 400; ++i) {
-    const PageRun run = space_->AllocateData(8, Pfn()).value();
-    ASSERT_TRUE(backing_->Reserve(run).ok());
-    space_->depot().NoteExist(run);
-    space_->Retire({run});
-    (void)space_->InUse();  // takes all stocks back
-  }
-  EXPECT_LE(MemoryPages(), 200u);
-}
-
 // A thread takes pages for metadata by one call to the system.
 TEST_F(LargeSpaceTest, MetadataIsMadeToExistInBatches) {
   const uint64_t before = Visits();
