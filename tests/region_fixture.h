@@ -21,6 +21,36 @@
 
 namespace pkram {
 
+// A backing that hands every call on: tests change some of them.
+class ForwardingBacking : public Backing {
+ public:
+  explicit ForwardingBacking(std::unique_ptr<Backing> below)
+      : Backing(below->name()), below_(std::move(below)) {}
+  int fd() const override { return below_->fd(); }
+  absl::StatusOr<uint64_t> Size() const override { return below_->Size(); }
+  absl::Status Lock(bool exclusive) override { return below_->Lock(exclusive); }
+  absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) override {
+    return below_->Map(pages, writable);
+  }
+  absl::Status Reserve(PageRun run) override { return below_->Reserve(run); }
+  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
+    return below_->Read(offset, bytes);
+  }
+  absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
+    return below_->Write(offset, bytes);
+  }
+  absl::Status FillZeros(PageRun run) override { return below_->FillZeros(run); }
+  bool HoldsMoreThan(uint64_t pages) const override { return below_->HoldsMoreThan(pages); }
+  void GiveBack(PageRun run) override { below_->GiveBack(run); }
+  void ShrinkTo(uint64_t pages) override { below_->ShrinkTo(pages); }
+
+ protected:
+  Backing& below() { return *below_; }
+
+ private:
+  const std::unique_ptr<Backing> below_;
+};
+
 class MemoryFile {
  public:
   MemoryFile() : fd_(memfd_create("region", 0)) {}

@@ -644,5 +644,31 @@ TEST_F(RegionTest, WhatIsRefusedTakesNoMemoryByTheSizeThatItClaims) {
 }
 #endif
 
+// Of pages that were to be zeros, and for which there is no space in the end.
+class PunchingBacking : public ForwardingBacking {
+ public:
+  using ForwardingBacking::ForwardingBacking;
+  absl::Status FillZeros(PageRun run) override {
+    below().GiveBack(run);
+    return absl::ResourceExhaustedError("no space");
+  }
+};
+
+TEST_F(RegionTest, APageThatBecameAHoleIsNotTakenForOneThatExists) {
+  file_.wrap = [](std::unique_ptr<Backing> backing) {
+    return std::make_unique<PunchingBacking>(std::move(backing));
+  };
+  const auto region = OpenRegion(file_).value();
+  const PageRun run = region->space().AllocateData(4, Pfn()).value();
+  const std::string bytes(4 * kPageSize, 'x');
+  const iovec iov{const_cast<char*>(bytes.data()), bytes.size()};
+  ASSERT_TRUE(region->Fill(run.first.offset(), {&iov, 1}).ok());
+  EXPECT_TRUE(region->space().depot().Exist(run));
+  EXPECT_FALSE(region->FillZeros(run).ok());
+  for (uint64_t i = 0; i < run.count; ++i) {
+    EXPECT_FALSE(region->space().depot().Exist({run.first + i, 1}));
+  }
+}
+
 }  // namespace
 }  // namespace pkram

@@ -165,43 +165,31 @@ INSTANTIATE_TEST_SUITE_P(Steps, CrashInStreamsTest,
 
 // A file or a device, as far as a test can have one: nothing is given back, and each page
 // that is written is a place to die.
-class RecordingBacking : public pkram::Backing {
+class RecordingBacking : public pkram::ForwardingBacking {
  public:
-  RecordingBacking(std::unique_ptr<Backing> below, std::function<void()> hook, bool device)
-      : Backing(below->name()), below_(std::move(below)), hook_(std::move(hook)), device_(device) {}
-  int fd() const override { return below_->fd(); }
-  absl::StatusOr<uint64_t> Size() const override { return below_->Size(); }
-  absl::Status Lock(bool exclusive) override { return below_->Lock(exclusive); }
-  absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) override {
-    return below_->Map(pages, writable);
-  }
-  absl::Status Reserve(pkram::PageRun run) override { return below_->Reserve(run); }
-  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
-    return below_->Read(offset, bytes);
-  }
+  RecordingBacking(std::unique_ptr<pkram::Backing> below, std::function<void()> hook, bool device)
+      : ForwardingBacking(std::move(below)), hook_(std::move(hook)), device_(device) {}
   absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     hook_();
-    const absl::Status written = below_->Write(offset, bytes);
+    const absl::Status written = below().Write(offset, bytes);
     hook_();
     return written;
   }
   absl::Status FillZeros(pkram::PageRun run) override {
     for (uint64_t i = 0; i < run.count; ++i) {
       hook_();
-      const absl::Status filled = below_->FillZeros({run.first + i, 1});
+      const absl::Status filled = below().FillZeros({run.first + i, 1});
       if (!filled.ok()) return filled;
     }
     return absl::OkStatus();
   }
-  bool HoldsMoreThan(uint64_t pages) const override { return below_->HoldsMoreThan(pages); }
   void GiveBack(pkram::PageRun) override {}
   void ShrinkTo(uint64_t pages) override {
     hook_();
-    if (!device_) below_->ShrinkTo(pages);
+    if (!device_) below().ShrinkTo(pages);
   }
 
  private:
-  const std::unique_ptr<Backing> below_;
   const std::function<void()> hook_;
   const bool device_;
 };

@@ -19,36 +19,24 @@ namespace pkramfs {
 namespace {
 
 // A region on a filesystem that others fill up: while it is full, no page comes to be.
-class CrowdedBacking : public pkram::Backing {
+class CrowdedBacking : public pkram::ForwardingBacking {
  public:
-  CrowdedBacking(std::unique_ptr<Backing> below, const bool* full)
-      : Backing(below->name()), below_(std::move(below)), full_(full) {}
-  int fd() const override { return below_->fd(); }
-  absl::StatusOr<uint64_t> Size() const override { return below_->Size(); }
-  absl::Status Lock(bool exclusive) override { return below_->Lock(exclusive); }
-  absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) override {
-    return below_->Map(pages, writable);
-  }
+  CrowdedBacking(std::unique_ptr<pkram::Backing> below, const bool* full)
+      : ForwardingBacking(std::move(below)), full_(full) {}
   absl::Status Reserve(pkram::PageRun run) override {
     const absl::Status fits = Fits(run.first.offset(), run.count * kPageSize);
-    return fits.ok() ? below_->Reserve(run) : fits;
-  }
-  absl::Status Read(uint64_t offset, absl::Span<char> bytes) override {
-    return below_->Read(offset, bytes);
+    return fits.ok() ? below().Reserve(run) : fits;
   }
   absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) override {
     uint64_t size = 0;
     for (const iovec& v : bytes) size += v.iov_len;
     const absl::Status fits = Fits(offset, size);
-    return fits.ok() ? below_->Write(offset, bytes) : fits;
+    return fits.ok() ? below().Write(offset, bytes) : fits;
   }
   absl::Status FillZeros(pkram::PageRun run) override {
     const absl::Status fits = Fits(run.first.offset(), run.count * kPageSize);
-    return fits.ok() ? below_->FillZeros(run) : fits;
+    return fits.ok() ? below().FillZeros(run) : fits;
   }
-  bool HoldsMoreThan(uint64_t pages) const override { return below_->HoldsMoreThan(pages); }
-  void GiveBack(pkram::PageRun run) override { below_->GiveBack(run); }
-  void ShrinkTo(uint64_t pages) override { below_->ShrinkTo(pages); }
 
  private:
   absl::Status Fits(uint64_t offset, uint64_t size) const {
@@ -61,7 +49,6 @@ class CrowdedBacking : public pkram::Backing {
     }
     return absl::ResourceExhaustedError("full");
   }
-  const std::unique_ptr<Backing> below_;
   const bool* const full_;
 };
 
