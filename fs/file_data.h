@@ -23,6 +23,7 @@ class FileData {
   FileData(pkram::Region* region, Inode* inode) ABSL_SHARED_LOCKS_REQUIRED(inode->mu)
       : region_(region), inode_(inode), inline_(inode->is_inline()) {}
 
+  // EIO: the region's file cannot be read.
   Result<ReadAnswer> Read(uint64_t offset, size_t size);
 
   // Writes what there is space for and returns how much that was; ENOSPC when it

@@ -190,7 +190,7 @@ void Depot::RefillSpare(std::vector<PageRun>* runs) {
 bool Depot::AllExist(const std::vector<PageRun>& runs) const {
   for (const PageRun& run : runs) {
     for (uint64_t i = 0; i < run.count; ++i) {
-      if (!Exists(run.first + i)) return false;
+      if (!MustExist(run.first + i)) return false;
     }
   }
   return true;

@@ -68,7 +68,9 @@ class Depot {
   uint64_t returns() const { return returns_.load(); }
   bool AwaitReturn(uint64_t* seen, std::chrono::steady_clock::time_point deadline);
 
-  // Which pages are known to exist: as long as such a page is in use, a store to it finds space.
+  // Which pages are known to exist, because this process has made them exist: as long as such a
+  // page is in use, a store to it finds space (but on filesystems that copy a page when it is
+  // written).
   bool Exist(PageRun run) const { return exists_.TestAmongOthers(run.first.value(), run.count); }
   void NoteExist(PageRun run) { exists_.SetAmongOthers(run.first.value(), run.count, true); }
   // Which pages this process has touched through the mapping since they came to be: touching them
@@ -80,12 +82,13 @@ class Depot {
     exists_.SetAmongOthers(run.first.value(), run.count, false);
     touched_.SetAmongOthers(run.first.value(), run.count, false);
   }
-  // Of a page in use.  (Metadata that was reachable when the region was opened exists.  Data may be
-  // a hole of a region's file that was copied without its zeros.)
+  // What a page in use was taken for.
   Purpose PurposeOf(Pfn pfn) const {
     return map_unguarded().IsData(pfn) ? Purpose::kData : Purpose::kMetadata;
   }
-  bool Exists(Pfn pfn) const { return PurposeOf(pfn) == Purpose::kMetadata || Exist({pfn, 1}); }
+  // Whether a page in use exists as far as can be told: metadata that was reachable when the region
+  // was opened does; data may be a hole of a region's file that was copied without its zeros.
+  bool MustExist(Pfn pfn) const { return PurposeOf(pfn) == Purpose::kMetadata || Exist({pfn, 1}); }
 
   struct Counts {
     uint64_t total = 0;     // pages of the region

@@ -207,7 +207,8 @@ void Space::Bury(std::vector<PageRun> runs) {
     for (const PageRun& run : runs) {
       const Purpose purpose = depot_.PurposeOf(run.first);
       std::vector<Pfn>& pages = mine.Pages(purpose);
-      if (run.count == 1 && pages.size() < kKept && depot_.plenty() && depot_.Exists(run.first)) {
+      if (run.count == 1 && pages.size() < kKept && depot_.plenty() &&
+          depot_.MustExist(run.first)) {
         pages.push_back(run.first);
         depot_.NoteExist(run);
         depot_.Keep(purpose);
