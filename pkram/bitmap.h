@@ -101,8 +101,8 @@ class Bitmap {
       const uint64_t n = std::min(count - done, 64 - shift);
       const uint64_t mask = (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << shift;
       const uint64_t taken = take(from + done - shift, mask);
-      done += static_cast<uint64_t>(std::popcount(taken));
-      if (taken != mask) return done;
+      if (taken != mask) return done + static_cast<uint64_t>(std::popcount(taken));
+      done += n;
     }
     return count;
   }

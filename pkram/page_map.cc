@@ -38,22 +38,6 @@ void PageMap::SetPages(uint64_t pages) {
   for (uint64_t cluster = changed; cluster < clusters_; ++cluster) Reindex(cluster);
 }
 
-// One store marks what neighbours have in common: pages come in order, mostly.
-bool PageMap::ClaimAmongOthers(PageRun run, Purpose purpose, Tally* tally) {
-  Tally::Pending& pending = tally->pending[static_cast<size_t>(purpose)];
-  bool ok = true;
-  Bitmap::ForEachWord(run.first.value(), run.count, [&](uint64_t at, uint64_t mask) {
-    if (pending.from != at) {
-      ok &= Mark(purpose, tally);
-      pending.from = at;
-    }
-    ok &= (pending.mask & mask) == 0;
-    pending.mask |= mask;
-    return mask;
-  });
-  return ok;
-}
-
 bool PageMap::Mark(Purpose purpose, Tally* tally) {
   const auto [from, mask] = std::exchange(tally->pending[static_cast<size_t>(purpose)], {});
   if (mask == 0) return true;

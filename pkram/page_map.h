@@ -67,7 +67,21 @@ class PageMap {
   uint64_t ClaimShared(PageRun run, Tally* tally);
   // For several threads at once, each with a tally of its own.  False if a page was claimed
   // before, which may also be found out by a later call, or by Settle, which comes last.
-  bool ClaimAmongOthers(PageRun run, Purpose purpose, Tally* tally);
+  bool ClaimAmongOthers(PageRun run, Purpose purpose, Tally* tally) {
+    // One store marks what neighbours have in common: pages come in order, mostly.
+    Tally::Pending& pending = tally->pending[static_cast<size_t>(purpose)];
+    bool ok = true;
+    Bitmap::ForEachWord(run.first.value(), run.count, [&](uint64_t at, uint64_t mask) {
+      if (pending.from != at) {
+        ok &= Mark(purpose, tally);
+        pending.from = at;
+      }
+      ok &= (pending.mask & mask) == 0;
+      pending.mask |= mask;
+      return mask;
+    });
+    return ok;
+  }
   bool Settle(Tally* tally) {
     const bool metadata = Mark(Purpose::kMetadata, tally), data = Mark(Purpose::kData, tally);
     return metadata && data;

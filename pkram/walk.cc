@@ -66,7 +66,7 @@ bool Walk::CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& su
 }
 
 // As PageMap's claims: how many of the pages, from the first on, nothing else owns.
-uint64_t Walk::Claim(PageRun run, Purpose purpose, bool shared) {
+inline uint64_t Walk::Claim(PageRun run, Purpose purpose, bool shared) {
   if (sharing_ == nullptr) {
     return shared ? map_->ClaimShared(run, &tally_) : map_->Claim(run, purpose, &tally_);
   }
@@ -75,15 +75,19 @@ uint64_t Walk::Claim(PageRun run, Purpose purpose, bool shared) {
   return map_->ClaimShared(run, &tally_);
 }
 
-bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared) {
-  if (first.value() >= view_->existing() || count > view_->existing() - first.value()) {
-    const uint64_t beyond = std::max(first.value(), view_->existing());
-    return Fail(from, absl::StrCat("points at page ", beyond, ", which is beyond the end (",
-                                   view_->existing(), " pages)"));
+inline bool Walk::ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared) {
+  const uint64_t pages = view_->existing();
+  if (first.value() < pages && count <= pages - first.value()) [[likely]] {
+    const uint64_t claimed = Claim({first, count}, purpose, shared);
+    return claimed == count || Contest({first + claimed, count - claimed}, from);
   }
-  const uint64_t claimed = Claim({first, count}, purpose, shared);
-  if (claimed == count) return true;
-  const PageRun contested = {first + claimed, count - claimed};
+  const uint64_t beyond = std::max(first.value(), pages);
+  return Fail(from, absl::StrCat("points at page ", beyond, ", which is beyond the end (", pages,
+                                 " pages)"));
+}
+
+// Whether the walk of the list goes on.
+bool Walk::Contest(PageRun contested, Pfn from) {
   contested_.push_back(contested);
   if (object_ == kNoObject || !std::exchange(disputed_, true)) {
     Fail(from, absl::StrCat("points at page ", contested.first.value(),
@@ -135,12 +139,13 @@ bool Walk::WalkEntries(uint64_t word, const ListRules& rules, uint64_t* next_ind
       if (!rules.skip) return false;
       ended = false;
     }
-    const uint64_t order = EntryOrder(entry);
-    const bool hole = IsHole(entry);
+    const bool page = EntryPfn(entry) && entry == format::MakeEntry(EntryPfn(entry));
+    const uint64_t order = page ? 0 : EntryOrder(entry);
+    const bool hole = !page && IsHole(entry);
     const uint64_t flags = hole ? format::kHole : rules.sharing ? format::kShared : 0;
-    if ((EntryFlags(entry) & ~flags) != 0 || order > format::kMaxOrder ||
+    if (!page && ((EntryFlags(entry) & ~flags) != 0 || order > format::kMaxOrder ||
         (rules.live && order != 0) || (hole && !rules.live) ||
-        (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry))) {
+        (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry)))) {
       Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
       if (!rules.skip) return false;
       ++index;
@@ -233,7 +238,7 @@ Walk::ListRules Walk::PageRules(const format::Node& node, const format::Object& 
 }
 
 // Claims the pages of `count` entries of an object's list, and adds them to `*pages`.
-bool Walk::ClaimPages(uint64_t entry, uint64_t count, Pfn link, Pages* pages) {
+inline bool Walk::ClaimPages(uint64_t entry, uint64_t count, Pfn link, Pages* pages) {
   const uint64_t claims = count << EntryOrder(entry);
   const bool shared = format::IsShared(entry);
   const uint64_t before = tally_.data;

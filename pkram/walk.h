@@ -146,6 +146,7 @@ class Walk {
   bool ClaimMetadata(uint64_t entry, Pfn from, const char* what);
   uint64_t Claim(PageRun run, Purpose purpose, bool shared);
   bool ClaimRun(Pfn first, uint64_t count, Pfn from, Purpose purpose, bool shared = false);
+  bool Contest(PageRun contested, Pfn from);
   void RunOnce(const format::SuperBlock& super);
   void WalkNode(const format::Node& node, Pfn pfn);
   void WalkObjects(const format::Node& node, Pfn pfn);
