@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <tuple>
 
 namespace pkramfs {
 
@@ -13,7 +14,7 @@ namespace pkramfs {
 #endif
 
 bool MayMount() {
-  capng_get_caps_process();
+  if (capng_get_caps_process() != 0) return false;
   // Without /proc it would not know what it mounted.
   return geteuid() == 0 && capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN) != 0 &&
          access("/proc/self/mountinfo", R_OK) == 0;
@@ -24,7 +25,7 @@ void SettleDown(bool writes_for_reclaim, bool has_heirs) {
   // -1000 would let a cgroup that has no memory left wait for some for ever.
   std::ofstream("/proc/self/oom_score_adj") << -999;
   if (writes_for_reclaim) prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-  capng_get_caps_process();
+  if (capng_get_caps_process() != 0) return;
   const bool unmounts = capng_have_capability(CAPNG_PERMITTED, CAP_SYS_ADMIN) != 0;
   const bool locks = capng_have_capability(CAPNG_PERMITTED, CAP_IPC_LOCK) != 0;
   const auto kept = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED |
@@ -37,8 +38,8 @@ void SettleDown(bool writes_for_reclaim, bool has_heirs) {
   }
   if (locks) capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK);
   // Apart, as not everybody who has some may say what programs get.
-  capng_apply(CAPNG_SELECT_BOUNDS);
-  capng_apply(CAPNG_SELECT_CAPS);
+  std::ignore = capng_apply(CAPNG_SELECT_BOUNDS);
+  std::ignore = capng_apply(CAPNG_SELECT_CAPS);
   // An ordinary user's daemon ends its mount with fusermount3, which is set-user-id.
   if (unmounts) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
