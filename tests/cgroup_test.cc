@@ -256,7 +256,7 @@ class SwappingTest : public CgroupTest,
     const pid_t child = fork();
     if (child == 0) {
       if (inside) std::ofstream(group_ + "/cgroup.procs") << getpid() << std::flush;
-      _exit(work() ? 0 : 1);
+      _exit(work() ? 0 : std::max(1, errno));
     }
     int status = 0;
     if (!Eventually([&] { return waitpid(child, &status, WNOHANG) == child; })) {
@@ -268,7 +268,8 @@ class SwappingTest : public CgroupTest,
       waitpid(child, &status, 0);
       FAIL() << "hangs";
     }
-    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        << status << ": " << (WIFEXITED(status) ? std::strerror(WEXITSTATUS(status)) : "");
   }
 
   bool WriteAll() const {

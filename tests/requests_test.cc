@@ -73,7 +73,7 @@ TEST_F(RequestsTest, AWriteOfACachedFileCostsOne) {
   const int fd = open(Path(0).c_str(), O_RDWR);
   char page[4096] = {};
   ASSERT_EQ(pwrite(fd, page, sizeof(page), 0), 4096);
-  EXPECT_EQ(Cost(50, [&](int i) { pwrite(fd, page, sizeof(page), 4096 * i); }), 1);
+  EXPECT_EQ(Cost(50, [&](int i) { std::ignore = pwrite(fd, page, sizeof(page), 4096 * i); }), 1);
   close(fd);
 }
 
@@ -82,7 +82,7 @@ TEST_F(RequestsTest, WithWritebackSmallWritesGoTogether) {
   Mount("writeback");
   const int fd = open(Path(0).c_str(), O_RDWR);
   const std::string page(4096, 'w');
-  EXPECT_LE(Cost(512, [&](int i) { pwrite(fd, page.data(), page.size(), 4096 * i); }), 0.1);
+  EXPECT_LE(Cost(512, [&](int i) { std::ignore = pwrite(fd, page.data(), page.size(), 4096 * i); }), 0.1);
   const auto before = Synchronous();
   ASSERT_EQ(close(fd), 0);
   auto after = Synchronous();
