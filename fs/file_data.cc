@@ -159,7 +159,8 @@ bool FileData::SeenByOthers(uint64_t index) {
   inode_->mu.AssertHeld();
   pkram::LinkMap& pages = inode_->pages();
   const uint64_t entry = pages.Get(index);
-  if (!format::IsPage(entry) || !format::IsShared(entry)) return false;
+  if (!format::IsPage(entry)) return false;
+  if (!format::IsShared(entry)) return region_->space().loans().Held(format::EntryPfn(entry));
   if (region_->space().Shared(format::EntryPfn(entry))) return true;
   // Nobody else is left who could.
   region_->journal().Publish(pages.ExistingWord(index), format::MakeEntry(format::EntryPfn(entry)));
@@ -198,7 +199,7 @@ void FileData::Zero(uint64_t offset, uint64_t end) {
   }
   if (offset >= end) return;
   inode_->pages().ForEachPage(offset / kPageSize, PagesFor(end), [&](uint64_t i, uint64_t entry) {
-    if (format::IsShared(entry)) return;
+    if (format::IsShared(entry) || region_->space().loans().Held(format::EntryPfn(entry))) return;
     const uint64_t from = std::max(offset, i * kPageSize);
     const uint64_t to = std::min(end, (i + 1) * kPageSize);
     ZeroInPage(format::EntryPfn(entry), from % kPageSize, to - from);
@@ -319,7 +320,8 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
     if (format::IsPage(entry) && !copies) {
       // Pages that follow one another at once.
       const Pfn first = format::EntryPfn(entry);
-      const uint64_t count = pages.CountInOrder(at / kPageSize, PagesFor(end));
+      const uint64_t in_order = pages.CountInOrder(at / kPageSize, PagesFor(end));
+      const uint64_t count = region_->space().loans().CountNotHeld({first, in_order});
       const size_t n = std::min<size_t>(bytes.size() - done, count * kPageSize - at % kPageSize);
       const absl::Status s =
           region_->Overwrite(first.offset() + at % kPageSize, bytes.subspan(done, n));

@@ -239,6 +239,12 @@ void Depot::PutBack(Purpose purpose, PageRun run) {
   ++returns_;
 }
 
+void Depot::Add(PageRun run) {
+  MutexLock lock(&mu_);
+  Release(run);
+  ++returns_;
+}
+
 bool Depot::AwaitReturn(uint64_t* seen, std::chrono::steady_clock::time_point deadline) {
   MutexLock lock(&mu_);
   bool in_time = true;

@@ -62,6 +62,8 @@ class Depot {
   // Pages that a thread has kept, or taken by TakeSome, are used by it, or free again.
   void Use(Purpose purpose, uint64_t pages) { Stocked(purpose) -= pages; }
   void PutBack(Purpose purpose, PageRun run);
+  // Pages that are free from now on, and were in use to the map.
+  void Add(PageRun run);
 
   // How often pages have been freed.  Await waits until that is not `seen` any more, and stores
   // the new number there; false when `deadline` has passed.

@@ -148,11 +148,13 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   Walk walk(reading->view.get(), &map, options.client, Walk::Mode::kStopAtFirst, options.walk);
   walk.Run(super);
   if (!walk.problems().empty()) return ProblemStatus(backing->name(), walk.problems().front());
-  const uint64_t in_use = map.pages() - map.free_pages();
   map.MakeRoom(reading->mapping->pages());
   if (const std::string what = LimitProblem(super, map); !what.empty()) {
     return DamagedPage(backing->name(), 0, what);
   }
+  auto loans = std::make_unique<Loans>(backing->fd(), reading->mapping->pages());
+  if (options.writable) loans->Find(&map);
+  const uint64_t in_use = map.pages() - map.free_pages();
   const uint64_t needed = in_use + Space::ReserveFor(options.pages);
   if (options.pages != 0 && options.pages < super.page_count &&
       options.pages < std::max(needed, format::kMinPages)) {
@@ -173,15 +175,17 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   region->found_ = walk.nodes();
   region->walk_ = options.walk;
   if (options.writable) {
-    if (absl::Status s = region->Accept(walk, std::move(map), wanted, options); !s.ok()) return s;
+    if (absl::Status s = region->Accept(walk, std::move(map), std::move(loans), wanted, options);
+        !s.ok())
+      return s;
   }
   return region;
 }
 
 // From here on the region is changed: what was committed is applied, what is
 // garbage is cleared, and this use begins.
-absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
-                            const OpenOptions& options) {
+absl::Status Region::Accept(const Walk& walk, PageMap map, std::unique_ptr<Loans> loans,
+                            Space::Size size, const OpenOptions& options) {
   if (absl::Status s = backing_->Reserve(Head(super(), super().page_count)); !s.ok()) return s;
   if (options.lock_memory) {
     if (absl::Status s = LockInMemory(map, size.pages); !s.ok()) return s;
@@ -198,8 +202,10 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, Space::Size size,
     journal_->Publish(&super().mount_epoch, (super().mount_epoch + 1) & 0xffffffff);
   }
   map.SetPages(size.pages);
+  loans->Find(&map);  // also of pages that do not exist yet
   map.FinishClaims();
-  space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map), size.limit);
+  space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map), size.limit,
+                                   std::move(loans));
   space_->GiveBackUnused();
   space_->KeepSpare();
   for (const Pfn object : walk.to_shorten()) FinishShortening(object);

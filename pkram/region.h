@@ -158,7 +158,8 @@ class Region {
  private:
   Region() = default;
   absl::Status LockInMemory(const PageMap& map, uint64_t pages);
-  absl::Status Accept(const Walk& walk, PageMap map, Space::Size size, const OpenOptions& options);
+  absl::Status Accept(const Walk& walk, PageMap map, std::unique_ptr<Loans> loans, Space::Size size,
+                      const OpenOptions& options);
   void FinishShortening(Pfn object);
   // Of pages that exist now: they are kept in memory if the region is.
   absl::Status NoteExist(PageRun run);

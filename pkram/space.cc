@@ -15,8 +15,11 @@ absl::Status Full() { return absl::ResourceExhaustedError("the region is full");
 
 }  // namespace
 
-Space::Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit)
+Space::Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit,
+             std::unique_ptr<Loans> loans)
     : mapping_(mapping),
+      loans_(loans != nullptr ? std::move(loans)
+                              : std::make_unique<Loans>(backing->fd(), mapping->pages())),
       shared_(map.TakeReferences()),
       depot_(backing, mapping, std::move(map), limit) {}
 
@@ -106,9 +109,13 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
     if (const PageRun run = depot_.Take(purpose, want, goal, urgency); run.count > 0) return run;
     if (urgency == Urgency::kMakesSpace && depot_.HasSpare()) return {};
     if (GiveUpStocks()) continue;
+    RecheckLoans();
     if (depot_.coming() == 0) {
       // They may have come since Take has looked.
-      if (returns == depot_.returns()) return {};
+      if (returns == depot_.returns()) {
+        if (shortage_ && shortage_()) continue;
+        return {};
+      }
       returns = depot_.returns();
       continue;
     }
@@ -165,9 +172,15 @@ void Space::Retire(std::vector<PageRun> runs) {
   if (runs.empty()) return;
   std::vector<PageRun> last;
   shared_.Drop(runs, &last, [this] { NoteUnshared(); });
+  loans_->Withhold(&last);
   if (last.empty()) return;
-  const uint64_t epoch = epoch_++;
   depot_.Announce(last);
+  Lay(std::move(last));
+}
+
+// Puts announced pages into limbo.
+void Space::Lay(std::vector<PageRun> last) {
+  const uint64_t epoch = epoch_++;
   // Whoever may have seen these pages has pinned them before their entries were dropped.
   if (pins_.Oldest() > epoch) return Bury(std::move(last));
   Stock& mine = Mine();
@@ -233,12 +246,32 @@ bool Space::AwaitReaders(Pfn pfn) {
   MutexLock lock(&waiting_mu_);
   ++awaiting_;
   bool in_time = true;
-  while (in_time && !shared_.Shared(pfn) && ReadersMaySee()) {
+  while (in_time && !shared_.Shared(pfn) && !loans_->Held(pfn) && ReadersMaySee()) {
     in_time = left_.WaitUntil(&waiting_mu_, deadline);
   }
   --awaiting_;
   return !Shared(pfn);
 }
+
+// --- Loans --------------------------------------------------------------------
+
+absl::StatusOr<PageRun> Space::Lend(Purpose purpose, uint64_t want) {
+  RecheckLoans();
+  const PageRun run = Take(purpose, want, Pfn(), Urgency::kNormal);
+  if (run.count == 0) return Full();
+  loans_->Lend(run);
+  return run;
+}
+
+void Space::RecheckLoans() {
+  std::vector<PageRun> freed = loans_->Recheck();
+  if (freed.empty()) return;
+  depot_.Announce(freed);
+  // A reader of this process may have found a page that was withheld before it was retired.
+  Lay(std::move(freed));
+}
+
+void Space::Add(PageRun run) { depot_.Add(run); }
 
 // --- All pages ----------------------------------------------------------------
 
@@ -247,6 +280,7 @@ Bitmap Space::InUse() {
   depot_.SetStocking(false);
   GiveUpStocks();
   Bitmap in_use = depot_.InUse();
+  loans_->RemoveUnreachable(&in_use);
   depot_.SetStocking(true);
   return in_use;
 }

@@ -17,6 +17,8 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "pkram/depot.h"
+#include "pkram/loans.h"
 #include "pkram/mutex.h"
 #include "pkram/pins.h"
 #include "pkram/shared_pages.h"
@@ -39,7 +42,8 @@ class Space {
 
   // `backing` and `mapping` must outlive it; `map` has its claims finished.  `limit` as
   // in Size.
-  Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit = 0);
+  Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit = 0,
+        std::unique_ptr<Loans> loans = nullptr);
 
   // One page for metadata, existing and zeroed.  RESOURCE_EXHAUSTED.
   absl::StatusOr<Pfn> AllocateMetadata(Urgency urgency = Urgency::kNormal);
@@ -55,12 +59,25 @@ class Space {
   // REQUIRES: the transaction that dropped them has returned.
   void Retire(std::vector<PageRun> runs);
 
+  // --- Pages for other processes to work on (loans.h) ---
+  // 1 to `want` free pages, lent to a process that is going to lock them; they may not exist yet.
+  // RESOURCE_EXHAUSTED.
+  absl::StatusOr<PageRun> Lend(Purpose purpose, uint64_t want);
+  // What nobody has locked any more is free again.
+  void RecheckLoans();
+  Loans& loans() { return *loans_; }
+  // What to do when no page is left, before that is said; true if there are some now.  Set before
+  // use.
+  void set_shortage(std::function<bool()> shortage) { shortage_ = std::move(shortage); }
+  // More free pages, which were in use to the map that this was made with.
+  void Add(PageRun run);
+
   // One entry more refers to each page of `runs`.  Under the locks of an entry that does
   // already, and of the new one.
   void Share(absl::Span<const PageRun> runs) { shared_.Add(runs); }
   // Whether what is stored to the page may be seen by other entries than the one whose
   // lock is held exclusively, or by a reader who found it by another that is no more.
-  bool Shared(Pfn pfn) const { return shared_.Shared(pfn) || ReadersMaySee(); }
+  bool Shared(Pfn pfn) const { return shared_.Shared(pfn) || loans_->Held(pfn) || ReadersMaySee(); }
   // Waits for such readers, as long as for limbo; false when other entries are left, or
   // the readers did not leave.
   bool AwaitReaders(Pfn pfn);
@@ -93,7 +110,7 @@ class Space {
   };
 
   Counts counts() const { return depot_.counts(); }
-  // Which pages are in use; limbo included.
+  // Which pages are in use; limbo included, and not what nothing reaches because it is lent.
   Bitmap InUse();
 
   Depot& depot() { return depot_; }
@@ -143,11 +160,14 @@ class Space {
   }
   void NoteUnshared();
   void Leave(Pins::Word* word, uint64_t epoch);
+  void Lay(std::vector<PageRun> last);
   void Exhume(Stock* stock);
   void Bury(std::vector<PageRun> runs);
 
   Mapping* const mapping_;
   std::chrono::milliseconds patience_{5000};
+  const std::unique_ptr<Loans> loans_;
+  std::function<bool()> shortage_;
   SharedPages shared_;
   Depot depot_;
   std::array<Stock, 16> stocks_;
