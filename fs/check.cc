@@ -146,9 +146,6 @@ std::string FsCheck::CheckDirectory(const InodeRecord& record, const pkram::Walk
     problem =
         CheckBlock(object.index, page.index + 1, reinterpret_cast<const Slot*>(page.bytes), &names);
   }
-  if (problem.empty() && record.mode_nlink >> 32 == 0 && !names.empty()) {
-    problem = "is a removed directory that is not empty";
-  }
   if (problem.empty() && record.size != DirectorySize(names.size())) {
     problem = "its size does not fit its entries";
   }
@@ -171,9 +168,7 @@ std::string FsCheck::CheckLinks() const {
       continue;
     }
     const uint32_t links = seen.nlink == 0 ? 0 : 2 + seen.subdirectories;
-    if (seen.nlink != links || (seen.nlink == 0 && seen.subdirectories > 0)) {
-      return problem("has a wrong link count");
-    }
+    if (seen.nlink != links) return problem("has a wrong link count");
     const uint32_t names = ino == kRootIno || seen.nlink == 0 ? 0 : 1;
     if (seen.names != names) return problem("is a directory with a wrong number of names");
     const Ino parent = ino == kRootIno ? kRootIno : seen.named_parent;
@@ -184,10 +179,14 @@ std::string FsCheck::CheckLinks() const {
   return "";
 }
 
-// Every directory has one name by now; so what does not end at the root is a circle.
+// Every directory has one name by now; so what does not end at the root is a circle, or ends at a
+// directory without links, which is to be deleted with what is in it.
 std::string FsCheck::CheckTree() const {
   enum : uint8_t { kUnknown, kOnPath, kRooted };
   std::vector<uint8_t> state(inodes_.size(), kUnknown);
+  for (Ino ino = 0; ino < inodes_.size(); ++ino) {
+    if (S_ISDIR(inodes_[ino].mode) && inodes_[ino].nlink == 0) state[ino] = kRooted;
+  }
   state[kRootIno] = kRooted;
   std::vector<Ino> path;
   for (Ino start = 0; start < inodes_.size(); ++start) {

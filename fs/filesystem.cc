@@ -85,6 +85,7 @@ absl::StatusOr<std::unique_ptr<Filesystem>> Filesystem::Open(pkram::Region* regi
   std::unique_ptr<Filesystem> fs(new Filesystem(region, options, node));
   if (options.frozen) fs->Freeze();
   fs->ReclaimOrphans();
+  if (!options.frozen) fs->DeleteDoomed(std::exchange(fs->doomed_, {}));
   fs->root_ = fs->cache_.Get(kRootIno);
   return fs;
 }
@@ -114,7 +115,11 @@ Filesystem::~Filesystem() {
 void Filesystem::ReclaimOrphans() {
   for (const Ino ino : table_.All()) {
     const Inode inode(region_, ino, table_.PageOf(ino));
-    if (inode.nlink() == 0 && inode.lookups() == 0) Reclaim(inode);
+    if (IsDoomed(inode)) {
+      doomed_.push_back(ino);
+    } else if (inode.nlink() == 0 && inode.lookups() == 0) {
+      Reclaim(inode);
+    }
   }
 }
 
@@ -138,6 +143,7 @@ bool Filesystem::Thaw() {
     if (!gate_.Open()) return false;
   }
   ReclaimDeferred();
+  DeleteDoomed(std::exchange(doomed_, {}));
   return true;
 }
 
@@ -153,10 +159,15 @@ void Filesystem::ReclaimDeferred() {
     pkram::MutexLock lock(&deferred_mu_);
     deferred.swap(deferred_);
   }
+  // A doomed directory may have been put off again when it was empty.
+  std::sort(deferred.begin(), deferred.end());
+  deferred.erase(std::unique(deferred.begin(), deferred.end()), deferred.end());
   for (const Ino ino : deferred) Reclaim(Inode(region_, ino, table_.PageOf(ino)));
 }
 
+// (A doomed directory whose contents could not be deleted stays for the next mount.)
 void Filesystem::ReclaimNow(const Inode& inode) {
+  if (IsDoomed(inode)) return;
   table_.Clear(inode.ino(), inode.generation());
   pkram::Retiring retiring(&region_->space());
   pkram::CollectObject(region_->mapping(), inode.page(), &retiring);

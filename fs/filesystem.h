@@ -54,6 +54,8 @@ class Filesystem {
                                 const std::string& node);
   ~Filesystem();
 
+  pkram::Region& region() const { return *region_; }
+
   // "." and "/" are the inode itself, of any kind.
   Result<Attr> Lookup(Ino parent, std::string_view name);
   void Forget(Ino ino, uint64_t count) { cache_.Forget(ino, count); }
@@ -114,6 +116,29 @@ class Filesystem {
                         std::string_view value, int flags);
   Result<void> RemoveXattr(const Context& context, Ino ino, std::string_view name);
 
+  // --- Trees that were built elsewhere (adoption.h) ---
+  struct BuiltTree {
+    pkram::Pfn node;      // in lent pages
+    uint64_t links = 0;   // of its table
+    uint64_t inodes = 0;  // in it; kTreeName in its root is what is to be placed
+  };
+  static constexpr std::string_view kTreeName = "tree";
+  // kNew: nothing has that name.  kReplace: what has it is exchanged for the tree in one step, and
+  // deleted.  kMerge: a directory of that name gets what is in the tree, each file by itself.
+  enum class Placing { kNew, kReplace, kMerge };
+  // The tree becomes `name` in `parent`, or is merged into `parent` itself if that is empty.
+  // Whole or not at all, but for kMerge.  ALREADY_EXISTS, NOT_FOUND, DATA_LOSS: the tree is not
+  // sound; RESOURCE_EXHAUSTED; FAILED_PRECONDITION: what is there is of another kind, or its pages
+  // are not lent.
+  absl::Status AdoptTree(const Context& context, const BuiltTree& tree, Ino parent,
+                         std::string_view name, Placing placing);
+  // The same in steps, for one who renames it as everybody does: whoever looks up, or renames, just
+  // this name in `parent` finds the tree, and nobody else sees it.  Errors as above.
+  absl::Status StageTree(const BuiltTree& tree, Ino parent, std::string_view name);
+  // Deletes what is staged under that name, or has been exchanged for it; and what others have
+  // staged who have not locked their node any more.
+  void DiscardStaged(Ino parent, std::string_view name);
+
   FsStats StatFs() const;
 
   // Another size, of a filesystem in use; nothing keeps what it is, and 0 inodes is
@@ -169,6 +194,22 @@ class Filesystem {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<void> SetAcl(const Context& context, Inode* inode, std::string_view name,
                       std::string_view value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
+  // A directory without links that holds a tree: `ref` keeps its number its own.
+  struct Staged {
+    InodeRef ref;
+    pkram::Pfn node;
+    Ino parent = 0;
+    std::string name{};
+  };
+  absl::StatusOr<Staged> Adopt(const BuiltTree& tree);
+  void Discard(Staged staged);
+  Ino ThroughStaged(Ino parent, std::string_view* name);
+  absl::Status Place(const Context& context, Ino staging, Ino parent, std::string_view name,
+                     Placing placing);
+  absl::Status Merge(const Context& context, Ino from, Ino to, const std::string& path);
+  void DeleteDoomed(std::vector<Ino> doomed);
+  std::vector<Ino> DoomContents(Ino directory);
+  bool IsDoomed(const Inode& inode) const;
   void Reclaim(const Inode& inode);
   void ReclaimNow(const Inode& inode);
   void ReclaimOrphans();
@@ -180,9 +221,14 @@ class Filesystem {
   Gate gate_;
   pkram::Mutex deferred_mu_;
   std::vector<Ino> deferred_ ABSL_GUARDED_BY(deferred_mu_);  // to reclaim when thawed
+  std::vector<Ino> doomed_;                                  // that a predecessor has left
   InodeTable table_;
   InodeCache cache_;
-  InodeRef root_;           // the kernel never looks it up, and always uses it
+  InodeRef root_;             // the kernel never looks it up, and always uses it
+  pkram::Mutex adoption_mu_;  // one at a time
+  std::atomic<bool> any_staged_{false};
+  pkram::Mutex staged_mu_;
+  std::vector<Staged> staged_ ABSL_GUARDED_BY(staged_mu_);
   pkram::Mutex rename_mu_;  // directories change parents only under it
   std::function<void(Ino)> privileges_dropped_;
 };

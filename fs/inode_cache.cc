@@ -17,7 +17,7 @@ InodeCache::InodeCache(pkram::Region* region, InodeTable* table, Reclaimer recla
 
 InodeCache::~InodeCache() = default;
 
-InodeRef InodeCache::Get(Ino ino) {
+InodeRef InodeCache::Find(Ino ino, bool even_orphan) {
   Shard& shard = ShardOf(ino);
   pkram::MutexLock lock(&shard.mu);
   std::unique_ptr<Inode>& inode = shard.inodes[ino];
@@ -25,7 +25,7 @@ InodeRef InodeCache::Get(Ino ino) {
     const pkram::Pfn page = table_->PageOf(ino);
     if (page) inode = std::make_unique<Inode>(region_, ino, page);
     // Without links and lookups it is on its way to the reclaimer.
-    if (inode == nullptr || (inode->nlink() == 0 && inode->lookups() == 0)) {
+    if (inode == nullptr || (inode->nlink() == 0 && inode->lookups() == 0 && !even_orphan)) {
       shard.inodes.erase(ino);
       return {};
     }

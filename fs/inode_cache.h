@@ -51,8 +51,11 @@ class InodeCache {
   InodeCache(pkram::Region* region, InodeTable* table, Reclaimer reclaim);
   ~InodeCache();
 
-  // Empty when there is no such inode.
-  InodeRef Get(Ino ino);
+  // Empty when there is no such inode, or it is on its way to the reclaimer.
+  InodeRef Get(Ino ino) { return Find(ino, false); }
+  // The same of one without links and lookups, which nobody else has in use: it stays until this is
+  // let go.
+  InodeRef GetOrphan(Ino ino) { return Find(ino, true); }
 
   // Raises the kernel's lookup count; before the reply that tells it.
   void AddLookup(const InodeRef& inode);
@@ -65,6 +68,7 @@ class InodeCache {
     absl::flat_hash_map<Ino, std::unique_ptr<Inode>> inodes ABSL_GUARDED_BY(mu);
   };
   Shard& ShardOf(Ino ino) { return shards_[ino % shards_.size()]; }
+  InodeRef Find(Ino ino, bool even_orphan);
   void Release(Inode* inode);
   void GiveBackMemory();
 

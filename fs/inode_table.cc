@@ -48,7 +48,7 @@ const uint64_t* InodeTable::WordOf(Ino ino) const {
   return link == nullptr ? nullptr : &link->entry[ino % format::kLinkEntries];
 }
 
-// A link of the table stays where it is.
+// A link stays where it is as long as one of its slots is in use, or kept by a thread.
 void InodeTable::NoteLink(uint64_t number) {
   const Index* index = index_.load(std::memory_order_relaxed);
   if (index == nullptr || number >= index->size) {
@@ -65,6 +65,7 @@ void InodeTable::NoteLink(uint64_t number) {
 }
 
 pkram::Pfn InodeTable::PageOf(Ino ino) const {
+  const pkram::Space::Pin pin(&region_->space());  // its link may be replaced
   const uint64_t* const word = WordOf(ino);
   const uint64_t entry = word == nullptr ? 0 : pkram::LoadWord(word);
   return format::IsPage(entry) ? format::EntryPfn(entry) : pkram::Pfn();
@@ -150,6 +151,89 @@ void InodeTable::Clear(Ino ino, uint32_t generation) {
   region_->journal().Publish(WordOf(ino), format::MakeHole(next));
   if (next <= kMaxGeneration) Keep(ino);
   --used_;
+}
+
+// --- Blocks -------------------------------------------------------------------
+
+Result<InodeTable::Block> InodeTable::ReserveBlock(uint64_t links, uint64_t inodes) {
+  uint64_t used = used_.load(std::memory_order_relaxed);
+  do {
+    if (inodes > limit() || used > limit() - inodes) return Errno{ENOSPC};
+  } while (!used_.compare_exchange_weak(used, used + inodes, std::memory_order_relaxed));
+  region_->Unseal(&node_->seal);
+  for (Stock& stock : stocks_) {
+    pkram::MutexLock kept(&stock.mu);
+    pkram::MutexLock lock(&mu_);
+    free_.insert(free_.end(), stock.slots.begin(), stock.slots.end());
+    stock.slots.clear();
+  }
+  pkram::MutexLock lock(&mu_);
+  Block block{0, links, inodes};
+  // Links all of whose slots are free.
+  std::vector<uint32_t> free(entries_.links());
+  for (const Ino slot : free_) {
+    if (slot / format::kLinkEntries < free.size()) ++free[slot / format::kLinkEntries];
+  }
+  uint64_t in_order = 0;
+  for (uint64_t number = 0; number < free.size() && in_order < links; ++number) {
+    in_order = free[number] == format::kLinkEntries ? in_order + 1 : 0;
+    block.first = number + 1 - in_order;
+  }
+  if (in_order < links) {
+    if (const Result<void> grown = Grow(links); !grown.ok()) {
+      used_ -= inodes;
+      return grown.as_errno();
+    }
+    block.first = entries_.links() - links;
+  }
+  std::erase_if(free_, [&](Ino slot) {
+    return slot >= block.base() && slot < block.base() + links * format::kLinkEntries;
+  });
+  return block;
+}
+
+// Adds links without any inode behind the others.
+Result<void> InodeTable::Grow(uint64_t links) {
+  for (uint64_t i = 0; i < links; ++i) {
+    const uint64_t number = entries_.links();
+    const absl::StatusOr<const uint64_t*> word = entries_.Word(number * format::kLinkEntries);
+    if (!word.ok()) return ToErrno(word.status());
+    NoteLink(number);
+    for (; end_ < (number + 1) * format::kLinkEntries; ++end_) free_.push_back(end_);
+  }
+  return {};
+}
+
+void InodeTable::ReturnBlock(const Block& block) {
+  pkram::MutexLock lock(&mu_);
+  for (uint64_t i = 0; i < block.links * format::kLinkEntries; ++i) {
+    free_.push_back(block.base() + i);
+  }
+  used_ -= block.inodes;
+}
+
+uint32_t InodeTable::NextGeneration(Ino slot) const {
+  return static_cast<uint32_t>(format::EntryPfn(pkram::LoadWord(WordOf(slot))).value());
+}
+
+void InodeTable::ReplaceBlock(const Block& block, pkram::Pfn first, pkram::Pfn last) {
+  std::vector<pkram::PageRun> replaced;
+  {
+    pkram::MutexLock lock(&mu_);
+    const pkram::Mapping& mapping = region_->mapping();
+    const uint64_t end = block.first + block.links;
+    for (uint64_t number = block.first; number < end; ++number) {
+      pkram::AddLink(mapping, *entries_.FindLink(number), &replaced);
+    }
+    mapping.WritableAt<format::Link>(last)->next = entries_.Tail(end);
+    region_->journal().Publish(entries_.Joint(block.first), format::MakeEntry(first));
+    entries_.Adopt(block.first, end);
+    for (uint64_t number = block.first; number < end; ++number) NoteLink(number);
+    for (uint64_t i = 0; i < block.links * format::kLinkEntries; ++i) {
+      if (!format::IsPage(entries_.Get(block.base() + i))) free_.push_back(block.base() + i);
+    }
+  }
+  region_->space().Retire(std::move(replaced));
 }
 
 std::vector<Ino> InodeTable::All() const {

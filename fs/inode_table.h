@@ -43,6 +43,22 @@ class InodeTable {
   // Clears the entry of an inode that is gone; the slot is free again.
   void Clear(Ino ino, uint32_t generation);
 
+  // --- A tree that was built elsewhere, with a table of its own (adoption.h) ---
+  // As many whole links of this table, one behind the other, in which there is no inode, and which
+  // stay so until they are replaced or returned.  Of these slots `inodes` will be in use.  ENOSPC.
+  struct Block {
+    uint64_t first;  // the number of the first link
+    uint64_t links;
+    uint64_t inodes;
+    Ino base() const { return first * pkram::format::kLinkEntries; }
+  };
+  Result<Block> ReserveBlock(uint64_t links, uint64_t inodes);
+  void ReturnBlock(const Block& block);
+  // The generation of a free slot's next inode.
+  uint32_t NextGeneration(Ino slot) const;
+  // Puts other links in their place, in one store: as many, chained, and numbered as these.
+  void ReplaceBlock(const Block& block, pkram::Pfn first, pkram::Pfn last);
+
   uint64_t used() const { return used_.load(std::memory_order_relaxed); }
   // How many there may be.
   uint64_t limit() const { return limit_.load(std::memory_order_relaxed); }
@@ -68,6 +84,7 @@ class InodeTable {
   // The word of a slot whose link exists, or null.
   const uint64_t* WordOf(Ino ino) const;
   void NoteLink(uint64_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Result<void> Grow(uint64_t links) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Result<Ino> TakeSlot();
   Result<void> TakeFromTable(std::vector<Ino>* slots);
   void Keep(Ino slot);

@@ -35,6 +35,11 @@ int CheckName(std::string_view name) {
   return 0;
 }
 
+// A doomed directory has no links, whatever is in it.
+void AddSubdirectories(Change* change, Inode* directory, int32_t delta) {
+  if (directory->nlink() != 0) change->AddLinks(directory, delta);
+}
+
 }  // namespace
 
 Result<InodeRef> Filesystem::GetDirectory(Ino ino) {
@@ -69,6 +74,7 @@ Result<Attr> Filesystem::Lookup(Ino parent, std::string_view name) {
     if (!inode) return Errno{ESTALE};
     return ReplyWith(inode);
   }
+  parent = ThroughStaged(parent, &name);
   const Result<InodeRef> directory = GetDirectory(parent);
   if (!directory.ok()) return directory.as_errno();
   const Result<InodeRef> child = FindChild((*directory).get(), name);
@@ -273,7 +279,7 @@ Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_
     Change change(region_, context);
     directory->directory().Remove(&change, name);
     change.AddLinks(inode, want_directory ? -2 : -1);
-    if (want_directory) change.AddLinks(directory, -1);
+    if (want_directory) AddSubdirectories(&change, directory, -1);
     change.SetTime(inode, kCtime, context.now);
     change.Modified(directory, context);
     change.Commit();
@@ -289,8 +295,9 @@ bool Filesystem::IsAncestor(Ino ino, Ino of) const {
   for (;;) {
     if (of == ino) return true;
     if (of == kRootIno) return false;
-    const auto* object = region_->mapping().At<pkram::format::Object>(table_.PageOf(of));
-    of = pkram::LoadWord(&reinterpret_cast<const InodeRecord*>(object->client)->parent);
+    const Inode inode(region_, of, table_.PageOf(of));
+    if (inode.nlink() == 0) return false;  // doomed: nothing stands above it
+    of = inode.parent();
   }
 }
 
@@ -298,6 +305,7 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
                                 Ino new_parent, std::string_view new_name, uint32_t flags) {
   if (Outcome(context)) return {};
   const Gate::Pass pass(&gate_);
+  old_parent = ThroughStaged(old_parent, &old_name);
   const bool exchange = (flags & RENAME_EXCHANGE) != 0;
   const bool whiteout = (flags & RENAME_WHITEOUT) != 0;
   if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0) return Errno{EINVAL};
@@ -349,8 +357,8 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
         if (target_directory) change.SetParent(target, from->ino());
         if (moves_directory != target_directory) {
           if ((moves_directory ? to : from)->nlink() >= kMaxLinks) return Errno{EMLINK};
-          change.AddLinks(from, target_directory ? 1 : -1);
-          change.AddLinks(to, moves_directory ? 1 : -1);
+          AddSubdirectories(&change, from, target_directory ? 1 : -1);
+          AddSubdirectories(&change, to, moves_directory ? 1 : -1);
         }
       }
     } else {
@@ -378,7 +386,7 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
       } else {
         to->directory().Replace(&change, new_name, source->ino(), type);
         change.AddLinks(target, target->is_directory() ? -2 : -1);
-        if (target->is_directory()) change.AddLinks(to, -1);
+        if (target->is_directory()) AddSubdirectories(&change, to, -1);
       }
       if (white) {
         from->directory().Replace(&change, old_name, white->ino(), DT_CHR);
@@ -387,8 +395,8 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
         from->directory().Remove(&change, old_name);
       }
       if (moves_directory && from != to) {
-        change.AddLinks(from, -1);
-        change.AddLinks(to, 1);
+        AddSubdirectories(&change, from, -1);
+        AddSubdirectories(&change, to, 1);
         change.SetParent(source, to->ino());
       }
     }

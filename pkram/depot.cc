@@ -239,6 +239,12 @@ void Depot::PutBack(Purpose purpose, PageRun run) {
   ++returns_;
 }
 
+void Depot::Adopt(PageRun run, Purpose purpose) {
+  MutexLock lock(&mu_);
+  map_.SetPurpose(run, purpose);
+  NoteExist(run);
+}
+
 void Depot::Add(PageRun run) {
   MutexLock lock(&mu_);
   Release(run);

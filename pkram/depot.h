@@ -62,6 +62,8 @@ class Depot {
   // Pages that a thread has kept, or taken by TakeSome, are used by it, or free again.
   void Use(Purpose purpose, uint64_t pages) { Stocked(purpose) -= pages; }
   void PutBack(Purpose purpose, PageRun run);
+  // Pages in use that somebody else has filled: they exist, and are of this purpose.
+  void Adopt(PageRun run, Purpose purpose);
   // Pages that are free from now on, and were in use to the map.
   void Add(PageRun run);
 

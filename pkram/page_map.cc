@@ -16,6 +16,18 @@ PageMap::PageMap(uint64_t pages)
       shareable_(pages),
       available_{Bitmap(clusters_), Bitmap(clusters_), Bitmap(clusters_)} {}
 
+PageMap PageMap::WithFree(uint64_t pages, const std::vector<PageRun>& free) {
+  PageMap map(pages);
+  map.used_.Set(0, pages);
+  map.free_pages_ = 0;
+  map.bound_ = pages;
+  for (const PageRun& run : free) {
+    map.used_.SetAmongOthers(run.first.value(), run.count, false);
+    map.free_pages_ += run.count;
+  }
+  return map;
+}
+
 uint64_t PageMap::ClusterEnd(uint64_t cluster) const {
   return std::min(pages_, (cluster + 1) * kClusterPages);
 }
@@ -172,6 +184,12 @@ PageRun PageMap::Allocate(Purpose purpose, uint64_t want, Pfn goal) {
     if (cluster != Bitmap::kNone) return TakeFromCluster(cluster, kind, want);
   }
   return {};
+}
+
+void PageMap::SetPurpose(PageRun run, Purpose purpose) {
+  const bool data = purpose == Purpose::kData;
+  for (uint64_t i = 0; i < run.count; ++i) data_pages_ += data - IsData(run.first + i);
+  data_.SetAmongOthers(run.first.value(), run.count, data);
 }
 
 void PageMap::Release(PageRun run) {

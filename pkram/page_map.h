@@ -30,6 +30,9 @@ class PageMap {
   // All of [0, pages) free; FinishClaims comes before the first Allocate.
   explicit PageMap(uint64_t pages);
 
+  // All of them in use but these.
+  static PageMap WithFree(uint64_t pages, const std::vector<PageRun>& free);
+
   uint64_t pages() const { return pages_; }
   const Bitmap& used() const { return used_; }
   uint64_t free_pages() const { return free_pages_; }
@@ -107,6 +110,9 @@ class PageMap {
   // A run of 1 to `want` pages (count 0 when nothing is free), at `goal` if
   // that page is free: passing the page behind the last one extends its run.
   PageRun Allocate(Purpose purpose, uint64_t want, Pfn goal = Pfn());
+
+  // Of pages in use.
+  void SetPurpose(PageRun run, Purpose purpose);
 
   // REQUIRES: every page of `run` is in use.
   void Release(PageRun run);

@@ -1,5 +1,8 @@
 // A region's pages as they are once its committed journal slots are applied,
 // without applying them: how open reads a region that it may yet refuse.
+//
+// Or as they were when each was first looked at: how pages are read that somebody else may be
+// changing meanwhile.
 #ifndef PKRAM_PAGE_VIEW_H_
 #define PKRAM_PAGE_VIEW_H_
 
@@ -7,8 +10,11 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "pkram/bitmap.h"
 #include "pkram/format.h"
 #include "pkram/mapping.h"
 #include "pkram/types.h"
@@ -20,6 +26,11 @@ class PageView {
   // `existing` pages of the mapping may be touched.
   PageView(const Mapping* mapping, uint64_t existing) : mapping_(mapping), existing_(existing) {}
 
+  // Of pages that another process may be changing: each is copied when it is first read, and stays
+  // as it was.  Of pages that are not in `only`, which outlives this, nothing is read: zeros.
+  PageView(const Mapping* mapping, uint64_t existing, const Bitmap* only)
+      : mapping_(mapping), existing_(existing), only_(only) {}
+
   uint64_t existing() const { return existing_; }
 
   // REQUIRES: pfn < existing().
@@ -30,7 +41,22 @@ class PageView {
         return reinterpret_cast<const T*>(it->second.get());
       }
     }
-    return mapping_->At<T>(pfn);
+    return only_ == nullptr ? mapping_->At<T>(pfn) : reinterpret_cast<const T*>(Copy(pfn));
+  }
+
+  // fn(pfn, bytes) for each page of `only` that was copied, in no order.
+  template <typename Fn>
+  void ForEachCopy(Fn fn) {
+    for (const auto& [pfn, bytes] : changed_) {
+      if (IsReadable(pfn)) fn(pfn, bytes.get());
+    }
+  }
+  // The copy of a page that was read.
+  std::byte* CopyOf(Pfn pfn) { return changed_.find(pfn)->second.get(); }
+  // What is read from now on is copied anew.
+  void ForgetCopies() {
+    for (auto& [pfn, bytes] : changed_) spare_.push_back(std::move(bytes));
+    changed_.clear();
   }
 
   // REQUIRES: the store's page exists.
@@ -45,9 +71,30 @@ class PageView {
   }
 
  private:
+  using Page = std::unique_ptr<std::byte[]>;
+
+  bool IsReadable(Pfn pfn) const { return pfn.value() < only_->size() && only_->Test(pfn.value()); }
+  const std::byte* Copy(Pfn pfn) const {
+    Page& copy = changed_[pfn];
+    if (spare_.empty()) {
+      copy = std::make_unique<std::byte[]>(kPageSize);
+    } else {
+      copy = std::move(spare_.back());
+      spare_.pop_back();
+    }
+    if (IsReadable(pfn)) {
+      std::memcpy(copy.get(), mapping_->At(pfn), kPageSize);
+    } else {
+      std::memset(copy.get(), 0, kPageSize);
+    }
+    return copy.get();
+  }
+
   const Mapping* const mapping_;
   const uint64_t existing_;
-  absl::flat_hash_map<Pfn, std::unique_ptr<std::byte[]>> changed_;
+  const Bitmap* const only_ = nullptr;
+  mutable absl::flat_hash_map<Pfn, Page> changed_;
+  mutable std::vector<Page> spare_;
 };
 
 }  // namespace pkram

@@ -262,6 +262,39 @@ absl::Status Region::Resize(uint64_t pages) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::unique_ptr<Region>> Region::OpenToBuild(std::unique_ptr<Backing> backing,
+                                                            Lender* lender) {
+  const absl::StatusOr<std::unique_ptr<Mapping>> first = MapFirst(backing.get());
+  if (!first.ok()) return first.status();
+  const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
+  if (super.magic != format::kMagic || super.page_count > format::kMaxPages) {
+    return absl::FailedPreconditionError(absl::StrCat(backing->name(), ": not a pkramfs region"));
+  }
+  const uint64_t pages = super.page_count;
+  absl::StatusOr<std::unique_ptr<Mapping>> mapping =
+      Mapping::Create(backing.get(), pages, Mapping::Access::kWritable);
+  if (!mapping.ok()) return mapping.status();
+  std::unique_ptr<Region> region(new Region);
+  region->backing_ = std::move(backing);
+  region->mapping_ = *std::move(mapping);
+  // No slots: nothing that is reachable is changed.
+  region->journal_ = std::make_unique<Journal>(region->mapping_.get(), Pfn(0), 0);
+  PageMap map = PageMap::WithFree(pages, {});
+  map.FinishClaims();
+  region->space_ =
+      std::make_unique<Space>(region->backing_.get(), region->mapping_.get(), std::move(map));
+  region->space_->set_shortage([region = region.get(), lender] {
+    constexpr uint64_t kAtOnce = 8192;  // 32 MiB
+    MutexLock lock(&region->borrowing_mu_);
+    const absl::StatusOr<PageRun> run = Borrow(lender, region->backing_->fd(), kAtOnce);
+    // The region may have grown meanwhile.
+    if (!run.ok() || (run->first + run->count).value() > region->mapping_->pages()) return false;
+    region->space_->Add(*run);
+    return true;
+  });
+  return region;
+}
+
 absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* client,
                                              const Inspect& inspect) {
   if (absl::Status s = backing->Lock(false); !s.ok()) return s;
@@ -407,6 +440,16 @@ absl::Status Region::ProveReadable(uint64_t offset, uint64_t size) {
   if (!mapping_->Populate(run).ok()) return absl::ResourceExhaustedError("no space for a hole");
   space_->depot().NoteTouched(run);
   return absl::OkStatus();
+}
+
+absl::Status Region::MakeExist(PageRun run) {
+  const auto first = static_cast<off_t>(run.first.offset());
+  const auto end = static_cast<off_t>((run.first + run.count).offset());
+  const bool exist = !backing_->device_pages() && lseek(backing_->fd(), first, SEEK_HOLE) >= end;
+  if (!exist) {
+    if (absl::Status s = backing_->Reserve(run); !s.ok()) return s;
+  }
+  return NoteExist(run);
 }
 
 absl::Status Region::NoteExist(PageRun run) {

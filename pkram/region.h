@@ -25,6 +25,7 @@
 #include "pkram/backing.h"
 #include "pkram/format.h"
 #include "pkram/journal.h"
+#include "pkram/lender.h"
 #include "pkram/mapping.h"
 #include "pkram/mutex.h"
 #include "pkram/space.h"
@@ -76,6 +77,12 @@ class Region {
   // OUT_OF_RANGE   `pages` is less than what is in use, or more than the device has
   static absl::StatusOr<std::unique_ptr<Region>> Open(std::unique_ptr<Backing> backing,
                                                       const OpenOptions& options);
+
+  // Another process uses the region, and lends this one pages to build in: all that this is good
+  // for is to allocate and fill pages, which are locked, and end with it.  `lender` outlives it.
+  // Errors as OpenBacking's, FAILED_PRECONDITION.
+  static absl::StatusOr<std::unique_ptr<Region>> OpenToBuild(std::unique_ptr<Backing> backing,
+                                                             Lender* lender);
 
   // What Open would say, all of it: every problem found; reads only.  An error
   // when the walk cannot even begin (as Open's, but for DATA_LOSS of pages).
@@ -146,6 +153,9 @@ class Region {
   // RESOURCE_EXHAUSTED.
   absl::Status Overwrite(uint64_t offset, absl::Span<const std::byte> bytes);
 
+  // Makes pages exist that somebody else was to fill.  RESOURCE_EXHAUSTED.
+  absl::Status MakeExist(PageRun run);
+
   // Clears a seal; before the first change of what it covers.
   void Unseal(const uint64_t* seal);
 
@@ -176,6 +186,7 @@ class Region {
   WalkPieces walk_;
   std::atomic<bool> locked_ = false;
 
+  Mutex borrowing_mu_;
   Mutex resize_mu_;  // one at a time
   mutable Mutex nodes_mu_;
   absl::flat_hash_set<std::string> taken_ ABSL_GUARDED_BY(nodes_mu_);

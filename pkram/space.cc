@@ -255,9 +255,11 @@ bool Space::AwaitReaders(Pfn pfn) {
 
 // --- Loans --------------------------------------------------------------------
 
-absl::StatusOr<PageRun> Space::Lend(Purpose purpose, uint64_t want) {
+absl::StatusOr<PageRun> Space::Lend(uint64_t want) {
   RecheckLoans();
-  const PageRun run = Take(purpose, want, Pfn(), Urgency::kNormal);
+  constexpr uint64_t kLeast = 64;
+  want = std::min(want, std::max(kLeast, counts().free / 4));
+  const PageRun run = Take(Purpose::kData, want, Pfn(), Urgency::kNormal);
   if (run.count == 0) return Full();
   loans_->Lend(run);
   return run;

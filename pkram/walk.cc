@@ -144,8 +144,8 @@ bool Walk::WalkEntries(uint64_t word, const ListRules& rules, uint64_t* next_ind
     const bool hole = !page && IsHole(entry);
     const uint64_t flags = hole ? format::kHole : rules.sharing ? format::kShared : 0;
     if (!page && ((EntryFlags(entry) & ~flags) != 0 || order > format::kMaxOrder ||
-        (rules.live && order != 0) || (hole && !rules.live) ||
-        (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry)))) {
+                  (rules.live && order != 0) || (hole && !rules.live) ||
+                  (hole && !rules.holes_carry && EntryPfn(entry)) || (!hole && !EntryPfn(entry)))) {
       Fail(pfn, absl::StrCat("entry ", i, " is malformed"));
       if (!rules.skip) return false;
       ++index;
@@ -464,6 +464,13 @@ void Walk::Run(const format::SuperBlock& super) {
     *map_ = PageMap(map_->pages());
     *this = Walk(view_, map_, client_, mode_, {.threads = 1});
     RunOnce(super);
+  }
+  map_->Add(tally_);
+}
+
+void Walk::RunNode(Pfn node) {
+  if (ClaimMetadata(format::MakeEntry(node), Pfn(0), "a node")) {
+    WalkNode(*view_->At<format::Node>(node), node);
   }
   map_->Add(tally_);
 }

@@ -107,6 +107,9 @@ class Walk {
   // REQUIRES: nothing is claimed yet.
   void Run(const format::SuperBlock& super);
 
+  // The same of what one live node reaches, which nothing else does.
+  void RunNode(Pfn node);
+
   const std::vector<Problem>& problems() const { return problems_; }
   const std::vector<NodeCounts>& nodes() const { return nodes_; }
 

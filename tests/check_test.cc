@@ -161,7 +161,7 @@ TEST_F(CheckTest, LinksAndNamesThatDisagree) {
   ExpectRefusedWith(parent(sub_), kRootIno, "wrong parent");
   ExpectRefusedWith(parent(kRootIno), dir_, "wrong parent");
   ExpectRefusedWith(root_entry_, pkram::format::MakeHole(1), "no root directory");
-  ExpectRefusedWith(mode(dir_), uint64_t{0} << 32 | S_IFDIR, "removed directory that is not empty");
+  ExpectRefusedWith(mode(dir_), uint64_t{0} << 32 | S_IFDIR, "wrong number of names");
   // The last slot in use of `dir` is that of `sub`: leading to `dir` itself, it makes
   // a circle that the root does not see.
   uint64_t slot = 0;

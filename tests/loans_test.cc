@@ -23,7 +23,6 @@ using pkram::LockPages;
 using pkram::PageRun;
 using pkram::PageUse;
 using pkram::Pfn;
-using pkram::Purpose;
 
 const Context kLoansRoot{.now = {1, 2}};
 
@@ -50,7 +49,7 @@ class LoansTest : public testing::Test {
   pkram::Loans& loans() { return region_->space().loans(); }
 
   PageRun LendAndLock(uint64_t pages) {
-    const PageRun run = space().Lend(Purpose::kData, pages).value();
+    const PageRun run = space().Lend(pages).value();
     EXPECT_TRUE(LockPages(fd(), run, PageUse::kBuilding).ok());
     EXPECT_TRUE(loans().Keep({&run, 1}, PageUse::kBuilding));
     return run;
@@ -111,7 +110,7 @@ TEST_F(LoansTest, LentPagesAreFreeAgainWhenWhoHadThemIsGone) {
 }
 
 TEST_F(LoansTest, WhatNobodyHasLockedIsUsedWhenItIsNeeded) {
-  const PageRun run = space().Lend(Purpose::kData, 20).value();
+  const PageRun run = space().Lend(20).value();
   while (space().AllocateData(kPages, Pfn()).ok()) {
   }
   ASSERT_TRUE(LockPages(fd(), run, PageUse::kBuilding).ok());
@@ -119,7 +118,7 @@ TEST_F(LoansTest, WhatNobodyHasLockedIsUsedWhenItIsNeeded) {
 }
 
 TEST_F(LoansTest, KeepWantsTheLockOfThatUse) {
-  const PageRun run = space().Lend(Purpose::kData, 4).value();
+  const PageRun run = space().Lend(4).value();
   EXPECT_FALSE(loans().Keep({&run, 1}, PageUse::kBuilding));
   ASSERT_TRUE(LockPages(fd(), {run.first, 3}, PageUse::kBuilding).ok());
   EXPECT_FALSE(loans().Keep({&run, 1}, PageUse::kBuilding));
@@ -145,7 +144,7 @@ TEST_F(LoansTest, ASuccessorFindsWhatIsLent) {
 }
 
 TEST_F(LoansTest, ASuccessorKnowsNothingOfWhatWasNotLockedYet) {
-  const PageRun run = space().Lend(Purpose::kData, 4).value();
+  const PageRun run = space().Lend(4).value();
   Open();
   ASSERT_TRUE(LockPages(fd(), run, PageUse::kBuilding).ok());
   EXPECT_FALSE(loans().Keep({&run, 1}, PageUse::kBuilding));

@@ -147,6 +147,9 @@ std::vector<std::pair<Step, Step>> AllPairs() {
       {Truncate("twin", 0), Write("large", 100, 2 * kPageSize)},
       {Write("twin", 100, 2 * kPageSize), Truncate("large", kPageSize)},
       {Write("twin", 100, 2 * kPageSize), CopyRange("large", 0, "d/a", 0, 5 * kPageSize)},
+      // A tree comes in, and something in its directory, or in what it takes the place of, changes.
+      {AdoptTree("", "tree", Filesystem::Placing::kNew), MakeFile("", "x")},
+      {AdoptTree("d", "sub", Filesystem::Placing::kReplace), Unlink("d", "a")},
       // Nothing in common but the region.
       {Write("inline", 0, 5000), MakeFile("d", "sub2", S_IFDIR | 0755)},
       {Rename("d", "sub", "", "empty"), Truncate("other", 10)},

@@ -78,6 +78,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Region::Open",        // every recovery
       "Region::FillZeros",   // what Fallocate does
       "Region::Overwrite",   // what Write does
+      "Region::MakeExist",   // what AdoptTree does
       "Region::Unseal",      // what the first change of anything does
   };
   const std::set<std::string> changes_nothing = {
@@ -100,8 +101,11 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Region::LockInMemory",
       "Region::UnlockFromMemory",
       "Filesystem::AtRest",
+      "Filesystem::StageTree",      // a part of AdoptTree
+      "Filesystem::DiscardStaged",  // the last part of it
       "Region::IsNew",
       "Region::ProveReadable",
+      "Region::OpenToBuild",
   };
   std::set<std::string> declared;
   for (const char* header : {"fs/filesystem.h", "pkram/stream.h", "pkram/region.h"}) {

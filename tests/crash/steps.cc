@@ -4,6 +4,8 @@
 
 #include "fs/acl.h"
 #include "fs/layout.h"
+#include "fs/tree_builder.h"
+#include "pkram/lender.h"
 
 namespace pkramfs {
 namespace {
@@ -170,6 +172,40 @@ Step CopyRange(const std::string& from, uint64_t from_offset, const std::string&
           mask};
 }
 
+// A tree that another process has built.
+Step AdoptTree(const std::string& parent, const std::string& name, Filesystem::Placing placing) {
+  const bool replaces = placing == Filesystem::Placing::kReplace;
+  return {
+      "AdoptTree " + parent + " " + name + (replaces ? " in place of what is there" : ""),
+      [=](Filesystem& fs, const Context& ctx) {
+        pkram::OwnLender lender(&fs.region().space());
+        const auto region = pkram::Region::OpenToBuild(
+                                pkram::OpenFdBacking(fs.region().backing().fd()).value(), &lender)
+                                .value();
+        TreeBuilder builder(region.get());
+        const std::string text(3 * kPageSize, 'T');
+        const TreeBuilder::Extent all{0, text.size()};
+        const TreeBuilder::Reader reader = {nullptr, [&](uint64_t, uint64_t size, uint64_t at) {
+                                              const iovec iov{const_cast<char*>(text.data()), size};
+                                              return region->Fill(at, {&iov, 1});
+                                            }};
+        TreeBuilder::Attributes file, directory;
+        file.mode = S_IFREG | 0644;
+        directory.mode = S_IFDIR | 0755;
+        const Ino top = builder.Reserve(), sub = builder.Reserve(), leaf = builder.Reserve();
+        EXPECT_TRUE(builder.MakeFile(leaf, file, text.size(), {&all, 1}, reader).ok());
+        const TreeBuilder::Name in_sub{"leaf", leaf, file.mode}, in_top{"sub", sub, directory.mode};
+        EXPECT_TRUE(builder.MakeDirectory(sub, top, directory, {&in_sub, 1}).ok());
+        EXPECT_TRUE(builder.MakeDirectory(top, TreeBuilder::root(), directory, {&in_top, 1}).ok());
+        const absl::Status adopted = fs.AdoptTree(ctx, builder.Finish(top, directory.mode).value(),
+                                                  Walk(fs, parent), name, placing);
+        EXPECT_TRUE(adopted.ok()) << adopted;
+      },
+      {},
+      true,
+      false};
+}
+
 Step SetXattr(const std::string& path, const std::string& name, size_t size) {
   return {"SetXattr " + path + " " + name,
           [=](Filesystem& fs, const Context& ctx) {
@@ -240,6 +276,10 @@ std::vector<Step> AllSteps() {
       Fallocate("inline", 3, 5, kPunch, {"/inline", 3, 8}),
       Fallocate("inline", 0, kPageSize, kPunch, {"/inline", 0, kPageSize}),
       Fallocate("large", 10, 30 * kPageSize, kZero, {"/large", 10, 10 + 30 * kPageSize}),
+      AdoptTree("", "tree", Filesystem::Placing::kNew),
+      AdoptTree("d", "tree", Filesystem::Placing::kReplace),
+      AdoptTree("", "d", Filesystem::Placing::kReplace),
+      AdoptTree("d", "a", Filesystem::Placing::kReplace),
       CopyRange("large", 50, "other", 5000, 9 * kPageSize, {"/other", 5000, 5000 + 9 * kPageSize}),
       CopyRange("large", 0, "d/a", 0, 531 * kPageSize),
       CopyRange("large", 0, "inline", 3 * kPageSize, 3 * kPageSize),

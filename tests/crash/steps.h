@@ -42,6 +42,7 @@ Step MakeFile(const std::string& parent, const std::string& name, uint32_t mode 
 Step CopyRange(const std::string& from, uint64_t from_offset, const std::string& to,
                uint64_t to_offset, size_t size, Mask mask = {});
 Step SetXattr(const std::string& path, const std::string& name, size_t size);
+Step AdoptTree(const std::string& parent, const std::string& name, Filesystem::Placing placing);
 
 }  // namespace pkramfs
 

@@ -1,0 +1,263 @@
+// Whole trees: one that was built elsewhere comes in, and one that nobody needs any more goes.
+//
+// Both have a step in between: a directory without links and with something in it, which is called
+// *doomed*.  Nothing leads to it.  It is deleted, with what is in it; if this process does not get
+// that far, by the next one.
+#include <sys/stat.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "fs/adoption.h"
+#include "fs/directory.h"
+#include "fs/filesystem.h"
+#include "fs/lock_set.h"
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2
+#endif
+
+namespace pkramfs {
+
+namespace {
+
+absl::Status Refusal(const Errno& error, const std::string& path) {
+  switch (error.value) {
+    case EEXIST:
+      return absl::AlreadyExistsError(absl::StrCat(path, " exists"));
+    case ENOENT:
+    case ESTALE:
+      return absl::NotFoundError(absl::StrCat("the directory of ", path, " is gone"));
+    case ENOSPC:
+      return absl::ResourceExhaustedError(absl::StrCat(path, ": no space is left"));
+    default:
+      return absl::FailedPreconditionError(absl::StrCat(path, ": ", std::strerror(error.value)));
+  }
+}
+
+}  // namespace
+
+// --- Adoption -----------------------------------------------------------------------
+
+absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
+  pkram::MutexLock lock(&adoption_mu_);
+  pkram::Loans& loans = region_->space().loans();
+  loans.BeginAdoption();
+  const absl::Cleanup end = [&loans] { loans.EndAdoption(); };
+  constexpr uint64_t kMostLinks = pkram::format::kMaxPages / pkram::format::kLinkEntries;
+  if (tree.links == 0 || tree.links > kMostLinks || tree.inodes == 0 ||
+      tree.inodes > tree.links * pkram::format::kLinkEntries) {
+    return absl::DataLossError("the tree is not sound: it has no table");
+  }
+  const Result<InodeTable::Block> block = [&] {
+    const Gate::Pass pass(&gate_);
+    return table_.ReserveBlock(tree.links, tree.inodes);
+  }();
+  if (!block.ok()) {
+    return absl::ResourceExhaustedError("no space is left, or no inodes: see df and df -i");
+  }
+  absl::Cleanup give_back = [&] { table_.ReturnBlock(*block); };
+  // Nothing of this can be seen, so that it may take its time: also while the filesystem is frozen.
+  const absl::StatusOr<ProvenTree> proven =
+      ProveTree(region_, tree.node, tree.links, tree.inodes, block->base(),
+                [&](Ino slot) { return table_.NextGeneration(slot); });
+  if (!proven.ok()) return proven.status();
+  const Gate::Pass pass(&gate_);
+  // From here on they are pages of the filesystem, and new ones.
+  std::vector<pkram::PageRun> all = proven->metadata;
+  all.insert(all.end(), proven->data.begin(), proven->data.end());
+  if (!loans.Adopt(all)) return absl::FailedPreconditionError("its pages are not lent");
+  for (const pkram::PageRun& run : all) region_->mapping().WritableRun(run);  // for who watches
+  pkram::Depot& depot = region_->space().depot();
+  for (const pkram::PageRun& run : proven->metadata) depot.Adopt(run, pkram::Purpose::kMetadata);
+  for (const pkram::PageRun& run : proven->data) depot.Adopt(run, pkram::Purpose::kData);
+  table_.ReplaceBlock(*block, proven->first_link, proven->last_link);
+  std::move(give_back).Cancel();
+  return Staged{cache_.GetOrphan(block->base() + kRootIno), tree.node};
+}
+
+// Nobody but `staged` has it in use, or nothing is in it.
+void Filesystem::Discard(Staged staged) { DeleteDoomed({staged.ref->ino()}); }
+
+absl::Status Filesystem::AdoptTree(const Context& context, const BuiltTree& tree, Ino parent,
+                                   std::string_view name, Placing placing) {
+  if (Outcome(context)) return absl::OkStatus();
+  absl::StatusOr<Staged> staged = Adopt(tree);
+  if (!staged.ok()) return staged.status();
+  const absl::Status placed = Place(context, staged->ref->ino(), parent, name, placing);
+  Discard(*std::move(staged));
+  return placed;
+}
+
+absl::Status Filesystem::StageTree(const BuiltTree& tree, Ino parent, std::string_view name) {
+  absl::StatusOr<Staged> staged = Adopt(tree);
+  if (!staged.ok()) return staged.status();
+  staged->parent = parent;
+  staged->name = name;
+  pkram::MutexLock lock(&staged_mu_);
+  staged_.push_back(*std::move(staged));
+  any_staged_ = true;
+  return absl::OkStatus();
+}
+
+void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
+  if (!any_staged_) return;
+  std::vector<Staged> discarded;
+  {
+    pkram::MutexLock lock(&staged_mu_);
+    for (size_t i = 0; i < staged_.size();) {
+      Staged& it = staged_[i];
+      if ((it.parent != parent || it.name != name) &&
+          !pkram::FindLockedPages(region_->backing().fd(), {it.node, 1}).empty()) {
+        ++i;
+        continue;
+      }
+      discarded.push_back(std::move(it));
+      if (i + 1 < staged_.size()) it = std::move(staged_.back());
+      staged_.pop_back();
+    }
+    any_staged_ = !staged_.empty();
+  }
+  for (Staged& it : discarded) Discard(std::move(it));
+}
+
+// What a name leads through: the directory in which it stands, and the name that it has there.
+Ino Filesystem::ThroughStaged(Ino parent, std::string_view* name) {
+  if (!any_staged_) return parent;
+  pkram::MutexLock lock(&staged_mu_);
+  for (const Staged& it : staged_) {
+    if (it.parent != parent || it.name != *name) continue;
+    *name = kTreeName;
+    return it.ref->ino();
+  }
+  return parent;
+}
+
+absl::Status Filesystem::Place(const Context& context, Ino staging, Ino parent,
+                               std::string_view name, Placing placing) {
+  const std::string path(name);
+  const auto move = [&](uint32_t flags) {
+    const Result<void> moved = Rename(context, staging, kTreeName, parent, name, flags);
+    return moved.ok() ? absl::OkStatus() : Refusal(moved.as_errno(), path);
+  };
+  if (!name.empty()) {
+    const absl::Status placed = move(RENAME_NOREPLACE);
+    if (placing == Placing::kNew || !absl::IsAlreadyExists(placed)) return placed;
+    if (placing == Placing::kReplace) return move(RENAME_EXCHANGE);
+  }
+  const auto find = [&](Ino directory, std::string_view entry) -> Result<InodeRef> {
+    Result<InodeRef> got = GetDirectory(directory);
+    return got.ok() ? FindChild((*got).get(), entry) : got.as_errno();
+  };
+  const Result<InodeRef> from = find(staging, kTreeName);
+  const Result<InodeRef> to = name.empty() ? GetDirectory(parent) : find(parent, name);
+  if (!from.ok()) return Refusal(from.as_errno(), path);
+  if (!to.ok()) return Refusal(to.as_errno(), path);
+  if (!(*from)->is_directory() || !(*to)->is_directory()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": only a directory can be merged into a directory"));
+  }
+  return Merge(context, (*from)->ino(), (*to)->ino(), path);
+}
+
+// What is in `from` goes to `to`, and the attributes with it.
+absl::Status Filesystem::Merge(const Context& context, Ino from, Ino to, const std::string& path) {
+  struct Entry {
+    std::string name;
+    Ino ino;
+    bool is_directory;
+  };
+  Context step = context;  // one of many
+  step.receipt = nullptr;
+  const Result<Attr> attr = GetAttr(from);
+  if (!attr.ok()) return Refusal(attr.as_errno(), path);
+  std::vector<Entry> entries;
+  const Result<void> listed = ReadDirectory(from, 2, [&](const DirEntry& entry) {
+    entries.push_back({std::string(entry.name), entry.ino, entry.type << 12 == S_IFDIR});
+    return true;
+  });
+  if (!listed.ok()) return Refusal(listed.as_errno(), path);
+  for (const Entry& entry : entries) {
+    const std::string its_path = path.empty() ? entry.name : absl::StrCat(path, "/", entry.name);
+    Result<void> moved =
+        Rename(step, from, entry.name, to, entry.name, entry.is_directory ? RENAME_NOREPLACE : 0);
+    if (moved.ok()) continue;
+    const Result<InodeRef> target_of = GetDirectory(to);
+    Result<InodeRef> target =
+        target_of.ok() ? FindChild((*target_of).get(), entry.name) : target_of.as_errno();
+    if (!entry.is_directory || moved.error() != EEXIST || !target.ok() ||
+        !(*target)->is_directory()) {
+      const bool kinds = target.ok() && (*target)->is_directory() != entry.is_directory;
+      if (!kinds) return Refusal(moved.as_errno(), its_path);
+      return absl::FailedPreconditionError(
+          absl::StrCat(its_path, ": is ", entry.is_directory ? "no directory" : "a directory",
+                       " there, and ", entry.is_directory ? "one" : "none", " in what is merged"));
+    }
+    absl::Status merged = Merge(step, entry.ino, (*target)->ino(), its_path);
+    if (!merged.ok()) return merged;
+  }
+  AttrChange change;
+  change.what = AttrChange::kSetMode | AttrChange::kSetUid | AttrChange::kSetGid |
+                AttrChange::kSetAtime | AttrChange::kSetMtime;
+  change.mode = attr->mode & 07777;
+  change.uid = attr->uid;
+  change.gid = attr->gid;
+  change.atime = attr->atime;
+  change.mtime = attr->mtime;
+  const Result<Attr> set = SetAttr(step, to, change);
+  return set.ok() ? absl::OkStatus() : Refusal(set.as_errno(), path);
+}
+
+// --- Deletion -----------------------------------------------------------------------
+
+bool Filesystem::IsDoomed(const Inode& inode) const {
+  if (inode.nlink() != 0 || !inode.is_directory()) return false;
+  return inode.size() > DirectorySize(0);
+}
+
+// Takes all names out of a doomed directory.  Subdirectories lose their links as they are, so that
+// nobody who is in one can make anything there any more: they are returned.
+std::vector<Ino> Filesystem::DoomContents(Ino ino) {
+  std::vector<Ino> subdirectories;
+  const InodeRef directory = cache_.GetOrphan(ino);
+  if (!directory || directory->nlink() != 0) return subdirectories;
+  for (;;) {
+    const Gate::Pass pass(&gate_);
+    std::vector<std::pair<std::string, Ino>> names;
+    const Result<void> listed = ReadDirectory(ino, 2, [&](const DirEntry& entry) {
+      names.emplace_back(entry.name, entry.ino);
+      return names.size() < 1024;
+    });
+    if (!listed.ok() || names.empty()) return subdirectories;
+    for (const auto& [name, child] : names) {
+      const InodeRef inode = cache_.Get(child);
+      if (!inode) continue;
+      const LockSet locks({directory.get(), inode.get()});
+      directory->mu.AssertHeld();
+      inode->mu.AssertHeld();
+      // Whoever is in there may take things out.
+      const auto now = directory->directory().Find(name);
+      if (!now || now->ino != child) continue;
+      Change change(region_, Context{});
+      directory->directory().Remove(&change, name);
+      const uint32_t links = inode->is_directory() ? inode->nlink() : 1;
+      change.AddLinks(inode.get(), -static_cast<int32_t>(links));
+      change.Commit();
+      if (IsDoomed(*inode.get())) subdirectories.push_back(child);
+    }
+  }
+}
+
+void Filesystem::DeleteDoomed(std::vector<Ino> doomed) {
+  while (!doomed.empty()) {
+    const Ino ino = doomed.back();
+    doomed.pop_back();
+    std::vector<Ino> more = DoomContents(ino);
+    doomed.insert(doomed.end(), more.begin(), more.end());
+  }
+}
+
+}  // namespace pkramfs
