@@ -139,6 +139,10 @@ class Filesystem {
   // staged who have not locked their node any more.
   void DiscardStaged(Ino parent, std::string_view name);
 
+  // What processes that are gone have left, staged trees and lent pages, is free again.  (Trees not
+  // while it is frozen.)
+  void Recheck();
+
   FsStats StatFs() const;
 
   // Another size, of a filesystem in use; nothing keeps what it is, and 0 inodes is

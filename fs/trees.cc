@@ -124,6 +124,13 @@ void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
   for (Staged& it : discarded) Discard(std::move(it));
 }
 
+void Filesystem::Recheck() {
+  region_->space().RecheckLoans();
+  if (!any_staged_ || !gate_.TryEnter()) return;
+  gate_.Leave();
+  DiscardStaged(0, "");
+}
+
 // What a name leads through: the directory in which it stands, and the name that it has there.
 Ino Filesystem::ThroughStaged(Ino parent, std::string_view* name) {
   if (!any_staged_) return parent;

@@ -85,7 +85,9 @@ void AddStatx(fuse_lowlevel_ops* ops) {
 }
 
 void StatFs(fuse_req_t req, fuse_ino_t) {
-  const FsStats stats = Begin(req, Request::kStatFs)->StatFs();
+  Filesystem* const fs = Begin(req, Request::kStatFs);
+  fs->Recheck();
+  const FsStats stats = fs->StatFs();
   struct statvfs st {};
   st.f_bsize = pkram::kPageSize;
   st.f_frsize = pkram::kPageSize;

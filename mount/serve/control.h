@@ -15,11 +15,11 @@ struct ControlReply {
 };
 static_assert(sizeof(ControlReply) == 8192);
 
-inline constexpr uint64_t kControlKeep = ~uint64_t{0};
+inline constexpr uint64_t kControlAsItIs = ~uint64_t{0};
 
 struct ControlResize {
-  uint64_t size;    // in: bytes of contents, or kControlKeep
-  uint64_t inodes;  // in: how many at most, 0 for no limit of their own, or kControlKeep
+  uint64_t size;    // in: bytes of contents, or kControlAsItIs
+  uint64_t inodes;  // in: how many at most, 0 for no limit of their own, or kControlAsItIs
   char error[496];  // out: why nothing was changed, or ""; or a warning, which begins so
 };
 static_assert(sizeof(ControlResize) == 512);
@@ -47,6 +47,43 @@ struct ControlCheckpoint {
 };
 static_assert(sizeof(ControlCheckpoint) == 5120);
 
+// --- Doors for owners (docs/bulk.md) ---
+
+// Pages of the region's file to build in, which the caller locks then (pkram/page_locks.h).
+struct ControlLend {
+  uint64_t want;    // in: how many, at most
+  uint64_t first;   // out: pages from this one on
+  uint64_t count;   // out
+  char error[488];  // out: why there are none, or ""
+};
+static_assert(sizeof(ControlLend) == 512);
+
+// Whether pages that the caller has locked are lent to it, or held for it.
+struct ControlKeep {
+  uint64_t first;
+  uint64_t count;
+  uint64_t reading;  // in: held, not lent
+  uint64_t kept;     // out: 0 or 1; 0: begin anew
+};
+static_assert(sizeof(ControlKeep) == 32);
+
+// A tree that was built there: found, until the caller unlocks its node, under the name in the
+// directory that this is asked of, by who looks up or renames just that.
+struct ControlStage {
+  uint64_t node;     // in: its page
+  uint64_t links;    // in: of its table
+  uint64_t inodes;   // in
+  char name[256];    // in; begins with kControlStaged
+  char error[1000];  // out: why it is not there, or ""
+};
+static_assert(sizeof(ControlStage) == 1280);
+inline constexpr char kControlStaged[] = ".pkramfs-staged-";
+
+// Deletes what has that name by then.
+struct ControlDiscard {
+  char name[256];
+};
+
 inline constexpr unsigned kControlStatistics = _IOR('P', 1, ControlReply);
 // For root and the user who mounted; EPERM.
 inline constexpr unsigned kControlResize = _IOWR('P', 2, ControlResize);
@@ -55,6 +92,10 @@ inline constexpr unsigned kControlThaw = _IO('P', 4);    // EINVAL when it is no
 inline constexpr unsigned kControlUpgrade = _IOWR('P', 5, ControlUpgrade);
 inline constexpr unsigned kControlLock = _IOWR('P', 6, ControlLock);
 inline constexpr unsigned kControlCheckpoint = _IOWR('P', 7, ControlCheckpoint);
+inline constexpr unsigned kControlLend = _IOWR('P', 8, ControlLend);
+inline constexpr unsigned kControlKeep = _IOWR('P', 9, ControlKeep);
+inline constexpr unsigned kControlStage = _IOWR('P', 10, ControlStage);
+inline constexpr unsigned kControlDiscard = _IOWR('P', 11, ControlDiscard);
 
 }  // namespace pkramfs
 

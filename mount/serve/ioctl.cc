@@ -27,12 +27,12 @@ void ReplyStatistics(fuse_req_t req) {
   fuse_reply_ioctl(req, 0, &reply, sizeof(reply));
 }
 
-void ReplyResize(fuse_req_t req, const void* in) {
+void ReplyResize(fuse_req_t req, fuse_ino_t, const void* in) {
   ControlResize resize;
   std::memcpy(&resize, in, sizeof(resize));
   std::optional<uint64_t> pages, inodes;
-  if (resize.size != kControlKeep) pages = RegionPages(resize.size);
-  if (resize.inodes != kControlKeep) inodes = resize.inodes;
+  if (resize.size != kControlAsItIs) pages = RegionPages(resize.size);
+  if (resize.inodes != kControlAsItIs) inodes = resize.inodes;
   Server* const server = ServerOf(req);
   const absl::Status done = server->fs->Resize(pages, inodes);
   if (done.ok() && inodes) server->in_flight->set_max_inodes(*inodes);
@@ -46,7 +46,7 @@ void ReplyResize(fuse_req_t req, const void* in) {
   fuse_reply_ioctl(req, 0, &resize, sizeof(resize));
 }
 
-void ReplyLock(fuse_req_t req, const void* in) {
+void ReplyLock(fuse_req_t req, fuse_ino_t, const void* in) {
   ControlLock lock;
   std::memcpy(&lock, in, sizeof(lock));
   Server* const server = ServerOf(req);
@@ -104,7 +104,7 @@ std::string Upgrade(Server* server, const std::string& program) {
   return std::string(server->upgrade(program).message());
 }
 
-void ReplyUpgrade(fuse_req_t req, const void* in) {
+void ReplyUpgrade(fuse_req_t req, fuse_ino_t, const void* in) {
   if (!MayNamePaths(req)) {
     fuse_reply_err(req, EPERM);
     return;
@@ -118,7 +118,7 @@ void ReplyUpgrade(fuse_req_t req, const void* in) {
 }
 
 // A request that a predecessor had begun is begun again.
-void ReplyCheckpoint(fuse_req_t req, const void* in) {
+void ReplyCheckpoint(fuse_req_t req, fuse_ino_t, const void* in) {
   ControlCheckpoint checkpoint;
   std::memcpy(&checkpoint, in, sizeof(checkpoint));
   const std::string file(checkpoint.file, strnlen(checkpoint.file, sizeof(checkpoint.file)));
@@ -146,22 +146,70 @@ void ReplyCheckpoint(fuse_req_t req, const void* in) {
   fuse_reply_ioctl(req, 0, &checkpoint, sizeof(checkpoint));
 }
 
+// The successor of a server that has lent pages does not know of it before they are locked, and
+// lends others.
+void ReplyLend(fuse_req_t req, fuse_ino_t, const void* in) {
+  ControlLend lend;
+  std::memcpy(&lend, in, sizeof(lend));
+  const absl::StatusOr<pkram::PageRun> run = ServerOf(req)->region->space().Lend(lend.want);
+  lend.first = run.ok() ? run->first.value() : 0;
+  lend.count = run.ok() ? run->count : 0;
+  const std::string error(run.status().message());
+  lend.error[error.copy(lend.error, sizeof(lend.error) - 1)] = 0;
+  fuse_reply_ioctl(req, 0, &lend, sizeof(lend));
+}
+
+void ReplyKeep(fuse_req_t req, fuse_ino_t, const void* in) {
+  ControlKeep keep;
+  std::memcpy(&keep, in, sizeof(keep));
+  const pkram::PageRun run{pkram::Pfn(keep.first), keep.count};
+  const auto use = keep.reading != 0 ? pkram::PageUse::kReading : pkram::PageUse::kBuilding;
+  keep.kept = ServerOf(req)->region->space().loans().Keep({&run, 1}, use) ? 1 : 0;
+  fuse_reply_ioctl(req, 0, &keep, sizeof(keep));
+}
+
+void ReplyStage(fuse_req_t req, fuse_ino_t ino, const void* in) {
+  ControlStage stage;
+  std::memcpy(&stage, in, sizeof(stage));
+  const std::string_view name(stage.name, strnlen(stage.name, sizeof(stage.name) - 1));
+  std::string error = "the name is none for this";
+  if (name.starts_with(kControlStaged) && name.find('/') == std::string_view::npos) {
+    const absl::Status staged = ServerOf(req)->fs->StageTree(
+        {pkram::Pfn(stage.node), stage.links, stage.inodes}, ino, name);
+    error = std::string(staged.message());
+  }
+  stage.error[error.copy(stage.error, sizeof(stage.error) - 1)] = 0;
+  fuse_reply_ioctl(req, 0, &stage, sizeof(stage));
+}
+
+void ReplyDiscard(fuse_req_t req, fuse_ino_t ino, const void* in) {
+  ControlDiscard discard;
+  std::memcpy(&discard, in, sizeof(discard));
+  discard.name[sizeof(discard.name) - 1] = 0;
+  ServerOf(req)->fs->DiscardStaged(ino, discard.name);
+  fuse_reply_ioctl(req, 0, &discard, sizeof(discard));
+}
+
 // What root and who mounted may ask for with an argument.
 struct Change {
   unsigned command;
   size_t size;
-  void (*reply)(fuse_req_t req, const void* in);
+  void (*reply)(fuse_req_t req, fuse_ino_t ino, const void* in);
 };
 constexpr Change kChanges[] = {
     {kControlResize, sizeof(ControlResize), ReplyResize},
     {kControlUpgrade, sizeof(ControlUpgrade), ReplyUpgrade},
     {kControlLock, sizeof(ControlLock), ReplyLock},
     {kControlCheckpoint, sizeof(ControlCheckpoint), ReplyCheckpoint},
+    {kControlLend, sizeof(ControlLend), ReplyLend},
+    {kControlKeep, sizeof(ControlKeep), ReplyKeep},
+    {kControlStage, sizeof(ControlStage), ReplyStage},
+    {kControlDiscard, sizeof(ControlDiscard), ReplyDiscard},
 };
 
 }  // namespace
 
-void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*, unsigned,
+void Ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void*, fuse_file_info*, unsigned,
            const void* in, size_t in_size, size_t out_size) {
   Begin(req, Request::kIoctl);
   if (command == kControlStatistics && out_size >= sizeof(ControlReply)) {
@@ -182,7 +230,7 @@ void Ioctl(fuse_req_t req, fuse_ino_t, unsigned command, void*, fuse_file_info*,
   } else if (in_size < change->size || out_size < change->size) {
     fuse_reply_err(req, EINVAL);
   } else {
-    change->reply(req, in);
+    change->reply(req, ino, in);
   }
 }
 

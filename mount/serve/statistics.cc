@@ -71,12 +71,15 @@ std::string Describe(const Server& server) {
     const uint64_t n = server.statistics.count(static_cast<Request>(i));
     if (n != 0) json["requests"][kFieldNames[i]] = n;
   }
+  server.fs->Recheck();
   const pkram::Space::Counts pages = server.region->space().counts();
+  const pkram::Loans::Counts loans = server.region->space().loans().counts();
   const FsStats stats = server.fs->StatFs();
   json["inodes"] = stats.used_inodes;
   json["pages"] = {{"total", pages.total}, {"metadata", pages.metadata},
                    {"data", pages.data},   {"free", pages.free},
-                   {"limbo", pages.limbo}, {"reserved", pages.reserved}};
+                   {"limbo", pages.limbo}, {"reserved", pages.reserved},
+                   {"lent", loans.lent},   {"held", loans.held}};
   json["journal_waits"] = server.region->journal().waits();
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }

@@ -72,7 +72,7 @@ absl::Status LiveMount::Ask(const char* what, unsigned command, void* argument) 
 absl::Status LiveMount::Resize(const MountOptions& options,
                                const std::function<void(const std::string&)>& warn) const {
   ControlResize resize{
-      options.size.value_or(kControlKeep), options.max_inodes.value_or(kControlKeep), {}};
+      options.size.value_or(kControlAsItIs), options.max_inodes.value_or(kControlAsItIs), {}};
   if (absl::Status s = Ask("cannot resize", kControlResize, &resize); !s.ok()) return s;
   resize.error[sizeof(resize.error) - 1] = 0;
   const std::string_view error = resize.error;

@@ -25,6 +25,7 @@
 #include "mount/serve/control.h"
 #include "mount/tools/command_line.h"
 #include "mount/tools/images.h"
+#include "mount/tools/import.h"
 #include "mount/tools/live_mount.h"
 #include "mount/tools/salvage.h"
 #include "pkram/region.h"
@@ -371,6 +372,52 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
   return absl::OkStatus();
 }
 
+// Of an import, until it is done.
+void ShowProgress(const ImportOptions& options, const ImportProgress& progress,
+                  const std::stop_token& stop) {
+  ImportProgress whole;
+  if (!CountTree(options.sources, &whole).ok()) return;
+  ProgressLine line("import");
+  std::mutex mu;
+  std::condition_variable_any ended;
+  std::unique_lock lock(mu);
+  while (!ended.wait_for(lock, stop, std::chrono::milliseconds(100), [] { return false; }) &&
+         !stop.stop_requested()) {
+    line.Show(std::min<uint64_t>(progress.bytes, whole.bytes), std::max<uint64_t>(1, whole.bytes));
+  }
+}
+
+int ImportTree(const ImportOptions& options, bool dry_run, bool as_json) {
+  ImportProgress progress;
+  absl::Status done;
+  if (dry_run) {
+    done = CountTree(options.sources, &progress);
+  } else {
+    std::jthread shows;
+    if (ProgressLine::IsSeen()) {
+      shows =
+          std::jthread([&](const std::stop_token& stop) { ShowProgress(options, progress, stop); });
+    }
+    done = Import(options, &progress);
+  }
+  if (!done.ok()) return Fail(done);
+  const uint64_t inodes = progress.inodes, bytes = progress.bytes;
+  const uint64_t takes = progress.pages * pkram::kPageSize;
+  if (as_json) {
+    Json json = {{"inodes", inodes}, {"bytes", bytes}};
+    if (dry_run) json["takes"] = takes;
+    std::printf("%s\n", json.dump(2).c_str());
+  } else if (dry_run) {
+    std::printf("%llu inodes, %.1f MiB; in the region about %.1f MiB\n",
+                static_cast<unsigned long long>(inodes), static_cast<double>(bytes) / (1 << 20),
+                static_cast<double>(takes) / (1 << 20));
+  } else {
+    std::printf("%s: %llu inodes, %.1f MiB\n", Printable(options.target).c_str(),
+                static_cast<unsigned long long>(inodes), static_cast<double>(bytes) / (1 << 20));
+  }
+  return 0;
+}
+
 int Main(int argc, char** argv) {
   CommandLine line("pkramctl", "Looks into pkramfs regions, and moves bytes in and out of them.");
   std::string region, name, sizes, salvage, program, file;
@@ -405,7 +452,32 @@ int Main(int argc, char** argv) {
   CommandLine& restore = line.Command("restore", "Make a region of an image again");
   restore.Required("image", &file, "Path of the image");
   restore.Required("region", &region, "The new region; without a slash: in /dev/shm");
+  ImportOptions import_options;
+  bool replace = false, merge = false, dry_run = false;
+  CommandLine& import =
+      line.Command("import", "Bring a tree of files in at once: it is there whole, or not at all");
+  import.Required("target", &import_options.target,
+                  "Path on a mount, or REGION:/PATH, or MOUNT:/PATH");
+  import.Option("source", &import_options.sources,
+                "A file or directory; several: as they are in one");
+  import.Flag("--replace", &replace, "Exchange what is there for it in one step, and delete that");
+  import.Flag("--merge", &merge, "Into the directory that is there, each file in one step");
+  import.Option("--threads", &import_options.threads, "How many read (default: one a processor)",
+                "N");
+  import.Flag("--dry-run", &dry_run, "Say what it would take, and do nothing");
+  import.Flag("--json", &as_json, "As JSON");
   if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
+  if (import.given()) {
+    if (import_options.sources.empty()) {
+      return Fail(absl::InvalidArgumentError("import: no source is named"));
+    }
+    if (replace && merge) {
+      return Fail(absl::InvalidArgumentError("import: --replace and --merge exclude each other"));
+    }
+    if (replace) import_options.placing = Filesystem::Placing::kReplace;
+    if (merge) import_options.placing = Filesystem::Placing::kMerge;
+    return ImportTree(import_options, dry_run, as_json);
+  }
   const std::string path = RegionPath(region);
   if (info.given()) return Info(path, as_json);
   if (check.given()) return salvage.empty() ? Check(path) : Salvage(path, salvage);

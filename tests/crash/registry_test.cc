@@ -102,6 +102,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Region::UnlockFromMemory",
       "Filesystem::AtRest",
       "Filesystem::StageTree",      // a part of AdoptTree
+      "Filesystem::Recheck",
       "Filesystem::DiscardStaged",  // the last part of it
       "Region::IsNew",
       "Region::ProveReadable",

@@ -1,0 +1,335 @@
+#include "mount/tools/import.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "fs/check.h"
+#include "mount/region/mounts.h"
+#include "mount/region/options.h"
+#include "mount/region/region_file.h"
+#include "mount/serve/control.h"
+#include "mount/tools/live_mount.h"
+#include "pkram/descriptor.h"
+#include "pkram/lender.h"
+#include "pkram/parallel.h"
+
+namespace pkramfs {
+namespace {
+
+absl::Status Failed(const std::string& path, int error) {
+  return absl::FailedPreconditionError(absl::StrCat(path, ": ", std::strerror(error)));
+}
+
+absl::Status Exists(const std::string& path) {
+  return absl::AlreadyExistsError(
+      absl::StrCat(path, " exists: choose another name, or --replace it, or --merge into it"));
+}
+
+// --- What the target is -------------------------------------------------------------------
+
+struct Target {
+  std::string region;  // file of the region
+  std::optional<MountEntry> mount;
+  std::string path;  // in the filesystem: begins with a slash, ends with none; "" is its root
+  std::string parent() const { return path.substr(0, path.rfind('/')); }
+  std::string name() const { return path.empty() ? "" : path.substr(path.rfind('/') + 1); }
+};
+
+// Without slashes that mean nothing.  INVALID_ARGUMENT for "..".
+absl::StatusOr<std::string> Inside(const std::string& given, const std::string& path) {
+  std::string inside;
+  for (const absl::string_view part : absl::StrSplit(path, '/')) {
+    if (part.empty() || part == ".") continue;
+    if (part == "..") {
+      return absl::InvalidArgumentError(absl::StrCat(given, ": a target has no .. in it"));
+    }
+    absl::StrAppend(&inside, "/", part);
+  }
+  return inside;
+}
+
+absl::StatusOr<Target> MountedTarget(const std::string& given, const std::string& path) {
+  // The directory that it is in tells which mount.
+  std::string directory = path;
+  while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
+  const size_t slash = directory.rfind('/');
+  const std::string last = slash == std::string::npos ? directory : directory.substr(slash + 1);
+  std::string parent = slash == std::string::npos ? "." : directory.substr(0, slash + 1);
+  std::string whole = Canonical(directory);
+  if (access(directory.c_str(), F_OK) != 0) {
+    if (access(parent.c_str(), F_OK) != 0) return Failed(parent, errno);
+    parent = Canonical(parent);
+    whole = absl::StrCat(parent, parent.ends_with('/') ? "" : "/", last);
+  }
+  std::optional<MountEntry> best;
+  for (MountEntry& mount : AllMounts()) {
+    const bool in = whole == mount.mount_point || mount.mount_point == "/" ||
+                    whole.starts_with(mount.mount_point + "/");
+    if (in && (!best || mount.mount_point.size() >= best->mount_point.size())) {
+      best = std::move(mount);
+    }
+  }
+  if (!best || best->type != "fuse.pkramfs") {
+    return absl::NotFoundError(absl::StrCat(
+        given,
+        ": not on a pkramfs: name a path on one, or REGION:/PATH of one that is not mounted"));
+  }
+  absl::StatusOr<std::string> inside = Inside(given, whole.substr(best->mount_point.size()));
+  if (!inside.ok()) return inside.status();
+  Target target{best->source, {}, *std::move(inside)};
+  target.mount = std::move(best);
+  return target;
+}
+
+absl::StatusOr<Target> FindTarget(const std::string& given) {
+  const size_t colon = given.find(":/");
+  if (colon == std::string::npos || colon == 0) return MountedTarget(given, given);
+  const std::string before = given.substr(0, colon), after = given.substr(colon + 1);
+  struct stat st;
+  if (stat(before.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {
+    return MountedTarget(given, absl::StrCat(before, "/", after));
+  }
+  Target target;
+  target.region = RegionPath(before);
+  absl::StatusOr<std::string> inside = Inside(given, after);
+  if (!inside.ok()) return inside.status();
+  target.path = *std::move(inside);
+  if (absl::StatusOr<LiveMount> live = LiveMount::Of(target.region); live.ok()) {
+    target.mount = live->entry();
+  } else if (absl::IsPermissionDenied(live.status())) {
+    return live.status();
+  }
+  return target;
+}
+
+// --- A region that is mounted ----------------------------------------------------------------
+
+// What its daemon lends.
+class MountLender final : public pkram::Lender {
+ public:
+  MountLender(int directory, std::string name) : directory_(directory), name_(std::move(name)) {}
+  absl::StatusOr<pkram::PageRun> Lend(uint64_t want) override {
+    ControlLend lend{want, 0, 0, {}};
+    if (ioctl(directory_, kControlLend, &lend) != 0) return Refused();
+    lend.error[sizeof(lend.error) - 1] = 0;
+    if (lend.error[0] != 0) return absl::ResourceExhaustedError(lend.error);
+    return pkram::PageRun{pkram::Pfn(lend.first), lend.count};
+  }
+  absl::StatusOr<bool> Keep(pkram::PageRun run, pkram::PageUse use) override {
+    ControlKeep keep{run.first.value(), run.count, use == pkram::PageUse::kReading, 0};
+    if (ioctl(directory_, kControlKeep, &keep) != 0) return Refused();
+    return keep.kept != 0;
+  }
+  absl::Status Refused() const {
+    if (errno == EPERM) {
+      return absl::PermissionDeniedError(
+          absl::StrCat(name_, ": only root and who mounted it may do this"));
+    }
+    if (errno == ENOTTY) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(name_, ": its daemon is too old for this: pkramctl upgrade"));
+    }
+    return Failed(name_, errno);
+  }
+
+ private:
+  const int directory_;
+  const std::string name_;
+};
+
+// What is in `from` goes to `to`, each file in one step.
+absl::Status MergeThroughKernel(int from_in, const std::string& from_name, int to_in,
+                                const std::string& to_name, const std::string& path) {
+  const pkram::Descriptor from(
+      openat(from_in, from_name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (from.get() < 0) return Failed(path, errno);
+  const pkram::Descriptor to(
+      openat(to_in, to_name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (to.get() < 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": a directory is to be merged into what is none"));
+  }
+  struct stat st;
+  if (fstat(from.get(), &st) != 0) return Failed(path, errno);
+  std::vector<std::string> names;
+  DIR* const listing = fdopendir(dup(from.get()));
+  if (listing == nullptr) return Failed(path, errno);
+  while (const dirent* const entry = readdir(listing)) {
+    const std::string_view found = entry->d_name;
+    if (found != "." && found != "..") names.emplace_back(found);
+  }
+  closedir(listing);
+  for (const std::string& name : names) {
+    const std::string its_path = absl::StrCat(path, path.ends_with('/') ? "" : "/", name);
+    struct stat its;
+    if (fstatat(from.get(), name.c_str(), &its, AT_SYMLINK_NOFOLLOW) != 0) {
+      return Failed(its_path, errno);
+    }
+    const bool directory = S_ISDIR(its.st_mode);
+    if (renameat2(from.get(), name.c_str(), to.get(), name.c_str(),
+                  directory ? RENAME_NOREPLACE : 0) == 0) {
+      continue;
+    }
+    if (!directory || errno != EEXIST) return Failed(its_path, errno);
+    absl::Status merged = MergeThroughKernel(from.get(), name, to.get(), name, its_path);
+    if (!merged.ok()) return merged;
+  }
+  const timespec times[] = {st.st_atim, st.st_mtim};
+  if (fchown(to.get(), st.st_uid, st.st_gid) != 0 || fchmod(to.get(), st.st_mode & 07777) != 0 ||
+      futimens(to.get(), times) != 0) {
+    return Failed(path, errno);
+  }
+  return absl::OkStatus();
+}
+
+// The staged tree is renamed as any file is: so the kernel knows of it.
+absl::Status PlaceThroughKernel(int parent, const std::string& staged, const std::string& name,
+                                Filesystem::Placing placing, const std::string& path) {
+  if (name.empty()) return MergeThroughKernel(parent, staged, parent, ".", path);
+  if (renameat2(parent, staged.c_str(), parent, name.c_str(), RENAME_NOREPLACE) == 0) {
+    return absl::OkStatus();
+  }
+  if (errno != EEXIST) return Failed(path, errno);
+  if (placing == Filesystem::Placing::kNew) return Exists(path);
+  if (placing == Filesystem::Placing::kMerge) {
+    return MergeThroughKernel(parent, staged, parent, name, path);
+  }
+  if (renameat2(parent, staged.c_str(), parent, name.c_str(), RENAME_EXCHANGE) == 0) {
+    return absl::OkStatus();
+  }
+  return Failed(path, errno);
+}
+
+absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
+                             ImportProgress* progress) {
+  const std::string path = target.mount->mount_point + target.path;
+  const std::string in = absl::StrCat(target.mount->mount_point, target.parent());
+  const pkram::Descriptor parent(open(in.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (parent.get() < 0) return Failed(in, errno);
+  struct stat st;
+  if (options.placing == Filesystem::Placing::kNew &&
+      fstatat(parent.get(), target.path.empty() ? "." : target.name().c_str(), &st,
+              AT_SYMLINK_NOFOLLOW) == 0) {
+    return Exists(path);
+  }
+  if (target.region.starts_with("fd=")) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": its region has no path by which it can be opened"));
+  }
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
+      OpenRegionBacking(target.region, pkram::OpenFor::kWriting);
+  if (!backing.ok()) return backing.status();
+  MountLender lender(parent.get(), target.mount->mount_point);
+  const auto region = pkram::Region::OpenToBuild(*std::move(backing), &lender);
+  if (!region.ok()) return region.status();
+  // Asked first, so that who may not is told so.
+  if (const absl::StatusOr<pkram::PageRun> run = lender.Lend(1);
+      !run.ok() && !absl::IsResourceExhausted(run.status())) {
+    return run.status();
+  }
+  const absl::StatusOr<Filesystem::BuiltTree> tree =
+      BuildTree(options.sources, region->get(), options.threads, progress);
+  if (!tree.ok()) return tree.status();
+  ControlStage stage{tree->node.value(), tree->links, tree->inodes, {}, {}};
+  const std::string staged = absl::StrCat(kControlStaged, getpid(), "-", tree->node.value());
+  staged.copy(stage.name, sizeof(stage.name) - 1);
+  if (ioctl(parent.get(), kControlStage, &stage) != 0) return lender.Refused();
+  stage.error[sizeof(stage.error) - 1] = 0;
+  if (stage.error[0] != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": ", stage.error));
+  }
+  const absl::Cleanup discard = [&] {
+    ControlDiscard discarded{};
+    staged.copy(discarded.name, sizeof(discarded.name) - 1);
+    ioctl(parent.get(), kControlDiscard, &discarded);
+  };
+  return PlaceThroughKernel(parent.get(), staged, target.name(), options.placing, path);
+}
+
+// --- A region that is not ----------------------------------------------------------------------
+
+absl::Status ImportIntoRegion(const Target& target, const ImportOptions& options,
+                              ImportProgress* progress) {
+  MountOptions mount;
+  mount.region = target.region;
+  const absl::StatusOr<std::unique_ptr<RegionFile>> file =
+      RegionFile::Open(mount, Existing::kUse, [](const std::string&) {});
+  if (!file.ok()) return file.status();
+  (*file)->Keep();
+  absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(mount);
+  if (!fs.ok()) return fs.status();
+  const absl::Status imported =
+      ImportInto(fs->get(), target.region, target.path, options, progress);
+  fs->reset();
+  const absl::Status closed = (*file)->Close();
+  return imported.ok() ? closed : imported;
+}
+
+}  // namespace
+
+absl::Status ImportInto(Filesystem* fs, const std::string& region_path, const std::string& path,
+                        const ImportOptions& options, ImportProgress* progress) {
+  const std::string whole = absl::StrCat(region_path, ":", path.empty() ? "/" : path);
+  Ino parent = kRootIno;
+  std::string name;
+  for (const absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
+    if (!name.empty()) {
+      const Result<Attr> found = fs->Lookup(parent, name);
+      if (!found.ok()) return Failed(whole, found.error());
+      fs->Forget(found->ino, 1);
+      parent = found->ino;
+    }
+    name = std::string(part);
+  }
+  if (options.placing == Filesystem::Placing::kNew) {
+    const Result<Attr> found = name.empty() ? fs->GetAttr(parent) : fs->Lookup(parent, name);
+    if (found.ok() && !name.empty()) fs->Forget(found->ino, 1);
+    if (found.ok()) return Exists(whole);
+  }
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
+      OpenRegionBacking(region_path, pkram::OpenFor::kWriting);
+  if (!backing.ok()) return backing.status();
+  pkram::OwnLender lender(&fs->region().space());
+  const auto region = pkram::Region::OpenToBuild(*std::move(backing), &lender);
+  if (!region.ok()) return region.status();
+  const absl::StatusOr<Filesystem::BuiltTree> tree =
+      BuildTree(options.sources, region->get(), options.threads, progress);
+  if (!tree.ok()) return tree.status();
+  Context context;
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  context.now = {now.tv_sec, static_cast<uint32_t>(now.tv_nsec)};
+  const absl::Status adopted = fs->AdoptTree(
+      context, *tree, parent, name, name.empty() ? Filesystem::Placing::kMerge : options.placing);
+  if (absl::IsAlreadyExists(adopted)) return Exists(whole);
+  return adopted;
+}
+
+absl::Status Import(const ImportOptions& given, ImportProgress* progress) {
+  ImportOptions options = given;
+  if (options.threads == 0) options.threads = pkram::Processors();
+  const absl::StatusOr<Target> target = FindTarget(options.target);
+  if (!target.ok()) return target.status();
+  if (target->path.empty() && options.placing == Filesystem::Placing::kReplace) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.target, ": the root of a filesystem cannot be replaced: --merge"));
+  }
+  return target->mount ? ImportIntoMount(*target, options, progress)
+                       : ImportIntoRegion(*target, options, progress);
+}
+
+}  // namespace pkramfs
