@@ -132,8 +132,9 @@ class Filesystem {
   // are not lent.
   absl::Status AdoptTree(const Context& context, const BuiltTree& tree, Ino parent,
                          std::string_view name, Placing placing);
-  // The same in steps, for one who renames it as everybody does: whoever looks up, or renames, just
-  // this name in `parent` finds the tree, and nobody else sees it.  Errors as above.
+  // The same in steps, for one who renames it as everybody does: whoever looks up, renames or
+  // removes just this name in `parent` finds the tree, and nobody else sees it.  A directory of
+  // that name is removed with all that is in it.  Errors as above.
   absl::Status StageTree(const BuiltTree& tree, Ino parent, std::string_view name);
   // Deletes what is staged under that name, or has been exchanged for it; and what others have
   // staged who have not locked their node any more.
@@ -208,6 +209,7 @@ class Filesystem {
   absl::StatusOr<Staged> Adopt(const BuiltTree& tree);
   void Discard(Staged staged);
   Ino ThroughStaged(Ino parent, std::string_view* name);
+  void NoteDoomed(InodeRef inode);
   absl::Status Place(const Context& context, Ino staging, Ino parent, std::string_view name,
                      Placing placing);
   absl::Status Merge(const Context& context, Ino from, Ino to, const std::string& path);
@@ -233,6 +235,7 @@ class Filesystem {
   std::atomic<bool> any_staged_{false};
   pkram::Mutex staged_mu_;
   std::vector<Staged> staged_ ABSL_GUARDED_BY(staged_mu_);
+  std::vector<InodeRef> removed_ ABSL_GUARDED_BY(staged_mu_);  // staged ones, to be deleted
   pkram::Mutex rename_mu_;  // directories change parents only under it
   std::function<void(Ino)> privileges_dropped_;
 };

@@ -261,28 +261,34 @@ Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_
                                 bool want_directory) {
   if (Outcome(context)) return {};
   const Gate::Pass pass(&gate_);
+  const Ino named_parent = parent;
+  parent = ThroughStaged(parent, &name);
+  const bool is_staged = parent != named_parent;  // then it goes with all that is in it
   const Result<InodeRef> got = GetDirectory(parent);
   if (!got.ok()) return got.as_errno();
   Inode* const directory = (*got).get();
   for (;;) {
-    const Result<InodeRef> found = FindChild(directory, name);
+    Result<InodeRef> found = FindChild(directory, name);
     if (!found.ok()) return found.as_errno();
     Inode* const inode = (*found).get();
-    const LockSet locks({directory, inode});
+    std::optional<LockSet> locks(std::in_place, std::initializer_list<Inode*>{directory, inode});
     directory->mu.AssertHeld();
     inode->mu.AssertHeld();
     const auto now = directory->directory().Find(name);
     if (!want_directory && inode->is_directory()) return Errno{EISDIR};
     if (!now || now->ino != inode->ino()) continue;  // renamed meanwhile
     if (want_directory && !inode->is_directory()) return Errno{ENOTDIR};
-    if (want_directory && !inode->directory().empty()) return Errno{ENOTEMPTY};
+    if (want_directory && !is_staged && !inode->directory().empty()) return Errno{ENOTEMPTY};
+    const auto links = want_directory ? static_cast<int32_t>(inode->nlink()) : 1;
     Change change(region_, context);
     directory->directory().Remove(&change, name);
-    change.AddLinks(inode, want_directory ? -2 : -1);
+    change.AddLinks(inode, -links);
     if (want_directory) AddSubdirectories(&change, directory, -1);
     change.SetTime(inode, kCtime, context.now);
     change.Modified(directory, context);
     change.Commit();
+    locks.reset();
+    if (is_staged) NoteDoomed(*std::move(found));
     return {};
   }
 }

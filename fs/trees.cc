@@ -106,6 +106,7 @@ absl::Status Filesystem::StageTree(const BuiltTree& tree, Ino parent, std::strin
 void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
   if (!any_staged_) return;
   std::vector<Staged> discarded;
+  std::vector<InodeRef> removed;
   {
     pkram::MutexLock lock(&staged_mu_);
     for (size_t i = 0; i < staged_.size();) {
@@ -120,7 +121,9 @@ void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
       staged_.pop_back();
     }
     any_staged_ = !staged_.empty();
+    removed.swap(removed_);
   }
+  for (const InodeRef& it : removed) DeleteDoomed({it->ino()});
   for (Staged& it : discarded) Discard(std::move(it));
 }
 
@@ -129,6 +132,12 @@ void Filesystem::Recheck() {
   if (!any_staged_ || !gate_.TryEnter()) return;
   gate_.Leave();
   DiscardStaged(0, "");
+}
+
+// Its contents are deleted by DiscardStaged.
+void Filesystem::NoteDoomed(InodeRef inode) {
+  pkram::MutexLock lock(&staged_mu_);
+  removed_.push_back(std::move(inode));
 }
 
 // What a name leads through: the directory in which it stands, and the name that it has there.

@@ -44,6 +44,11 @@ void CommandLine::Required(const std::string& name, std::string* value, const st
   app_->add_option(name, *value, help)->required();
 }
 
+void CommandLine::Rest(const std::string& name, std::vector<std::string>* values,
+                       const std::string& help) {
+  app_->add_option(name, *values, help)->required();
+}
+
 void CommandLine::Flag(const std::string& names, bool* value, const std::string& help) {
   app_->add_flag(names, *value, help);
 }

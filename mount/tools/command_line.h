@@ -28,6 +28,8 @@ class CommandLine {
   void Option(const std::string& names, T* value, const std::string& help,
               const std::string& kind = "");
   void Required(const std::string& name, std::string* value, const std::string& help);
+  // All the words that are left, one at least.
+  void Rest(const std::string& name, std::vector<std::string>* values, const std::string& help);
   void Flag(const std::string& names, bool* value, const std::string& help);
   // One whose value may be missing, and whose meaning is somebody else's.
   void Ignored(const std::string& name, const std::string& help);

@@ -252,7 +252,12 @@ absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
   if (stage.error[0] != 0) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": ", stage.error));
   }
+  // What has that name then, the tree or what it was exchanged for, is removed as any file is, so
+  // that the kernel does not keep what it knows of it; and deleted.
   const absl::Cleanup discard = [&] {
+    if (unlinkat(parent.get(), staged.c_str(), AT_REMOVEDIR) != 0 && errno == ENOTDIR) {
+      unlinkat(parent.get(), staged.c_str(), 0);
+    }
     ControlDiscard discarded{};
     staged.copy(discarded.name, sizeof(discarded.name) - 1);
     ioctl(parent.get(), kControlDiscard, &discarded);

@@ -458,8 +458,8 @@ int Main(int argc, char** argv) {
       line.Command("import", "Bring a tree of files in at once: it is there whole, or not at all");
   import.Required("target", &import_options.target,
                   "Path on a mount, or REGION:/PATH, or MOUNT:/PATH");
-  import.Option("source", &import_options.sources,
-                "A file or directory; several: as they are in one");
+  import.Rest("source", &import_options.sources,
+              "A file or directory; several: as they are in one");
   import.Flag("--replace", &replace, "Exchange what is there for it in one step, and delete that");
   import.Flag("--merge", &merge, "Into the directory that is there, each file in one step");
   import.Option("--threads", &import_options.threads, "How many read (default: one a processor)",
@@ -468,9 +468,6 @@ int Main(int argc, char** argv) {
   import.Flag("--json", &as_json, "As JSON");
   if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
   if (import.given()) {
-    if (import_options.sources.empty()) {
-      return Fail(absl::InvalidArgumentError("import: no source is named"));
-    }
     if (replace && merge) {
       return Fail(absl::InvalidArgumentError("import: --replace and --merge exclude each other"));
     }

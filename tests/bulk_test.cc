@@ -1,0 +1,303 @@
+// Trees that come in past the kernel's transport, on real mounts.
+#include <dirent.h>
+#include <gmock/gmock.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <random>
+#include <thread>
+
+#include "tests/manifest.h"
+#include "tests/mount_fixture.h"
+#include "tests/odd_tree.h"
+
+namespace pkramfs {
+namespace {
+
+using testing::HasSubstr;
+
+class BulkTest : public MountTest {
+ protected:
+  Ran Import(const std::string& words) { return Shell(Pkramctl() + " import " + words); }
+  // On tmpfs, which takes attributes of any size.
+  std::string odd() const { return region_ + "-odd"; }
+  std::string At(const std::string& name) const { return mount_ + "/" + name; }
+  static uint64_t FreeBlocks(const std::string& path) {
+    struct statvfs st;
+    EXPECT_EQ(statvfs(path.c_str(), &st), 0);
+    return st.f_bfree;
+  }
+  void ExpectSame(const std::string& a, const std::string& b) {
+    const ManifestOptions kept{.inode_numbers = false, .blocks = false, .all_times = true};
+    EXPECT_EQ(FirstDifference(ManifestOf(a, kept), ManifestOf(b, kept)), "");
+  }
+  void ExpectSound() {
+    Unmount();
+    const Ran check = Shell(Pkramctl() + " check " + region_);
+    EXPECT_EQ(check.status, 0) << check.out;
+  }
+  // Many small files, and a large one: `name` in each.
+  std::string Version(const std::string& name, int files = 200) {
+    const std::string tree = dir_ + "/" + name;
+    mkdir(tree.c_str(), 0755);
+    for (int i = 0; i < files; ++i) Spill(tree + "/" + std::to_string(i), name);
+    std::string large;
+    while (large.size() < (8 << 20)) large += name;
+    Spill(tree + "/large", large);
+    return tree;
+  }
+  pid_t Start(const std::string& words) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      execl("/bin/sh", "sh", "-c",
+            ("exec " + Pkramctl() + " import " + words + " >/dev/null 2>&1").c_str(), nullptr);
+      _exit(127);
+    }
+    return pid;
+  }
+  static int Wait(pid_t pid) {
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+};
+
+TEST_F(BulkTest, WhatIsImportedIsWhatIsThere) {
+  MakeOddTree(odd());
+  Mount("size=256m");
+  // The kernel may have looked for it before.
+  EXPECT_NE(access(At("odd").c_str(), F_OK), 0);
+  const Ran ran = Import(At("odd") + " " + odd());
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  ExpectSame(odd(), At("odd"));
+  // By other names of the same place, with one thread; several sources; a file.
+  ASSERT_EQ(Import("--threads 1 " + region_ + ":/two " + odd() + "/").status, 0);
+  ExpectSame(odd(), At("two"));
+  Spill(dir_ + "/file", "text");
+  ASSERT_EQ(Import(mount_ + ":/both " + dir_ + "/odd " + dir_ + "/file").status, 0);
+  ExpectSame(odd(), At("both/" + odd().substr(9)));
+  ASSERT_EQ(Import(At("both/again") + " " + dir_ + "/file").status, 0);
+  EXPECT_EQ(Slurp(At("both/again")), "text");
+  ExpectSound();
+  Mount("size=256m");
+  ExpectSame(odd(), At("odd"));
+  ExpectSame(odd(), At("both/" + odd().substr(9)));
+}
+
+TEST_F(BulkTest, ARegionThatIsNotMountedIsFilledInTheSameWay) {
+  MakeOddTree(odd());
+  Mount("size=256m");
+  Unmount();
+  const Ran ran = Import(region_ + ":/odd " + odd());
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_EQ(Import(region_ + ":/odd " + odd()).status, 2);
+  ASSERT_EQ(Import("--replace " + region_ + ":/odd " + odd()).status, 0);
+  ASSERT_EQ(Import("--merge " + region_ + ":/ " + odd()).status, 0);
+  Mount("size=256m");
+  ExpectSame(odd(), At("odd"));
+  EXPECT_EQ(Slurp(At("small")), "small");
+  ExpectSound();
+}
+
+TEST_F(BulkTest, WhatIsThereIsKeptExchangedOrMerged) {
+  const std::string one = Version("one"), two = Version("two");
+  Mount("size=256m");
+  ASSERT_EQ(Import(At("v") + " " + one).status, 0);
+  const uint64_t free = FreeBlocks(mount_);
+  Ran ran = Import(At("v") + " " + two);
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr(At("v") + " exists"));
+  EXPECT_EQ(Slurp(At("v/7")), "one");
+  ran = Import("--replace " + At("v") + " " + two);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  ExpectSame(two, At("v"));
+  EXPECT_LE(FreeBlocks(mount_), free);
+  EXPECT_GE(FreeBlocks(mount_) + 1, free);  // the table has grown
+  ASSERT_EQ(unlink(At("v/7").c_str()), 0);
+  Spill(At("v/mine"), "mine");
+  ran = Import("--merge " + At("v") + " " + one);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_EQ(Slurp(At("v/mine")), "mine");
+  ASSERT_EQ(unlink(At("v/mine").c_str()), 0);
+  EXPECT_EQ(Slurp(At("v/7")), "one");
+  EXPECT_EQ(Shell("diff -r " + one + " " + At("v")).status, 0);
+  // A file in the way of a directory.
+  mkdir(odd().c_str(), 0755);
+  mkdir((odd() + "/7").c_str(), 0755);
+  ran = Import("--merge " + At("v") + " " + odd());
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr(At("v/7")));
+  EXPECT_EQ(Slurp(At("v/7")), "one");
+  ExpectSound();
+}
+
+TEST_F(BulkTest, WhatCannotBeDoneLeavesNothing) {
+  const std::string one = Version("one");
+  Mount("size=4m");
+  const uint64_t free = FreeBlocks(mount_);
+  const auto expect_refused = [&](const std::string& words, const std::string& why) {
+    const Ran ran = Import(words);
+    EXPECT_EQ(ran.status, 2) << words;
+    EXPECT_THAT(ran.err, HasSubstr(why));
+    EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+    EXPECT_EQ(FreeBlocks(mount_), free);
+  };
+  expect_refused(At("v") + " " + one, one + "/large: no space is left");
+  expect_refused(At("v") + " " + dir_ + "/absent", dir_ + "/absent: No such file");
+  expect_refused(At("no/v") + " " + one, "No such file");
+  expect_refused("--replace --merge " + At("v") + " " + one, "exclude");
+  expect_refused("--replace " + mount_ + " " + one, "root of a filesystem cannot be replaced");
+  expect_refused(region_ + ":/../v " + one, "has no ..");
+  expect_refused(dir_ + "/v " + one, "not on a pkramfs");
+  expect_refused(At("v"), "source");
+  // A directory that its owner may not read is no tree.
+  const Ran user = Shell("chmod 777 " + mount_ +
+                         "; setpriv --reuid 65534 --regid 65534 "
+                         "--clear-groups " +
+                         Pkramctl() + " import " + At("v") + " " + one);
+  EXPECT_EQ(user.status, 2) << user.out;
+  EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+  ExpectSound();
+}
+
+TEST_F(BulkTest, ASourceThatChangesIsRefused) {
+  const std::string one = Version("one");
+  Mount("size=256m");
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    const int fd = open((one + "/large").c_str(), O_WRONLY | O_APPEND);
+    while (!done) EXPECT_EQ(write(fd, "x", 1), 1);
+    close(fd);
+  });
+  const Ran ran = Import(At("v") + " " + one);
+  done = true;
+  writer.join();
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr(one + "/large: changed while it was read"));
+  EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+}
+
+TEST_F(BulkTest, WhoIsKilledLeavesNothing) {
+  const std::string one = Version("one");
+  Mount("size=256m");
+  const uint64_t free = FreeBlocks(mount_);
+  std::mt19937 random(7);
+  for (int i = 0; i < 20; ++i) {
+    const pid_t pid = Start(At("v") + " " + one);
+    usleep(static_cast<useconds_t>(random() % 60000));
+    kill(pid, SIGKILL);
+    if (Wait(pid) == 0 || access(At("v").c_str(), F_OK) == 0) {
+      ExpectSame(one, At("v"));
+      ASSERT_EQ(Shell("rm -r " + At("v")).status, 0);
+    }
+    EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+    EXPECT_GE(FreeBlocks(mount_) + 4, free);
+  }
+  ExpectSound();
+}
+
+TEST_F(BulkTest, AServerThatDiesMeanwhileIsAClearErrorOrNothing) {
+  const std::string one = Version("one");
+  Mount("size=256m");
+  std::mt19937 random(11);
+  int done = 0;
+  for (int i = 0; i < 10; ++i) {
+    const pid_t server = DaemonPid();
+    const pid_t pid = Start(At("v") + " " + one);
+    usleep(static_cast<useconds_t>(random() % 40000));
+    kill(server, SIGKILL);
+    if (Wait(pid) == 0) {
+      ++done;
+      ExpectSame(one, At("v"));
+      ASSERT_EQ(Shell("rm -r " + At("v")).status, 0);
+    }
+    EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+  }
+  EXPECT_GT(done, 0);
+  ExpectSound();
+}
+
+TEST_F(BulkTest, ReadersSeeOneWholeVersion) {
+  const std::string one = Version("one", 40), two = Version("two", 40);
+  Mount("size=256m");
+  ASSERT_EQ(Import(At("v") + " " + one).status, 0);
+  std::atomic<bool> done = false;
+  std::atomic<uint64_t> reads = 0;
+  std::vector<std::thread> readers;
+  for (int r = 0; r < 2; ++r) {
+    readers.emplace_back([&] {
+      while (!done) {
+        // A version, by the directory that is there now; it may be deleted meanwhile.
+        const int dir = open(At("v").c_str(), O_RDONLY | O_DIRECTORY);
+        EXPECT_GE(dir, 0);
+        std::string version;
+        for (int i = 0; i < 40; ++i) {
+          char text[8] = {};
+          const int fd = openat(dir, std::to_string(i).c_str(), O_RDONLY);
+          if (fd < 0) continue;
+          EXPECT_EQ(read(fd, text, sizeof(text)), 3);
+          close(fd);
+          if (version.empty()) version = text;
+          EXPECT_EQ(version, text);
+        }
+        close(dir);
+        ++reads;
+      }
+    });
+  }
+  for (int i = 0; i < 10; ++i) {
+    const uint64_t before = reads;
+    EXPECT_EQ(Import("--replace " + At("v") + " " + (i % 2 == 0 ? two : one)).status, 0);
+    EXPECT_TRUE(Eventually([&] { return reads > before; }));
+  }
+  done = true;
+  for (std::thread& reader : readers) reader.join();
+  ExpectSame(one, At("v"));
+  ExpectSound();
+}
+
+TEST_F(BulkTest, AnImportWaitsWhileItIsFrozen) {
+  const std::string one = Version("one");
+  Mount("size=256m");
+  ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
+  const pid_t pid = Start(At("v") + " " + one);
+  ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
+  EXPECT_EQ(Wait(pid), 0);
+  ExpectSame(one, At("v"));
+  ExpectSound();
+}
+
+TEST_F(BulkTest, WhatWasImportedIsInTheNextCheckpoint) {
+  const std::string one = Version("one"), two = Version("two");
+  const std::string image = dir_ + "/image";
+  Mount("size=64m,checkpoint=" + image);
+  ASSERT_EQ(Import(At("v") + " " + one).status, 0);
+  ASSERT_EQ(Shell(Pkramctl() + " checkpoint " + region_).status, 0);
+  ASSERT_EQ(Import("--replace " + At("v") + " " + two).status, 0);
+  ASSERT_EQ(Shell(Pkramctl() + " checkpoint " + region_).status, 0);
+  Unmount();
+  const std::string restored = region_ + ".restored";
+  const Ran ran = Shell(Pkramctl() + " restore " + image + " " + restored);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  ASSERT_EQ(Shell(Pkramfs() + " " + restored + " " + mount_).status, 0);
+  ExpectSame(two, At("v"));
+  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+  ASSERT_TRUE(WaitUntilRegionIsFree(restored));
+}
+
+TEST_F(BulkTest, ADryRunDoesNothing) {
+  const std::string one = Version("one");
+  Mount("size=256m");
+  const Ran ran = Import("--dry-run --json " + At("v") + " " + one);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  const nlohmann::json json = nlohmann::json::parse(ran.out);
+  EXPECT_EQ(json["inodes"], 202);
+  const uint64_t free = FreeBlocks(mount_);
+  ASSERT_EQ(Import(At("v") + " " + one).status, 0);
+  const uint64_t took = (free - FreeBlocks(mount_)) * 4096;
+  EXPECT_NEAR(static_cast<double>(json["takes"]), static_cast<double>(took), 100 * 4096);
+}
+
+}  // namespace
+}  // namespace pkramfs
