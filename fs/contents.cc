@@ -264,4 +264,14 @@ Result<size_t> Filesystem::CopyBytes(const Context& context, Inode* source, uint
   return WriteTo(context, target, to, {buffer.data(), have});
 }
 
+Result<HeldPages> Filesystem::Hold(Ino ino, uint64_t offset, uint64_t end, size_t most) {
+  const Gate::Pass pass(&gate_);
+  const InodeRef inode = cache_.Get(ino);
+  if (!inode) return Errno{ESTALE};
+  if (!inode->is_regular()) return Errno{EINVAL};
+  WriterLock lock(&inode->mu);
+  if (inode->is_inline()) return Errno{EOPNOTSUPP};
+  return FileData(region_, inode.get()).Hold(offset, end, most);
+}
+
 }  // namespace pkramfs

@@ -49,6 +49,11 @@ class FileData {
   Result<void> Share(Change* change, Inode* source, uint64_t from, uint64_t to, uint64_t count,
                      uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(source->mu);
 
+  // Holds the pages of [offset, end), or as many of them as are `most` pieces.  What they hold
+  // behind the file's end is zeros.  ENOSPC.
+  // REQUIRES: it is not inline.
+  Result<HeldPages> Hold(uint64_t offset, uint64_t end, size_t most);
+
   // The first byte at or behind `offset` of a page, or of a hole: at most the size.
   uint64_t FindData(uint64_t offset);
   uint64_t FindHole(uint64_t offset);

@@ -11,6 +11,7 @@ namespace pkramfs {
 using pkram::kPageSize;
 using pkram::PageRun;
 using pkram::PagesFor;
+using pkram::Pfn;
 namespace format = pkram::format;
 using format::kLinkEntries;
 
@@ -65,6 +66,44 @@ Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkr
     region->space().Retire(std::move(link));
   });
   return {};
+}
+
+Result<HeldPages> FileData::Hold(uint64_t offset, uint64_t end, size_t most) {
+  inode_->mu.AssertHeld();
+  HeldPages held;
+  held.size = inode_->size();
+  end = std::min(end, held.size);
+  if (end == held.size) {
+    const auto zeroed = ZeroBehindEnd((held.size + kPageSize - 1) / kPageSize * kPageSize);
+    if (!zeroed.ok()) return zeroed.as_errno();
+  }
+  const pkram::LinkMap& pages = inode_->pages();
+  const uint64_t last = PagesFor(end);
+  uint64_t index = offset / kPageSize;
+  while ((index = pages.FindPage(index, last)) < last && held.pieces.size() < most) {
+    PageRun run{format::EntryPfn(pages.Get(index)), 1};
+    // The entries that follow, link by link.
+    for (;;) {
+      const uint64_t next = index + run.count;
+      const auto link = next < last ? pages.FindLink(next / kLinkEntries) : std::nullopt;
+      const uint64_t from = next % kLinkEntries;
+      if (!link || from >= link->size) break;
+      const uint64_t to = std::min(link->size, from + last - next);
+      uint64_t at = from;
+      const Pfn expected = run.first + run.count;
+      while (at < to && format::EntryPfn(link->link->entry[at]) == expected + (at - from) &&
+             format::IsPage(link->link->entry[at])) {
+        ++at;
+      }
+      run.count += at - from;
+      if (at < link->size) break;
+    }
+    region_->space().loans().Hold(run);
+    held.pieces.push_back({index * kPageSize, run});
+    index += run.count;
+  }
+  held.next = std::min(end, index * kPageSize);
+  return held;
 }
 
 Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, bool keep_size,

@@ -100,6 +100,11 @@ class Filesystem {
   Result<size_t> CopyRange(const Context& context, Ino from, uint64_t from_offset, Ino to,
                            uint64_t to_offset, size_t size);
 
+  // The pages of a file, for one who reads them where they are: their bytes do not change until he
+  // unlocks them.  At most `most` pieces.  EINVAL: no regular file; EOPNOTSUPP: its contents stand
+  // in its inode.
+  Result<HeldPages> Hold(Ino ino, uint64_t offset, uint64_t end, size_t most);
+
   // Calls `visit` for the entries behind `cookie` (0 to begin), "." and ".."
   // included, until it returns false.  The name is valid during the call, which
   // must not call the filesystem.

@@ -87,6 +87,18 @@ struct Attr {
   Timestamp atime, mtime, ctime, btime;
 };
 
+// Pages of a file that are held for a reader (pkram/loans.h): from `offset` of the file on. Between
+// them it has holes.
+struct HeldPages {
+  struct Piece {
+    uint64_t offset;
+    pkram::PageRun run;
+  };
+  uint64_t size = 0;  // of the file
+  uint64_t next = 0;  // where to go on, because there were too many pieces; or the end
+  std::vector<Piece> pieces{};
+};
+
 // What setattr changes; the rest stays.
 struct AttrChange {
   enum : uint32_t {

@@ -67,6 +67,20 @@ struct ControlKeep {
 };
 static_assert(sizeof(ControlKeep) == 32);
 
+// Pages of a file, for the caller to lock and to read (it is asked of the file).
+struct ControlHold {
+  uint64_t offset;  // in: of a page; out: where to go on, or the end
+  uint64_t end;     // in: of what is wanted
+  uint64_t size;    // out: of the file
+  uint64_t count;   // out: pieces
+  struct Piece {
+    uint64_t offset;  // in the file
+    uint64_t first;   // page of the region
+    uint64_t pages;
+  } piece[600];
+};
+static_assert(sizeof(ControlHold) == 14432);
+
 // A tree that was built there: found, until the caller unlocks its node, under the name in the
 // directory that this is asked of, by who looks up or renames just that.
 struct ControlStage {
@@ -95,6 +109,7 @@ inline constexpr unsigned kControlCheckpoint = _IOWR('P', 7, ControlCheckpoint);
 inline constexpr unsigned kControlLend = _IOWR('P', 8, ControlLend);
 inline constexpr unsigned kControlKeep = _IOWR('P', 9, ControlKeep);
 inline constexpr unsigned kControlStage = _IOWR('P', 10, ControlStage);
+inline constexpr unsigned kControlHold = _IOWR('P', 12, ControlHold);
 inline constexpr unsigned kControlDiscard = _IOWR('P', 11, ControlDiscard);
 
 }  // namespace pkramfs

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -168,6 +169,25 @@ void ReplyKeep(fuse_req_t req, fuse_ino_t, const void* in) {
   fuse_reply_ioctl(req, 0, &keep, sizeof(keep));
 }
 
+void ReplyHold(fuse_req_t req, fuse_ino_t ino, const void* in) {
+  auto hold = std::make_unique<ControlHold>();
+  std::memcpy(hold.get(), in, sizeof(*hold));
+  const Result<HeldPages> held =
+      ServerOf(req)->fs->Hold(ino, hold->offset, hold->end, std::size(hold->piece));
+  if (!held.ok()) {
+    fuse_reply_err(req, held.error());
+    return;
+  }
+  hold->offset = held->next;
+  hold->size = held->size;
+  hold->count = held->pieces.size();
+  for (size_t i = 0; i < held->pieces.size(); ++i) {
+    const HeldPages::Piece& piece = held->pieces[i];
+    hold->piece[i] = {piece.offset, piece.run.first.value(), piece.run.count};
+  }
+  fuse_reply_ioctl(req, 0, hold.get(), sizeof(*hold));
+}
+
 void ReplyStage(fuse_req_t req, fuse_ino_t ino, const void* in) {
   ControlStage stage;
   std::memcpy(&stage, in, sizeof(stage));
@@ -203,6 +223,7 @@ constexpr Change kChanges[] = {
     {kControlCheckpoint, sizeof(ControlCheckpoint), ReplyCheckpoint},
     {kControlLend, sizeof(ControlLend), ReplyLend},
     {kControlKeep, sizeof(ControlKeep), ReplyKeep},
+    {kControlHold, sizeof(ControlHold), ReplyHold},
     {kControlStage, sizeof(ControlStage), ReplyStage},
     {kControlDiscard, sizeof(ControlDiscard), ReplyDiscard},
 };

@@ -1,0 +1,245 @@
+// libpkramfs: on the C library alone, so that any program may load it.
+#include "mount/library/pkramfs.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "mount/serve/control.h"
+
+namespace {
+
+using pkramfs::ControlHold;
+using pkramfs::ControlKeep;
+using pkramfs::kControlHold;
+using pkramfs::kControlKeep;
+
+constexpr uint64_t kPage = 4096;
+// A lock for each; a file that is in more pieces is better read.
+constexpr size_t kMostPieces = 65536;
+
+struct Mapping {
+  size_t length;
+  int region;  // whose locks hold the pages; -1: an ordinary one
+};
+
+struct Mappings {
+  std::mutex mu;
+  std::map<const void*, Mapping> all;
+};
+Mappings& All() {
+  static Mappings* const mappings = new Mappings;  // for threads that outlive main
+  return *mappings;
+}
+
+thread_local const char* why = "";
+
+uint64_t RoundUp(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+// What stands for a character in a path of mountinfo: \ooo.
+std::string Unescaped(const char* text) {
+  std::string path;
+  for (; *text != 0; ++text) {
+    if (text[0] == '\\' && text[1] != 0 && text[2] != 0 && text[3] != 0) {
+      path += static_cast<char>((text[1] - '0') * 64 + (text[2] - '0') * 8 + (text[3] - '0'));
+      text += 3;
+    } else {
+      path += *text;
+    }
+  }
+  return path;
+}
+
+// The region's file of the filesystem that a file is on, and who has mounted it; "" if that is no
+// pkramfs.
+std::string RegionOf(dev_t device, uid_t* owner) {
+  FILE* const mounts = std::fopen("/proc/self/mountinfo", "re");
+  if (mounts == nullptr) return "";
+  std::string region;
+  char* line = nullptr;
+  size_t size = 0;
+  while (region.empty() && getline(&line, &size, mounts) > 0) {
+    unsigned major_number = 0, minor_number = 0;
+    if (std::sscanf(line, "%*d %*d %u:%u", &major_number, &minor_number) != 2) continue;
+    if (makedev(major_number, minor_number) != device) continue;
+    const char* const fields = std::strstr(line, " - fuse.pkramfs ");
+    const char* const user = fields == nullptr ? nullptr : std::strstr(fields, "user_id=");
+    char source[4200];
+    if (user == nullptr || std::sscanf(fields, " - fuse.pkramfs %4199s", source) != 1) continue;
+    *owner = static_cast<uid_t>(std::strtoul(user + 8, nullptr, 10));
+    region = Unescaped(source);
+  }
+  std::free(line);
+  std::fclose(mounts);
+  if (!region.empty() && region[0] != '/') {
+    region = region.starts_with("fd=") ? "" : "/dev/shm/" + region;
+  }
+  return region;
+}
+
+bool LockForReading(int region, const ControlHold::Piece& piece) {
+  struct flock lock {};
+  lock.l_type = F_RDLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(piece.first * kPage);
+  lock.l_len = static_cast<off_t>(piece.pages * kPage);
+  return fcntl(region, F_OFD_SETLK, &lock) == 0;
+}
+
+// The pieces of [offset, end), each locked and kept.  0, or -1 and why.
+int HoldAll(int fd, int region, uint64_t offset, uint64_t end,
+            std::vector<ControlHold::Piece>* all) {
+  const auto hold = std::make_unique<ControlHold>();
+  while (offset < end) {
+    hold->offset = offset;
+    hold->end = end;
+    if (ioctl(fd, kControlHold, hold.get()) != 0) {
+      why = errno == EPERM        ? "only root and who has mounted it may map its pages"
+            : errno == EOPNOTSUPP ? "the file is so small that it has no pages"
+            : errno == ENOTTY     ? "its daemon is too old for this"
+                                  : "its pages cannot be held";
+      return -1;
+    }
+    bool kept = true;
+    for (uint64_t i = 0; i < hold->count && kept; ++i) {
+      const ControlHold::Piece& piece = hold->piece[i];
+      ControlKeep keep{piece.first, piece.pages, 1, 0};
+      if (!LockForReading(region, piece)) {
+        why = "its pages cannot be locked";
+        return -1;
+      }
+      if (ioctl(fd, kControlKeep, &keep) != 0) return -1;
+      kept = keep.kept != 0;
+    }
+    // A daemon that is short of pages forgets what is not locked yet, and so does its successor.
+    if (!kept) continue;
+    all->insert(all->end(), hold->piece, hold->piece + hold->count);
+    if (all->size() > kMostPieces) {
+      why = "the file is in too many pieces";
+      return -1;
+    }
+    offset = hold->offset;
+  }
+  return 0;
+}
+
+void* MapPieces(int region, uint64_t offset, size_t length,
+                const std::vector<ControlHold::Piece>& pieces) {
+  // Holes are what is left of this.
+  void* const base = mmap(nullptr, length, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) return base;
+  for (const ControlHold::Piece& piece : pieces) {
+    const uint64_t at = piece.offset - offset;
+    const size_t size = std::min<uint64_t>(piece.pages * kPage, RoundUp(length) - at);
+    if (mmap(static_cast<char*>(base) + at, size, PROT_READ, MAP_SHARED | MAP_FIXED, region,
+             static_cast<off_t>(piece.first * kPage)) == MAP_FAILED) {
+      const int error = errno;
+      munmap(base, length);
+      errno = error;
+      return MAP_FAILED;
+    }
+  }
+  return base;
+}
+
+// MAP_FAILED, and why, where there is nothing but an ordinary mapping.
+void* MapOwnPages(int fd, const struct stat& st, uint64_t offset, size_t length, int* region) {
+  uid_t owner = 0;
+  const std::string path = RegionOf(st.st_dev, &owner);
+  if (path.empty()) {
+    why = "the file is on no pkramfs that is mounted here";
+    return MAP_FAILED;
+  }
+  *region = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (*region < 0) {
+    why = "its region cannot be opened";
+    return MAP_FAILED;
+  }
+  // Anybody may say of a mount of their own that it is of this region.
+  struct stat its;
+  if (fstat(*region, &its) != 0 || (owner != 0 && its.st_uid != owner)) {
+    why = "its region belongs to somebody else than who has mounted it";
+    return MAP_FAILED;
+  }
+  // What is in the kernel's cache only goes to the region first.
+  if (fdatasync(fd) != 0 && errno == EIO) {
+    why = "what was written cannot be sent";
+    return MAP_FAILED;
+  }
+  std::vector<ControlHold::Piece> pieces;
+  if (HoldAll(fd, *region, offset, offset + length, &pieces) != 0) return MAP_FAILED;
+  void* const address = MapPieces(*region, offset, length, pieces);
+  if (address == MAP_FAILED) why = "its pages cannot be mapped";
+  return address;
+}
+
+}  // namespace
+
+void* pkramfs_map(int fd, uint64_t offset, size_t length, int* how) {
+  why = "";
+  struct stat st;
+  if (fstat(fd, &st) != 0) return MAP_FAILED;
+  const auto size = static_cast<uint64_t>(st.st_size);
+  if (!S_ISREG(st.st_mode) || offset % kPage != 0 || offset >= size) {
+    errno = EINVAL;
+    return MAP_FAILED;
+  }
+  if (length == 0 || length > size - offset) length = size - offset;
+  try {
+    int region = -1;
+    void* address = MapOwnPages(fd, st, offset, length, &region);
+    if (address == MAP_FAILED) {
+      if (region >= 0) close(region);
+      region = -1;
+      address = mmap(nullptr, length, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offset));
+      if (address == MAP_FAILED) return address;
+    }
+    if (how != nullptr) *how = region >= 0 ? PKRAMFS_OWN_PAGES : PKRAMFS_ORDINARY;
+    const std::lock_guard lock(All().mu);
+    All().all[address] = {length, region};
+    return address;
+  } catch (const std::bad_alloc&) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+}
+
+const char* pkramfs_why(void) { return why; }
+
+int pkramfs_unmap(void* address) {
+  Mapping mapping;
+  {
+    const std::lock_guard lock(All().mu);
+    const auto it = All().all.find(address);
+    if (it == All().all.end()) {
+      errno = EINVAL;
+      return -1;
+    }
+    mapping = it->second;
+    All().all.erase(it);
+  }
+  const int result = munmap(address, mapping.length);
+  if (mapping.region >= 0) close(mapping.region);
+  return result;
+}
+
+size_t pkramfs_length(const void* address) {
+  const std::lock_guard lock(All().mu);
+  const auto it = All().all.find(address);
+  return it == All().all.end() ? 0 : it->second.length;
+}
