@@ -37,7 +37,7 @@ Ino TreeBuilder::Reserve() {
 
 uint64_t TreeBuilder::inodes() const {
   pkram::MutexLock lock(&mu_);
-  return pages_.size() - kRootIno;
+  return pages_.size() - kRootIno - dropped_;
 }
 
 absl::StatusOr<format::Object*> TreeBuilder::MakeInode(Ino ino, Ino parent,
@@ -82,6 +82,12 @@ void TreeBuilder::SetLinks(Ino ino, uint32_t nlink) {
   pkram::MutexLock lock(&mu_);
   InodeRecord* const record = RecordOf(region_->mapping().WritableAt<format::Object>(pages_[ino]));
   record->mode_nlink = WithLinks(record->mode_nlink, nlink);
+}
+
+void TreeBuilder::Drop(Ino ino) {
+  pkram::MutexLock lock(&mu_);
+  pages_[ino] = Pfn();
+  ++dropped_;
 }
 
 absl::Status TreeBuilder::MakeNode(Ino ino, const Attributes& attributes) {
@@ -240,7 +246,7 @@ absl::StatusOr<Filesystem::BuiltTree> TreeBuilder::Finish(Ino top, uint32_t mode
   std::vector<PageRun> built;
   page->objects = table.Finish(&built);
   const uint64_t links = (pages_.size() + format::kLinkEntries - 1) / format::kLinkEntries;
-  return Filesystem::BuiltTree{*node, links, pages_.size() - kRootIno};
+  return Filesystem::BuiltTree{*node, links, pages_.size() - kRootIno - dropped_};
 }
 
 }  // namespace pkramfs

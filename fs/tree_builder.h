@@ -73,6 +73,8 @@ class TreeBuilder {
   absl::Status MakeDirectory(Ino ino, Ino parent, const Attributes& attributes,
                              absl::Span<const Name> names);
   static Ino root() { return kRootIno; }
+  // Of an inode that was made, and is not to be in the tree after all.
+  void Drop(Ino ino);
   // Of an inode that was made.
   void SetLinks(Ino ino, uint32_t nlink);
 
@@ -97,6 +99,7 @@ class TreeBuilder {
   pkram::Region* const region_;
   mutable pkram::Mutex mu_;
   std::vector<pkram::Pfn> pages_ ABSL_GUARDED_BY(mu_);  // by number; Pfn(): not made yet
+  uint64_t dropped_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace pkramfs

@@ -61,6 +61,25 @@ void Loans::Hold(PageRun run) {
   holds_ = true;
 }
 
+bool Loans::IsLocked(PageRun run, PageUse use) const {
+  uint64_t at = run.first.value();
+  for (const LockedPages& locked : FindLockedPages(fd_, run)) {
+    if (locked.run.first.value() != at || locked.use != use) return false;
+    at += locked.run.count;
+  }
+  return at == run.first.value() + run.count;
+}
+
+bool Loans::HoldLocked(absl::Span<const PageRun> runs) {
+  for (const PageRun& run : runs) {
+    const uint64_t end = run.first.value() + run.count;
+    if (run.count == 0 || end < run.count || end > held_.size()) return false;
+    if (!IsLocked(run, PageUse::kReading)) return false;
+  }
+  for (const PageRun& run : runs) Hold(run);
+  return true;
+}
+
 bool Loans::Keep(absl::Span<const PageRun> runs, PageUse use) {
   MutexLock lock(&mu_);
   const Bitmap& noted = use == PageUse::kBuilding ? lent_ : held_;
@@ -68,12 +87,7 @@ bool Loans::Keep(absl::Span<const PageRun> runs, PageUse use) {
     const uint64_t end = run.first.value() + run.count;
     if (run.count == 0 || end < run.count || end > bound_) return false;
     if (!noted.TestAmongOthers(run.first.value(), run.count)) return false;
-    uint64_t at = run.first.value();
-    for (const LockedPages& locked : FindLockedPages(fd_, run)) {
-      if (locked.run.first.value() != at || locked.use != use) return false;
-      at += locked.run.count;
-    }
-    if (at != end) return false;
+    if (!IsLocked(run, use)) return false;
   }
   return true;
 }

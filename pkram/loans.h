@@ -42,6 +42,8 @@ class Loans {
 
   void Lend(PageRun run);
   void Hold(PageRun run);
+  // The same of pages that are locked already; false, and nothing noted, if some are not.
+  bool HoldLocked(absl::Span<const PageRun> runs);
   // Whether all of these are noted for that use, and are locked for it.
   bool Keep(absl::Span<const PageRun> runs, PageUse use);
 
@@ -79,6 +81,7 @@ class Loans {
   // Of the noted pages, [0, bound_) holds all.
   std::vector<PageRun> RunsOf(const Bitmap& bits) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   uint64_t Count(const Bitmap& bits) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool IsLocked(PageRun run, PageUse use) const;
   void Note(Bitmap* bits, PageRun run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int fd_;

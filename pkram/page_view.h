@@ -31,6 +31,16 @@ class PageView {
   PageView(const Mapping* mapping, uint64_t existing, const Bitmap* only)
       : mapping_(mapping), existing_(existing), only_(only) {}
 
+  // The same of pages that nobody changes for a while: until StopCopying, what is read stays as it
+  // is then.  What is read later for the first time is as it is when it is looked at.
+  static PageView CopyOf(const PageView& pages) {
+    PageView copying(pages.mapping_, pages.existing_);
+    for (const auto& [pfn, bytes] : pages.changed_) copying.Keep(pfn, bytes.get());
+    copying.copies_ = true;
+    return copying;
+  }
+  void StopCopying() { copies_ = false; }
+
   uint64_t existing() const { return existing_; }
 
   // REQUIRES: pfn < existing().
@@ -41,6 +51,7 @@ class PageView {
         return reinterpret_cast<const T*>(it->second.get());
       }
     }
+    if (copies_) return reinterpret_cast<const T*>(Keep(pfn, mapping_->At(pfn)));
     return only_ == nullptr ? mapping_->At<T>(pfn) : reinterpret_cast<const T*>(Copy(pfn));
   }
 
@@ -73,6 +84,12 @@ class PageView {
  private:
   using Page = std::unique_ptr<std::byte[]>;
 
+  const std::byte* Keep(Pfn pfn, const std::byte* bytes) const {
+    Page& copy = changed_[pfn];
+    copy = std::make_unique<std::byte[]>(kPageSize);
+    std::memcpy(copy.get(), bytes, kPageSize);
+    return copy.get();
+  }
   bool IsReadable(Pfn pfn) const { return pfn.value() < only_->size() && only_->Test(pfn.value()); }
   const std::byte* Copy(Pfn pfn) const {
     Page& copy = changed_[pfn];
@@ -93,6 +110,7 @@ class PageView {
   const Mapping* const mapping_;
   const uint64_t existing_;
   const Bitmap* const only_ = nullptr;
+  bool copies_ = false;
   mutable absl::flat_hash_map<Pfn, Page> changed_;
   mutable std::vector<Page> spare_;
 };

@@ -296,8 +296,10 @@ absl::StatusOr<std::unique_ptr<Region>> Region::OpenToBuild(std::unique_ptr<Back
 }
 
 absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* client,
-                                             const Inspect& inspect) {
-  if (absl::Status s = backing->Lock(false); !s.ok()) return s;
+                                             const Inspect& inspect, Locking locking) {
+  if (locking == Locking::kShared) {
+    if (absl::Status s = backing->Lock(false); !s.ok()) return s;
+  }
   OpenOptions options;
   options.writable = false;
   absl::StatusOr<Reading> reading = ReadRegion(backing, options);

@@ -95,8 +95,12 @@ class Region {
     std::vector<NodeCounts> nodes;
     std::string uuid;
   };
+  // kAtRest: somebody uses the region, and does not change it until `inspect` has returned, or has
+  // let them.
+  enum class Locking { kShared, kAtRest };
   static absl::StatusOr<Report> Check(Backing* backing, WalkClient* client,
-                                      const Inspect& inspect = nullptr);
+                                      const Inspect& inspect = nullptr,
+                                      Locking locking = Locking::kShared);
 
   ~Region();
 

@@ -60,9 +60,8 @@ class Space {
   void Retire(std::vector<PageRun> runs);
 
   // --- Pages for other processes to work on (loans.h) ---
-  // 1 to `want` free pages, and not most of them, lent to a process that is going to lock them; they
-  // may not exist yet.
-  // RESOURCE_EXHAUSTED.
+  // 1 to `want` free pages, and not most of them, lent to a process that is going to lock them;
+  // they may not exist yet. RESOURCE_EXHAUSTED.
   absl::StatusOr<PageRun> Lend(uint64_t want);
   // What nobody has locked any more is free again.
   void RecheckLoans();

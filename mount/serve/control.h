@@ -81,6 +81,25 @@ struct ControlHold {
 };
 static_assert(sizeof(ControlHold) == 14432);
 
+// Pages that the caller has locked for reading, and may read from now on.  Meant for a region at
+// rest.
+struct ControlHoldPages {
+  uint64_t count;
+  uint64_t kept;  // out: 0 or 1; 0: some are not locked
+  struct Run {
+    uint64_t first;
+    uint64_t pages;
+  } run[900];
+};
+static_assert(sizeof(ControlHoldPages) == 14416);
+
+// Answered when the caller has unlocked a page that was lent to it, and nothing changes in the
+// region until then.  `token` stands at the beginning of that page when that begins.
+struct ControlRest {
+  uint64_t page;
+  uint64_t token;  // in
+};
+
 // A tree that was built there: found, until the caller unlocks its node, under the name in the
 // directory that this is asked of, by who looks up or renames just that.
 struct ControlStage {
@@ -110,6 +129,8 @@ inline constexpr unsigned kControlLend = _IOWR('P', 8, ControlLend);
 inline constexpr unsigned kControlKeep = _IOWR('P', 9, ControlKeep);
 inline constexpr unsigned kControlStage = _IOWR('P', 10, ControlStage);
 inline constexpr unsigned kControlHold = _IOWR('P', 12, ControlHold);
+inline constexpr unsigned kControlHoldPages = _IOWR('P', 13, ControlHoldPages);
+inline constexpr unsigned kControlRest = _IOWR('P', 14, ControlRest);
 inline constexpr unsigned kControlDiscard = _IOWR('P', 11, ControlDiscard);
 
 }  // namespace pkramfs

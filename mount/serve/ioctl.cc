@@ -3,11 +3,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "mount/region/region_file.h"
 #include "mount/serve/caller.h"
@@ -188,6 +192,38 @@ void ReplyHold(fuse_req_t req, fuse_ino_t ino, const void* in) {
   fuse_reply_ioctl(req, 0, hold.get(), sizeof(*hold));
 }
 
+void ReplyHoldPages(fuse_req_t req, fuse_ino_t, const void* in) {
+  auto hold = std::make_unique<ControlHoldPages>();
+  std::memcpy(hold.get(), in, sizeof(*hold));
+  std::vector<pkram::PageRun> runs;
+  for (uint64_t i = 0; i < std::min<uint64_t>(hold->count, std::size(hold->run)); ++i) {
+    runs.push_back({pkram::Pfn(hold->run[i].first), hold->run[i].pages});
+  }
+  hold->kept = ServerOf(req)->region->space().loans().HoldLocked(runs) ? 1 : 0;
+  fuse_reply_ioctl(req, 0, hold.get(), sizeof(*hold));
+}
+
+// Whoever dies has nothing locked, so that the region rests no longer than somebody wants it to.
+void ReplyRest(fuse_req_t req, fuse_ino_t, const void* in) {
+  ControlRest rest;
+  std::memcpy(&rest, in, sizeof(rest));
+  pkram::Region* const region = ServerOf(req)->region;
+  const pkram::PageRun page{pkram::Pfn(rest.page), 1};
+  if (!region->space().loans().Keep({&page, 1}, pkram::PageUse::kBuilding) ||
+      !region->MakeExist(page).ok()) {
+    fuse_reply_err(req, EINVAL);
+    return;
+  }
+  ServerOf(req)->fs->AtRest([&] {
+    auto* const token = region->mapping().Unwatched(region->mapping().At<uint64_t>(page.first));
+    std::atomic_ref(*token).store(rest.token);
+    while (!pkram::FindLockedPages(region->backing().fd(), page).empty()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  fuse_reply_ioctl(req, 0, &rest, sizeof(rest));
+}
+
 void ReplyStage(fuse_req_t req, fuse_ino_t ino, const void* in) {
   ControlStage stage;
   std::memcpy(&stage, in, sizeof(stage));
@@ -224,6 +260,8 @@ constexpr Change kChanges[] = {
     {kControlLend, sizeof(ControlLend), ReplyLend},
     {kControlKeep, sizeof(ControlKeep), ReplyKeep},
     {kControlHold, sizeof(ControlHold), ReplyHold},
+    {kControlHoldPages, sizeof(ControlHoldPages), ReplyHoldPages},
+    {kControlRest, sizeof(ControlRest), ReplyRest},
     {kControlStage, sizeof(ControlStage), ReplyStage},
     {kControlDiscard, sizeof(ControlDiscard), ReplyDiscard},
 };

@@ -22,7 +22,9 @@
 #include "mount/region/options.h"
 #include "mount/region/region_file.h"
 #include "mount/serve/control.h"
+#include "mount/tools/archive.h"
 #include "mount/tools/live_mount.h"
+#include "mount/tools/target.h"
 #include "pkram/descriptor.h"
 #include "pkram/lender.h"
 #include "pkram/parallel.h"
@@ -30,8 +32,12 @@
 namespace pkramfs {
 namespace {
 
-absl::Status Failed(const std::string& path, int error) {
-  return absl::FailedPreconditionError(absl::StrCat(path, ": ", std::strerror(error)));
+absl::StatusOr<Filesystem::BuiltTree> Build(const ImportOptions& options, pkram::Region* region,
+                                            ImportProgress* progress) {
+  if (options.sources == std::vector<std::string>{"-"}) {
+    return BuildFromArchive(STDIN_FILENO, "standard input", region, progress);
+  }
+  return BuildTree(options.sources, region, options.threads, progress);
 }
 
 absl::Status Exists(const std::string& path) {
@@ -39,117 +45,7 @@ absl::Status Exists(const std::string& path) {
       absl::StrCat(path, " exists: choose another name, or --replace it, or --merge into it"));
 }
 
-// --- What the target is -------------------------------------------------------------------
-
-struct Target {
-  std::string region;  // file of the region
-  std::optional<MountEntry> mount;
-  std::string path;  // in the filesystem: begins with a slash, ends with none; "" is its root
-  std::string parent() const { return path.substr(0, path.rfind('/')); }
-  std::string name() const { return path.empty() ? "" : path.substr(path.rfind('/') + 1); }
-};
-
-// Without slashes that mean nothing.  INVALID_ARGUMENT for "..".
-absl::StatusOr<std::string> Inside(const std::string& given, const std::string& path) {
-  std::string inside;
-  for (const absl::string_view part : absl::StrSplit(path, '/')) {
-    if (part.empty() || part == ".") continue;
-    if (part == "..") {
-      return absl::InvalidArgumentError(absl::StrCat(given, ": a target has no .. in it"));
-    }
-    absl::StrAppend(&inside, "/", part);
-  }
-  return inside;
-}
-
-absl::StatusOr<Target> MountedTarget(const std::string& given, const std::string& path) {
-  // The directory that it is in tells which mount.
-  std::string directory = path;
-  while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
-  const size_t slash = directory.rfind('/');
-  const std::string last = slash == std::string::npos ? directory : directory.substr(slash + 1);
-  std::string parent = slash == std::string::npos ? "." : directory.substr(0, slash + 1);
-  std::string whole = Canonical(directory);
-  if (access(directory.c_str(), F_OK) != 0) {
-    if (access(parent.c_str(), F_OK) != 0) return Failed(parent, errno);
-    parent = Canonical(parent);
-    whole = absl::StrCat(parent, parent.ends_with('/') ? "" : "/", last);
-  }
-  std::optional<MountEntry> best;
-  for (MountEntry& mount : AllMounts()) {
-    const bool in = whole == mount.mount_point || mount.mount_point == "/" ||
-                    whole.starts_with(mount.mount_point + "/");
-    if (in && (!best || mount.mount_point.size() >= best->mount_point.size())) {
-      best = std::move(mount);
-    }
-  }
-  if (!best || best->type != "fuse.pkramfs") {
-    return absl::NotFoundError(absl::StrCat(
-        given,
-        ": not on a pkramfs: name a path on one, or REGION:/PATH of one that is not mounted"));
-  }
-  absl::StatusOr<std::string> inside = Inside(given, whole.substr(best->mount_point.size()));
-  if (!inside.ok()) return inside.status();
-  Target target{best->source, {}, *std::move(inside)};
-  target.mount = std::move(best);
-  return target;
-}
-
-absl::StatusOr<Target> FindTarget(const std::string& given) {
-  const size_t colon = given.find(":/");
-  if (colon == std::string::npos || colon == 0) return MountedTarget(given, given);
-  const std::string before = given.substr(0, colon), after = given.substr(colon + 1);
-  struct stat st;
-  if (stat(before.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) {
-    return MountedTarget(given, absl::StrCat(before, "/", after));
-  }
-  Target target;
-  target.region = RegionPath(before);
-  absl::StatusOr<std::string> inside = Inside(given, after);
-  if (!inside.ok()) return inside.status();
-  target.path = *std::move(inside);
-  if (absl::StatusOr<LiveMount> live = LiveMount::Of(target.region); live.ok()) {
-    target.mount = live->entry();
-  } else if (absl::IsPermissionDenied(live.status())) {
-    return live.status();
-  }
-  return target;
-}
-
 // --- A region that is mounted ----------------------------------------------------------------
-
-// What its daemon lends.
-class MountLender final : public pkram::Lender {
- public:
-  MountLender(int directory, std::string name) : directory_(directory), name_(std::move(name)) {}
-  absl::StatusOr<pkram::PageRun> Lend(uint64_t want) override {
-    ControlLend lend{want, 0, 0, {}};
-    if (ioctl(directory_, kControlLend, &lend) != 0) return Refused();
-    lend.error[sizeof(lend.error) - 1] = 0;
-    if (lend.error[0] != 0) return absl::ResourceExhaustedError(lend.error);
-    return pkram::PageRun{pkram::Pfn(lend.first), lend.count};
-  }
-  absl::StatusOr<bool> Keep(pkram::PageRun run, pkram::PageUse use) override {
-    ControlKeep keep{run.first.value(), run.count, use == pkram::PageUse::kReading, 0};
-    if (ioctl(directory_, kControlKeep, &keep) != 0) return Refused();
-    return keep.kept != 0;
-  }
-  absl::Status Refused() const {
-    if (errno == EPERM) {
-      return absl::PermissionDeniedError(
-          absl::StrCat(name_, ": only root and who mounted it may do this"));
-    }
-    if (errno == ENOTTY) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(name_, ": its daemon is too old for this: pkramctl upgrade"));
-    }
-    return Failed(name_, errno);
-  }
-
- private:
-  const int directory_;
-  const std::string name_;
-};
 
 // What is in `from` goes to `to`, each file in one step.
 absl::Status MergeThroughKernel(int from_in, const std::string& from_name, int to_in,
@@ -241,8 +137,7 @@ absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
       !run.ok() && !absl::IsResourceExhausted(run.status())) {
     return run.status();
   }
-  const absl::StatusOr<Filesystem::BuiltTree> tree =
-      BuildTree(options.sources, region->get(), options.threads, progress);
+  const absl::StatusOr<Filesystem::BuiltTree> tree = Build(options, region->get(), progress);
   if (!tree.ok()) return tree.status();
   ControlStage stage{tree->node.value(), tree->links, tree->inodes, {}, {}};
   const std::string staged = absl::StrCat(kControlStaged, getpid(), "-", tree->node.value());
@@ -311,8 +206,7 @@ absl::Status ImportInto(Filesystem* fs, const std::string& region_path, const st
   pkram::OwnLender lender(&fs->region().space());
   const auto region = pkram::Region::OpenToBuild(*std::move(backing), &lender);
   if (!region.ok()) return region.status();
-  const absl::StatusOr<Filesystem::BuiltTree> tree =
-      BuildTree(options.sources, region->get(), options.threads, progress);
+  const absl::StatusOr<Filesystem::BuiltTree> tree = Build(options, region->get(), progress);
   if (!tree.ok()) return tree.status();
   Context context;
   timespec now;

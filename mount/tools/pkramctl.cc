@@ -24,6 +24,7 @@
 #include "mount/region/region_file.h"
 #include "mount/serve/control.h"
 #include "mount/tools/command_line.h"
+#include "mount/tools/export.h"
 #include "mount/tools/images.h"
 #include "mount/tools/import.h"
 #include "mount/tools/live_mount.h"
@@ -372,6 +373,19 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
   return absl::OkStatus();
 }
 
+int ExportTree(ExportOptions options) {
+  options.output = STDOUT_FILENO;
+  if (options.directory.empty() && isatty(STDOUT_FILENO)) {
+    return Fail(absl::InvalidArgumentError(
+        "export: an archive is nothing for a terminal: > FILE, or name a directory"));
+  }
+  ImportProgress progress;
+  const absl::Status done = Export(options, &progress, [](const std::string& line) {
+    std::fprintf(stderr, "pkramctl: %s\n", Printable(line).c_str());
+  });
+  return done.ok() ? 0 : Fail(done);
+}
+
 // Of an import, until it is done.
 void ShowProgress(const ImportOptions& options, const ImportProgress& progress,
                   const std::stop_token& stop) {
@@ -466,7 +480,15 @@ int Main(int argc, char** argv) {
                 "N");
   import.Flag("--dry-run", &dry_run, "Say what it would take, and do nothing");
   import.Flag("--json", &as_json, "As JSON");
+  ExportOptions export_options;
+  CommandLine& export_command =
+      line.Command("export", "Bring a tree of files out, as it is at one moment");
+  export_command.Required("source", &export_options.source,
+                          "Path on a mount, or REGION:/PATH, or MOUNT:/PATH; or IMAGE:/PATH");
+  export_command.Option("directory", &export_options.directory,
+                        "New or empty (default: a tar archive to standard output)");
   if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
+  if (export_command.given()) return ExportTree(export_options);
   if (import.given()) {
     if (replace && merge) {
       return Fail(absl::InvalidArgumentError("import: --replace and --merge exclude each other"));

@@ -21,6 +21,7 @@
 #include "fs/acl.h"
 #include "fs/xattrs.h"
 #include "mount/region/mounts.h"
+#include "mount/tools/target.h"
 #include "pkram/descriptor.h"
 #include "pkram/mutex.h"
 
@@ -30,10 +31,6 @@ using pkram::kPageSize;
 using pkram::PagesFor;
 
 namespace {
-
-absl::Status Failed(const std::string& path, int error) {
-  return absl::FailedPreconditionError(absl::StrCat(path, ": ", std::strerror(error)));
-}
 
 absl::Status Changed(const std::string& path) {
   return absl::FailedPreconditionError(

@@ -1,0 +1,482 @@
+#include "mount/tools/export.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "fs/survivors.h"
+#include "mount/region/region_file.h"
+#include "mount/serve/control.h"
+#include "mount/tools/archive.h"
+#include "mount/tools/live_mount.h"
+#include "mount/tools/target.h"
+#include "pkram/descriptor.h"
+#include "pkram/page_locks.h"
+
+namespace pkramfs {
+namespace {
+
+namespace format = pkram::format;
+using pkram::PageRun;
+using pkram::PageView;
+using pkram::Pfn;
+
+// --- Writing ---------------------------------------------------------------------------------
+
+absl::Status ArchiveError(struct archive* archive, const std::string& path) {
+  const char* const why = archive_error_string(archive);
+  return absl::InternalError(absl::StrCat(path, ": ", why != nullptr ? why : "cannot be written"));
+}
+
+absl::StatusOr<ArchivePtr> OpenOutput(const ExportOptions& options) {
+  if (options.directory.empty()) {
+    ArchivePtr tar(archive_write_new());
+    if (archive_write_set_format_pax(tar.get()) != ARCHIVE_OK ||
+        archive_write_set_bytes_per_block(tar.get(), 1 << 20) != ARCHIVE_OK ||
+        archive_write_set_bytes_in_last_block(tar.get(), 1) != ARCHIVE_OK ||
+        archive_write_open_fd(tar.get(), options.output) != ARCHIVE_OK) {
+      return ArchiveError(tar.get(), "standard output");
+    }
+    return tar;
+  }
+  const std::string& directory = options.directory;
+  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return Failed(directory, errno);
+  if (chdir(directory.c_str()) != 0) return Failed(directory, errno);
+  DIR* const listing = opendir(".");
+  if (listing == nullptr) return Failed(directory, errno);
+  int entries = 0;
+  while (readdir(listing) != nullptr) ++entries;
+  closedir(listing);
+  if (entries > 2) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(directory, ": not empty: choose a directory that is, or one to be made"));
+  }
+  ArchivePtr disk(archive_write_disk_new());
+  int flags = ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_ACL |
+              ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
+              ARCHIVE_EXTRACT_SECURE_NODOTDOT;
+  if (geteuid() == 0) flags |= ARCHIVE_EXTRACT_OWNER;
+  archive_write_disk_set_options(disk.get(), flags);
+  return disk;
+}
+
+// Writes one tree of a filesystem that was found sound.
+class Writer {
+ public:
+  Writer(const PageView& pages, const SurvivingTree& tree, struct archive* out,
+         ImportProgress* progress, const std::function<void(const std::string&)>& skipped)
+      : pages_(pages), tree_(tree), out_(out), progress_(progress), skipped_(skipped) {}
+
+  // A directory is ".", what is in it stands below; a file has its name.
+  absl::Status Write(Ino top, const std::string& name) {
+    struct Step {
+      Ino ino;
+      std::string path;
+    };
+    std::vector<Step> steps{{top, IsDirectory(top) ? "." : name}};
+    while (!steps.empty()) {
+      const Step step = std::move(steps.back());
+      steps.pop_back();
+      if (absl::Status s = WriteOne(step.ino, step.path); !s.ok()) return s;
+      const auto names = tree_.names.find(step.ino);
+      if (names == tree_.names.end()) continue;
+      // The last one first, so that they come in their order.
+      for (auto it = names->second.rbegin(); it != names->second.rend(); ++it) {
+        steps.push_back({it->ino, absl::StrCat(step.path, "/", it->name)});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  bool IsDirectory(Ino ino) const {
+    return S_ISDIR(static_cast<uint32_t>(RecordOf(pages_, tree_.inodes.at(ino)).mode_nlink));
+  }
+
+  static TreeBuilder::Attributes AttributesOf(const InodeRecord& record,
+                                              const SurvivingTree::Inode& inode) {
+    TreeBuilder::Attributes a;
+    a.mode = static_cast<uint32_t>(record.mode_nlink);
+    a.uid = static_cast<uint32_t>(record.owner);
+    a.gid = static_cast<uint32_t>(record.owner >> 32);
+    a.rdev = record.rdev;
+    const auto time = [&](TimeIndex which) {
+      const uint64_t nanos = record.nanos[which / 2];
+      return Timestamp{static_cast<int64_t>(record.seconds[which]),
+                       static_cast<uint32_t>(which % 2 == 0 ? nanos : nanos >> 32)};
+    };
+    a.atime = time(kAtime);
+    a.mtime = time(kMtime);
+    a.ctime = time(kCtime);
+    a.btime = time(kBtime);
+    a.xattrs = inode.xattrs;
+    return a;
+  }
+
+  absl::Status WriteOne(Ino ino, const std::string& path) {
+    const SurvivingTree::Inode& inode = tree_.inodes.at(ino);
+    const InodeRecord& record = RecordOf(pages_, inode);
+    const auto mode = static_cast<uint32_t>(record.mode_nlink);
+    if (S_ISSOCK(mode)) {
+      skipped_(absl::StrCat(path, ": a socket, which archives know nothing of"));
+      return absl::OkStatus();
+    }
+    const EntryPtr entry(archive_entry_new());
+    archive_entry_set_pathname(entry.get(), path.c_str());
+    ToEntry(AttributesOf(record, inode), entry.get());
+    ++progress_->inodes;
+    if (!S_ISDIR(mode) && record.mode_nlink >> 32 > 1) {
+      const auto [first, is_first] = links_.emplace(ino, path);
+      if (!is_first) {
+        archive_entry_set_hardlink(entry.get(), first->second.c_str());
+        archive_entry_unset_size(entry.get());
+        return Finish(archive_write_header(out_, entry.get()), path);
+      }
+    }
+    if (S_ISLNK(mode)) {
+      std::string target;
+      ForEachPiece(pages_, {}, inode, [&](uint64_t, std::string_view bytes) {
+        target.append(bytes);
+        return true;
+      });
+      archive_entry_set_symlink(entry.get(), target.c_str());
+    }
+    archive_entry_set_size(entry.get(), S_ISREG(mode) ? static_cast<la_int64_t>(record.size) : 0);
+    if (!S_ISREG(mode) || record.size == 0) {
+      return Finish(archive_write_header(out_, entry.get()), path);
+    }
+    return WriteContents(inode, record.size, entry.get(), path);
+  }
+
+  // Pieces that follow one another in the file and in the region are written at once.
+  absl::Status WriteContents(const SurvivingTree::Inode& inode, uint64_t size,
+                             struct archive_entry* entry, const std::string& path) {
+    struct Piece {
+      uint64_t offset;
+      std::string_view bytes;
+    };
+    std::vector<Piece> pieces;
+    ForEachPiece(pages_, {}, inode, [&](uint64_t offset, std::string_view bytes) {
+      if (!pieces.empty()) {
+        Piece& last = pieces.back();
+        if (last.offset + last.bytes.size() == offset &&
+            last.bytes.data() + last.bytes.size() == bytes.data()) {
+          last.bytes = {last.bytes.data(), last.bytes.size() + bytes.size()};
+          return true;
+        }
+      }
+      pieces.push_back({offset, bytes});
+      return true;
+    });
+    // Where it has data: pieces that touch are one.
+    uint64_t from = 0, end = 0, extents = 0;
+    const auto add = [&] {
+      if (end > from) {
+        archive_entry_sparse_add_entry(entry, static_cast<la_int64_t>(from),
+                                       static_cast<la_int64_t>(end - from));
+        ++extents;
+      }
+    };
+    for (const Piece& piece : pieces) {
+      if (piece.offset != end) {
+        add();
+        from = piece.offset;
+      }
+      end = piece.offset + piece.bytes.size();
+    }
+    const bool whole = extents == 0 && from == 0 && end == size;
+    if (!whole) add();
+    if (!whole && extents == 0)
+      archive_entry_sparse_add_entry(entry, static_cast<la_int64_t>(size), 0);
+    if (absl::Status s = Finish(archive_write_header(out_, entry), path); !s.ok()) return s;
+    for (const Piece& piece : pieces) {
+      if (absl::Status s = WritePiece(piece.offset, piece.bytes, path); !s.ok()) return s;
+    }
+    return Finish(archive_write_finish_entry(out_), path);
+  }
+
+  absl::Status WritePiece(uint64_t offset, std::string_view bytes, const std::string& path) {
+    static const char kZeros[65536] = {};
+    if (archive_format(out_) == 0) {  // to a disk
+      const la_ssize_t n = archive_write_data_block(out_, bytes.data(), bytes.size(),
+                                                    static_cast<la_int64_t>(offset));
+      if (n < ARCHIVE_OK) return ArchiveError(out_, path);
+      progress_->bytes += bytes.size();
+      at_ = offset + bytes.size();
+      return absl::OkStatus();
+    }
+    // A format gets all bytes in their order, and leaves out those of the holes.
+    if (offset == 0) at_ = 0;
+    for (; at_ < offset;) {
+      const size_t n = std::min<uint64_t>(sizeof(kZeros), offset - at_);
+      if (archive_write_data(out_, kZeros, n) < 0) return ArchiveError(out_, path);
+      at_ += n;
+    }
+    if (archive_write_data(out_, bytes.data(), bytes.size()) < 0) return ArchiveError(out_, path);
+    progress_->bytes += bytes.size();
+    at_ = offset + bytes.size();
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish(int result, const std::string& path) {
+    at_ = 0;
+    return result < ARCHIVE_WARN ? ArchiveError(out_, path) : absl::OkStatus();
+  }
+
+  const PageView& pages_;
+  const SurvivingTree& tree_;
+  struct archive* const out_;
+  ImportProgress* const progress_;
+  const std::function<void(const std::string&)>& skipped_;
+  std::map<Ino, std::string> links_;
+  uint64_t at_ = 0;  // of the file that is being written
+};
+
+// --- Reading ---------------------------------------------------------------------------------
+
+const SurvivingTree* FilesystemIn(const Survivors& survivors, const std::string& node) {
+  for (const SurvivingTree& tree : survivors.trees()) {
+    if (tree.filesystem && tree.node == node) return &tree;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<Ino> FindIn(const SurvivingTree& tree, const Target& target,
+                           const std::string& shown) {
+  Ino ino = kRootIno;
+  for (const absl::string_view part : absl::StrSplit(target.path, '/', absl::SkipEmpty())) {
+    const auto names = tree.names.find(ino);
+    Ino next = 0;
+    if (names != tree.names.end()) {
+      for (const SurvivingName& name : names->second) {
+        if (absl::string_view(name.name.data(), name.name.size()) == part) next = name.ino;
+      }
+    }
+    if (next == 0) return absl::NotFoundError(absl::StrCat(shown, ": is not there"));
+    ino = next;
+  }
+  return ino;
+}
+
+// What a tree reaches is read, so that a copying view has it; its files' pages are told.
+void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vector<PageRun>* data) {
+  std::vector<Ino> inos{top};
+  while (!inos.empty()) {
+    const Ino ino = inos.back();
+    inos.pop_back();
+    const SurvivingTree::Inode& inode = tree.inodes.at(ino);
+    const InodeRecord& record = RecordOf(pages, inode);
+    if (const auto names = tree.names.find(ino); names != tree.names.end()) {
+      for (const SurvivingName& name : names->second) inos.push_back(name.ino);
+      continue;
+    }
+    if ((record.generation_flags >> 32 & kInlineData) != 0) continue;
+    const format::ObjectHeader& header = pages.At<format::Object>(inode.page)->header;
+    ForEachPage(pages, header.pages, header.allocated_end,
+                [&](std::optional<uint64_t> index, Pfn page) {
+                  if (!index) return true;
+                  if (!data->empty() && data->back().first + data->back().count == page) {
+                    ++data->back().count;
+                  } else {
+                    data->push_back({page, 1});
+                  }
+                  return true;
+                });
+  }
+}
+
+// A moment at which nothing changes, of a region that is mounted, as long as this wants it.
+class Rest {
+ public:
+  Rest(const std::string& name, int directory, int region)
+      : lender_(directory, name), name_(name), directory_(directory), region_(region) {}
+  ~Rest() { End(); }
+
+  absl::Status Begin() {
+    const absl::StatusOr<PageRun> page = pkram::Borrow(&lender_, region_, 1);
+    if (!page.ok()) return page.status();
+    page_ = *page;
+    server_ = ServerPid();
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    // A word that does not stand there already.
+    ControlRest rest{page_.first.value(),
+                     static_cast<uint64_t>(getpid()) << 32 ^ static_cast<uint64_t>(now.tv_nsec) ^
+                         static_cast<uint64_t>(now.tv_sec) << 30};
+    asks_ = std::thread([this, rest]() mutable {
+      if (ioctl(directory_, kControlRest, &rest) != 0) error_ = errno;
+      done_ = true;
+    });
+    uint64_t token = 0;
+    while (token != rest.token && !done_) {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      if (pread(region_, &token, sizeof(token), static_cast<off_t>(page_.first.offset())) < 0) {
+        token = 0;
+      }
+    }
+    if (token == rest.token) return absl::OkStatus();
+    errno = error_ != 0 ? error_.load() : EIO;
+    return lender_.Refused();
+  }
+  // False if it did not last until now.  A successor of the server that began it begins it anew, but
+  // others may have changed something before that.
+  bool End() {
+    if (!asks_.joinable()) return false;
+    const bool lasted = !done_ && server_ != 0 && ServerPid() == server_;
+    pkram::UnlockPages(region_, page_);
+    asks_.join();
+    return lasted && error_ == 0;
+  }
+
+ private:
+  // 0 if nobody says.
+  pid_t ServerPid() const {
+    ControlReply reply{};
+    if (ioctl(directory_, kControlStatistics, &reply) != 0) return 0;
+    const std::string_view text(reply.json, std::min<size_t>(reply.size, sizeof(reply.json)));
+    return nlohmann::json::parse(text, nullptr, false).value("pid", 0);
+  }
+
+  MountLender lender_;
+  const std::string name_;
+  const int directory_, region_;
+  PageRun page_;
+  std::thread asks_;
+  pid_t server_ = 0;
+  std::atomic<bool> done_{false};
+  std::atomic<int> error_{0};
+};
+
+// Few pieces, with some pages between that are nobody's: each is a lock.
+std::vector<PageRun> Coarse(std::vector<PageRun> runs) {
+  constexpr size_t kMost = 1024;
+  runs = Merged(std::move(runs));
+  if (runs.size() <= kMost) return runs;
+  std::vector<uint64_t> gaps;
+  for (size_t i = 1; i < runs.size(); ++i) {
+    gaps.push_back(runs[i].first.value() - (runs[i - 1].first.value() + runs[i - 1].count));
+  }
+  std::nth_element(gaps.begin(), gaps.end() - (kMost - 1), gaps.end());
+  const uint64_t limit = *(gaps.end() - (kMost - 1));
+  std::vector<PageRun> coarse;
+  for (const PageRun& run : runs) {
+    PageRun* const last = coarse.empty() ? nullptr : &coarse.back();
+    const uint64_t end = last == nullptr ? 0 : last->first.value() + last->count;
+    if (last != nullptr && run.first.value() - end < limit) {
+      last->count = run.first.value() + run.count - last->first.value();
+    } else {
+      coarse.push_back(run);
+    }
+  }
+  return coarse;
+}
+
+absl::Status HoldAll(int directory, int region, const std::vector<PageRun>& data,
+                     const std::string& name) {
+  for (const PageRun& run : Coarse(data)) {
+    const absl::Status locked = pkram::LockPages(region, run, pkram::PageUse::kReading);
+    if (locked.ok()) continue;
+    return absl::UnavailableError(
+        absl::StrCat(name, ": an import is under way: try again when it is done"));
+  }
+  const std::vector<PageRun> runs = Merged(data);
+  const auto hold = std::make_unique<ControlHoldPages>();
+  for (size_t at = 0; at < runs.size(); at += hold->count) {
+    hold->count = std::min(std::size(hold->run), runs.size() - at);
+    for (size_t i = 0; i < hold->count; ++i) {
+      hold->run[i] = {runs[at + i].first.value(), runs[at + i].count};
+    }
+    if (ioctl(directory, kControlHoldPages, hold.get()) != 0) return Failed(name, errno);
+    if (hold->kept == 0) return absl::InternalError(absl::StrCat(name, ": pages are not held"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Damaged(const std::string& region) {
+  return absl::DataLossError(absl::StrCat(region, ": is damaged: `pkramctl check ", region,
+                                          "` lists what; its --salvage copies what is intact"));
+}
+
+absl::Status ExportOnce(const ExportOptions& options, const Target& target,
+                        ImportProgress* progress,
+                        const std::function<void(const std::string&)>& skipped, bool* again) {
+  // (Who locks a page for himself alone must be able to write.)
+  const auto backing = OpenRegionBacking(
+      target.region, target.mount ? pkram::OpenFor::kWriting : pkram::OpenFor::kReading);
+  if (!backing.ok()) return backing.status();
+  pkram::Descriptor directory(-1);
+  std::optional<Rest> rest;
+  std::string node = "pkramfs";
+  if (target.mount) {
+    const std::string& mount_point = target.mount->mount_point;
+    directory = pkram::Descriptor(open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory.get() < 0) return Failed(mount_point, errno);
+    if (syncfs(directory.get()) != 0) return Failed(mount_point, errno);
+    rest.emplace(mount_point, directory.get(), (*backing)->fd());
+    if (absl::Status s = rest->Begin(); !s.ok()) return s;
+  }
+  Survivors survivors;
+  const auto inspect = [&](const PageView& pages, const pkram::Walk& walk) -> absl::Status {
+    if (!walk.problems().empty()) return Damaged(target.region);
+    const SurvivingTree* const tree = FilesystemIn(survivors, node);
+    if (tree == nullptr) {
+      return absl::FailedPreconditionError(absl::StrCat(target.region, ": holds no filesystem"));
+    }
+    const absl::StatusOr<Ino> top = FindIn(*tree, target, options.source);
+    if (!top.ok()) return top.status();
+    PageView copies = PageView::CopyOf(pages);
+    if (rest) {
+      std::vector<PageRun> data;
+      Touch(copies, *tree, *top, &data);
+      const absl::Status held =
+          HoldAll(directory.get(), (*backing)->fd(), data, target.mount->mount_point);
+      copies.StopCopying();
+      if (!rest->End()) {
+        *again = true;
+        return absl::UnavailableError("the server died meanwhile");
+      }
+      if (!held.ok()) return held;
+    }
+    absl::StatusOr<ArchivePtr> out = OpenOutput(options);
+    if (!out.ok()) return out.status();
+    Writer writer(rest ? copies : pages, *tree, out->get(), progress, skipped);
+    if (absl::Status s = writer.Write(*top, target.name()); !s.ok()) return s;
+    return archive_write_close(out->get()) == ARCHIVE_OK ? absl::OkStatus()
+                                                         : ArchiveError(out->get(), "the archive");
+  };
+  using Locking = pkram::Region::Locking;
+  const absl::StatusOr<pkram::Region::Report> report = pkram::Region::Check(
+      backing->get(), &survivors, inspect, rest ? Locking::kAtRest : Locking::kShared);
+  return report.status();
+}
+
+}  // namespace
+
+absl::Status Export(const ExportOptions& options, ImportProgress* progress,
+                    const std::function<void(const std::string&)>& skipped) {
+  const absl::StatusOr<Target> target = FindTarget(options.source);
+  if (!target.ok()) return target.status();
+  for (;;) {
+    bool again = false;
+    const absl::Status done = ExportOnce(options, *target, progress, skipped, &again);
+    if (!again) return done;
+  }
+}
+
+}  // namespace pkramfs

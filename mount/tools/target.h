@@ -1,0 +1,46 @@
+// What a word of a command line names: something in the filesystem of a region, which is mounted or
+// is not.
+#ifndef MOUNT_TOOLS_TARGET_H_
+#define MOUNT_TOOLS_TARGET_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mount/region/mounts.h"
+#include "pkram/lender.h"
+
+namespace pkramfs {
+
+// "PATH: what errno says".  FAILED_PRECONDITION.
+absl::Status Failed(const std::string& path, int error);
+
+struct Target {
+  std::string region;  // file of the region
+  std::optional<MountEntry> mount;
+  std::string path;  // in the filesystem: begins with a slash, ends with none; "" is its root
+  std::string parent() const { return path.substr(0, path.rfind('/')); }
+  std::string name() const { return path.empty() ? "" : path.substr(path.rfind('/') + 1); }
+};
+
+// Of a path on a mount, REGION:/PATH or MOUNT:/PATH.  NOT_FOUND, INVALID_ARGUMENT.
+absl::StatusOr<Target> FindTarget(const std::string& given);
+
+// What the daemon of a mount lends, which a directory of is open as `directory`.
+class MountLender final : public pkram::Lender {
+ public:
+  MountLender(int directory, std::string name) : directory_(directory), name_(std::move(name)) {}
+  absl::StatusOr<pkram::PageRun> Lend(uint64_t want) override;
+  absl::StatusOr<bool> Keep(pkram::PageRun run, pkram::PageUse use) override;
+  // Why an ioctl has failed, by errno.
+  absl::Status Refused() const;
+
+ private:
+  const int directory_;
+  const std::string name_;
+};
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_TOOLS_TARGET_H_
