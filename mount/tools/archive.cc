@@ -123,14 +123,17 @@ TreeBuilder::Attributes FromEntry(struct archive_entry* entry) {
     a.rdev = uint64_t{static_cast<uint32_t>(archive_entry_rdevmajor(entry))} << 32 |
              static_cast<uint32_t>(archive_entry_rdevminor(entry));
   }
+  std::map<std::string, std::string> xattrs;
   archive_entry_xattr_reset(entry);
   const char* name = nullptr;
   const void* value = nullptr;
   size_t size = 0;
   while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
     if (Xattrs::CheckName(name) != 0 || IsAcl(name)) continue;
-    Xattrs::Append(&a.xattrs, name, {static_cast<const char*>(value), size});
+    // libarchive itself writes each twice, in two ways.
+    xattrs[name] = std::string(static_cast<const char*>(value), size);
   }
+  for (const auto& [its_name, its_value] : xattrs) Xattrs::Append(&a.xattrs, its_name, its_value);
   const std::string access = AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS);
   if (!access.empty()) Xattrs::Append(&a.xattrs, kAccessAcl, access);
   const std::string inherited = S_ISDIR(a.mode) ? AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT) : "";

@@ -47,7 +47,9 @@ absl::Status ArchiveError(struct archive* archive, const std::string& path) {
 absl::StatusOr<ArchivePtr> OpenOutput(const ExportOptions& options) {
   if (options.directory.empty()) {
     ArchivePtr tar(archive_write_new());
+    // Attributes as GNU tar has them.
     if (archive_write_set_format_pax(tar.get()) != ARCHIVE_OK ||
+        archive_write_set_format_option(tar.get(), "pax", "xattrheader", "SCHILY") != ARCHIVE_OK ||
         archive_write_set_bytes_per_block(tar.get(), 1 << 20) != ARCHIVE_OK ||
         archive_write_set_bytes_in_last_block(tar.get(), 1) != ARCHIVE_OK ||
         archive_write_open_fd(tar.get(), options.output) != ARCHIVE_OK) {
@@ -102,6 +104,16 @@ class Writer {
       }
     }
     return absl::OkStatus();
+  }
+
+  // Of the directory that this process is in.
+  void SetTimes(Ino ino) const {
+    const SurvivingTree::Inode& inode = tree_.inodes.at(ino);
+    const TreeBuilder::Attributes a = AttributesOf(RecordOf(pages_, inode), inode);
+    if (!S_ISDIR(a.mode)) return;
+    const timespec times[] = {{a.atime.seconds, static_cast<long>(a.atime.nanos)},
+                              {a.mtime.seconds, static_cast<long>(a.mtime.nanos)}};
+    utimensat(AT_FDCWD, ".", times, 0);
   }
 
  private:
@@ -316,9 +328,9 @@ class Rest {
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     // A word that does not stand there already.
-    ControlRest rest{page_.first.value(),
-                     static_cast<uint64_t>(getpid()) << 32 ^ static_cast<uint64_t>(now.tv_nsec) ^
-                         static_cast<uint64_t>(now.tv_sec) << 30};
+    ControlRest rest{page_.first.value(), static_cast<uint64_t>(getpid()) << 32 ^
+                                              static_cast<uint64_t>(now.tv_nsec) ^
+                                              static_cast<uint64_t>(now.tv_sec) << 30};
     asks_ = std::thread([this, rest]() mutable {
       if (ioctl(directory_, kControlRest, &rest) != 0) error_ = errno;
       done_ = true;
@@ -334,8 +346,8 @@ class Rest {
     errno = error_ != 0 ? error_.load() : EIO;
     return lender_.Refused();
   }
-  // False if it did not last until now.  A successor of the server that began it begins it anew, but
-  // others may have changed something before that.
+  // False if it did not last until now.  A successor of the server that began it begins it anew,
+  // but others may have changed something before that.
   bool End() {
     if (!asks_.joinable()) return false;
     const bool lasted = !done_ && server_ != 0 && ServerPid() == server_;
@@ -457,8 +469,12 @@ absl::Status ExportOnce(const ExportOptions& options, const Target& target,
     if (!out.ok()) return out.status();
     Writer writer(rest ? copies : pages, *tree, out->get(), progress, skipped);
     if (absl::Status s = writer.Write(*top, target.name()); !s.ok()) return s;
-    return archive_write_close(out->get()) == ARCHIVE_OK ? absl::OkStatus()
-                                                         : ArchiveError(out->get(), "the archive");
+    if (archive_write_close(out->get()) != ARCHIVE_OK) {
+      return ArchiveError(out->get(), "the archive");
+    }
+    // What came into the directory has changed its time.
+    if (!options.directory.empty()) writer.SetTimes(*top);
+    return absl::OkStatus();
   };
   using Locking = pkram::Region::Locking;
   const absl::StatusOr<pkram::Region::Report> report = pkram::Region::Check(
