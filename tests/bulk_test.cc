@@ -250,5 +250,29 @@ TEST_F(BulkTest, ADryRunDoesNothing) {
   EXPECT_NEAR(static_cast<double>(json["takes"]), static_cast<double>(took), 100 * 4096);
 }
 
+TEST_F(BulkTest, ARegionIsFilledAsItIsMade) {
+  MakeOddTree(odd());
+  Ran ran = Shell(std::string(MKFS_BINARY) + " -o size=256m -d " + odd() + " " + region_);
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  Mount("size=256m");
+  ExpectSame(odd() + "/many", At("many"));
+  EXPECT_EQ(Shell("diff -r --no-dereference --exclude=fifo --exclude='*dev*' " + odd() + "/many " +
+                  At("many"))
+                .status,
+            0);
+  struct stat a, b;
+  ASSERT_EQ(stat(odd().c_str(), &a), 0);
+  ASSERT_EQ(stat(mount_.c_str(), &b), 0);
+  EXPECT_EQ(a.st_mode, b.st_mode);
+  EXPECT_EQ(a.st_mtim.tv_nsec, b.st_mtim.tv_nsec);
+  ExpectSound();
+  ASSERT_EQ(unlink(region_.c_str()), 0);
+  // What cannot be filled is not made.
+  ran = Shell(std::string(MKFS_BINARY) + " -o size=1m -d " + odd() + " " + region_);
+  EXPECT_EQ(ran.status, 1);
+  EXPECT_THAT(ran.err, HasSubstr("no space is left"));
+  EXPECT_NE(access(region_.c_str(), F_OK), 0);
+}
+
 }  // namespace
 }  // namespace pkramfs

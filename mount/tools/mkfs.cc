@@ -5,11 +5,14 @@
 
 #include "mount/region/region_file.h"
 #include "mount/tools/command_line.h"
+#include "mount/tools/import.h"
+#include "pkram/parallel.h"
 
 namespace pkramfs {
 namespace {
 
-absl::Status Make(const MountOptions& options, bool force, bool quiet) {
+absl::Status Make(const MountOptions& options, const std::string& directory, bool force,
+                  bool quiet) {
   absl::StatusOr<std::unique_ptr<RegionFile>> file = RegionFile::Open(
       options, force ? Existing::kOverwrite : Existing::kKeep, [](const std::string& text) {
         std::fprintf(stderr, "mkfs.pkramfs: warning: %s\n", text.c_str());
@@ -17,6 +20,18 @@ absl::Status Make(const MountOptions& options, bool force, bool quiet) {
   if (!file.ok()) return file.status();
   absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(options);
   if (!fs.ok()) return fs.status();
+  if (!directory.empty()) {
+    ImportOptions import;
+    import.sources = {directory};
+    import.placing = Filesystem::Placing::kMerge;
+    import.threads = pkram::Processors();
+    ImportProgress progress;
+    absl::Status filled = ImportInto(fs->get(), (*file)->path(), "", import, &progress);
+    if (!filled.ok()) {
+      fs->reset();
+      return filled;
+    }
+  }
   const FsStats made = (*fs)->StatFs();
   fs->reset();
   if (absl::Status s = (*file)->Close(); !s.ok()) return s;
@@ -31,12 +46,14 @@ absl::Status Make(const MountOptions& options, bool force, bool quiet) {
 int Main(int argc, char** argv) {
   MountOptions options;
   std::vector<std::string> lists;
+  std::string directory;
   bool force = false, quiet = false, ignored = false;
   CommandLine line("mkfs.pkramfs",
                    "Makes a pkramfs region: in a file, or on a device made of memory.");
   line.Required("region", &options.region,
                 "/dev/daxX.Y, or a file; without a slash: in /dev/shm; fd=N: an open descriptor");
   line.Option("-o", &lists, "size=, pkram=, mode=, uid=, gid=, as for a mount");
+  line.Option("-d", &directory, "Fill it with what is in there; the root is as DIR is", "DIR");
   line.Flag("-f,--force", &force, "Even if a region or something else is there: it is lost");
   line.Flag("-q,--quiet", &quiet, "Say nothing when it went well");
   line.Flag("-v", &ignored, "(taken for mkfs's sake)");
@@ -49,7 +66,7 @@ int Main(int argc, char** argv) {
                  "the mount\n");
     return 1;
   }
-  const absl::Status made = Make(options, force, quiet);
+  const absl::Status made = Make(options, directory, force, quiet);
   if (made.ok()) return 0;
   std::fprintf(stderr, "mkfs.pkramfs: %s\n", std::string(made.message()).c_str());
   return 1;

@@ -1,0 +1,174 @@
+// What bringing trees in and out takes, past the transport and through it, beside tmpfs; and
+// reading without a copy.  As root, on a machine that has nothing else to do:
+//   build/gcc/tests/bulk [--rounds 5] [--large 1024] [--map 4096] [--tree DIR]
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "mount/library/pkramfs.h"
+#include "mount/tools/command_line.h"
+#include "tests/mount_process.h"
+
+namespace pkramfs {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void Run(const std::string& command) {
+  if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
+}
+
+double Milliseconds(const std::function<void()>& work) {
+  const auto begin = Clock::now();
+  work();
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// One way to do a piece of work, and what undoes it.
+struct Way {
+  std::string name;
+  std::string command;
+  std::string before, after;
+};
+
+// Each way once a round, in turns: medians, beside the first one's.
+void Measure(const std::string& what, int rounds, const std::vector<Way>& ways) {
+  std::map<std::string, std::vector<double>> times;
+  for (int round = 0; round < rounds; ++round) {
+    for (const Way& way : ways) {
+      if (!way.before.empty()) Run(way.before);
+      times[way.name].push_back(Milliseconds([&] { Run(way.command); }));
+      if (!way.after.empty()) Run(way.after);
+    }
+  }
+  std::printf("\n| %s | ms | times as fast |\n|---|---|---|\n", what.c_str());
+  const double first = Median(times[ways.front().name]);
+  for (const Way& way : ways) {
+    const double median = Median(times[way.name]);
+    std::printf("| %s | %.0f | %.2f |\n", way.name.c_str(), median, first / median);
+  }
+  std::fflush(stdout);
+}
+
+uint64_t SumOf(const void* address, size_t size) {
+  uint64_t sum = 0;
+  const auto* const words = static_cast<const uint64_t*>(address);
+  for (size_t i = 0; i < size / sizeof(uint64_t); ++i) sum += words[i];
+  return sum;
+}
+
+// Mapping a file, and the first pass over its bytes.
+void MeasureMaps(int rounds, const std::string& ours, const std::string& tmpfs, size_t size) {
+  std::map<std::string, std::vector<double>> maps, passes;
+  for (int round = 0; round < rounds; ++round) {
+    for (const std::string& path : {ours, tmpfs}) {
+      const int fd = open(path.c_str(), O_RDONLY);
+      void* address = nullptr;
+      int how = 0;
+      maps[path].push_back(Milliseconds([&] {
+        address = path == ours ? pkramfs_map(fd, 0, 0, &how)
+                               : mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+      }));
+      if (address == MAP_FAILED || (path == ours && how != PKRAMFS_OWN_PAGES)) {
+        throw std::runtime_error("cannot map " + path + ": " + pkramfs_why());
+      }
+      uint64_t sum = 0;
+      passes[path].push_back(Milliseconds([&] { sum = SumOf(address, size); }));
+      if (sum == 1) std::printf("\n");  // it is needed
+      path == ours ? pkramfs_unmap(address) : munmap(address, size);
+      close(fd);
+    }
+  }
+  std::printf("\n| %zu MiB | mapped, ms | first pass, ms |\n|---|---|---|\n", size >> 20);
+  std::printf("| pkramfs_map | %.2f | %.0f |\n", Median(maps[ours]), Median(passes[ours]));
+  std::printf("| mmap of a file on tmpfs | %.2f | %.0f |\n", Median(maps[tmpfs]),
+              Median(passes[tmpfs]));
+  std::fflush(stdout);
+}
+
+int Main(int argc, char** argv) {
+  int rounds = 5;
+  uint64_t large = 1024, map = 4096;
+  std::string tree = "/usr/include";
+  CommandLine line("bulk", "Compares import, export and pkramfs_map with cp, tar and mmap.");
+  line.Option("--rounds", &rounds, "How often each is measured");
+  line.Option("--large", &large, "MiB of the large file");
+  line.Option("--map", &map, "MiB of the file that is mapped");
+  line.Option("--tree", &tree, "A tree of real files");
+  if (const auto status = line.Parse(argc, argv)) return *status;
+
+  MountProcess mounted;
+  mounted.Mount("size=" + std::to_string(2 * map + large + 2048) + "m");
+  const std::string ctl = PKRAMCTL_BINARY, ours = mounted.mount_point() + "/x";
+  const std::string base = mounted.region() + "-bench";
+  const std::string source = base + "/source", tmpfs = base + "/x";
+  Run("mkdir -p " + base);
+  const auto compare_import = [&](const std::string& what, const std::string& from) {
+    const std::string gone = "rm -rf " + tmpfs, gone_ours = "rm -rf " + ours;
+    const std::string warm = "cp -a " + from + " " + tmpfs + "; rm -rf " + tmpfs;
+    Run(warm);  // the machine gives memory for the first time
+    Measure(what, rounds,
+            {{"cp -a onto tmpfs", "cp -a " + from + " " + tmpfs, "", gone},
+             {"tar | tar onto tmpfs",
+              "mkdir " + tmpfs + " && tar cf - -C " + from + " . | tar xf - -C " + tmpfs, "", gone},
+             {"cp -a onto the mount", "cp -a " + from + " " + ours, "", gone_ours},
+             {"import, 1 thread", ctl + " import --threads 1 " + ours + " " + from + " >/dev/null",
+              "", gone_ours},
+             {"import, 2 threads", ctl + " import --threads 2 " + ours + " " + from + " >/dev/null",
+              "", gone_ours}});
+  };
+  Run("mkdir -p " + source + "; cd " + source +
+      "; for d in $(seq 200); do mkdir $d; for f in $(seq 100); do head -c $((f * 80)) /dev/zero > "
+      "$d/$f; done; done");
+  compare_import("20,000 files of up to 8 KB", source);
+  Run("rm -rf " + source);
+  compare_import(tree, tree);
+  Run("mkdir " + source + "; head -c " + std::to_string(large) + "m /dev/urandom > " + source +
+      "/large");
+  compare_import("one file of " + std::to_string(large) + " MiB", source);
+  Run("rm -rf " + source);
+
+  Run(ctl + " import " + ours + " " + tree + " >/dev/null");
+  const std::string cold =
+      "sync; echo 3 > "
+      "/proc/sys/vm/drop_caches";
+  Measure("out of the mount, cold: " + tree, rounds,
+          {{"tar cf - | cat", "tar cf - -C " + ours + " . | cat >/dev/null", cold, ""},
+           {"export | cat", ctl + " export " + ours + " | cat >/dev/null", cold, ""}});
+  Run("rm -rf " + ours);
+
+  Run("head -c " + std::to_string(map) + "m /dev/urandom > " + tmpfs + "; " + ctl + " import " +
+      ours + " " + tmpfs + " >/dev/null");
+  MeasureMaps(rounds, ours, tmpfs, map << 20);
+  Run("rm -rf " + base);
+  return 0;
+}
+
+}  // namespace
+}  // namespace pkramfs
+
+int main(int argc, char** argv) {
+  try {
+    return pkramfs::Main(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "bulk: %s\n", e.what());
+    return 2;
+  }
+}
