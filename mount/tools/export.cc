@@ -46,6 +46,7 @@ absl::Status ArchiveError(struct archive* archive, const std::string& path) {
 
 absl::StatusOr<ArchivePtr> OpenOutput(const ExportOptions& options) {
   if (options.directory.empty()) {
+    fcntl(options.output, F_SETPIPE_SZ, 1 << 20);  // if it is a pipe
     ArchivePtr tar(archive_write_new());
     // Attributes as GNU tar has them.
     if (archive_write_set_format_pax(tar.get()) != ARCHIVE_OK ||

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -65,7 +66,7 @@ TreeBuilder::Attributes AttributesOf(const struct stat& st) {
   return a;
 }
 
-// As the kernel names an open directory.
+// As the kernel names what is open.
 std::string PathOf(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
 
 // The attributes of an open file, or of what a path leads to, links not followed.  Those that this
@@ -189,6 +190,8 @@ class Source {
                          const struct stat& st, Ino ino);
   absl::StatusOr<std::vector<TreeBuilder::Extent>> ExtentsOf(int fd, const std::string& path,
                                                              uint64_t size) const;
+  absl::Status SendBytes(int fd, const std::string& path, uint64_t offset, uint64_t size,
+                         uint64_t to) const;
   absl::Status CopyBytes(int fd, const std::string& path, uint64_t offset, uint64_t size,
                          uint64_t to) const;
   void Count(const struct stat& st, size_t entries);
@@ -349,10 +352,38 @@ absl::Status ReadAll(int fd, const std::string& path, uint64_t offset, absl::Spa
   return absl::OkStatus();
 }
 
-// Through a buffer that stays in the processor's cache.
+// The kernel copies from its own pages of the file to those of the region's file: each byte once.
+// UNIMPLEMENTED, and nothing done, where it cannot.
+absl::Status Source::SendBytes(int fd, const std::string& path, uint64_t offset, uint64_t size,
+                               uint64_t to) const {
+  const pkram::Descriptor region(
+      open(PathOf(region_->backing().fd()).c_str(), O_WRONLY | O_CLOEXEC));
+  if (region.get() < 0 || lseek(region.get(), static_cast<off_t>(to), SEEK_SET) < 0) {
+    return absl::UnimplementedError(path);
+  }
+  auto from = static_cast<off_t>(offset);
+  for (uint64_t done = 0; done < size;) {
+    if (stopped_) return absl::CancelledError(path);
+    constexpr uint64_t kAtOnce = 8 << 20;
+    const ssize_t n = sendfile(region.get(), fd, &from, std::min(size - done, kAtOnce));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == ENOSPC) return absl::ResourceExhaustedError(path);
+    if (n < 0 && done == 0) return absl::UnimplementedError(path);
+    if (n < 0) return Failed(path, errno);
+    if (n == 0) return Changed(path);
+    done += static_cast<uint64_t>(n);
+  }
+  return absl::OkStatus();
+}
+
+// Small pieces through a buffer that stays in the processor's cache.
 absl::Status Source::CopyBytes(int fd, const std::string& path, uint64_t offset, uint64_t size,
                                uint64_t to) const {
   constexpr uint64_t kBuffer = 256 << 10;
+  if (size >= kBuffer && !region_->backing().device_pages()) {
+    absl::Status sent = SendBytes(fd, path, offset, size, to);
+    if (!absl::IsUnimplemented(sent)) return sent;
+  }
   static thread_local std::unique_ptr<char[]> buffer(new char[kBuffer]);
   for (uint64_t done = 0; done < size;) {
     if (stopped_) return absl::CancelledError(path);
@@ -370,9 +401,6 @@ absl::Status Source::ReadFile(const Directory& in, const std::string& name, cons
   const pkram::Descriptor file(
       openat(in->get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (file.get() < 0) return Failed(path, errno);
-  struct stat now;
-  if (fstat(file.get(), &now) != 0) return Failed(path, errno);
-  if (!Same(st, now)) return Changed(path);
   TreeBuilder::Attributes attributes = AttributesOf(st);
   if (absl::Status s = ReadXattrs(file.get(), path, st.st_mode, &attributes.xattrs); !s.ok()) {
     return s;
@@ -395,6 +423,8 @@ absl::Status Source::ReadFile(const Directory& in, const std::string& name, cons
     return absl::ResourceExhaustedError(absl::StrCat(path, ": no space is left in the region"));
   }
   if (!made.ok()) return made;
+  // It is the file that was looked at before, and nothing has changed since.
+  struct stat now;
   if (fstat(fd, &now) != 0) return Failed(path, errno);
   return Same(st, now) ? absl::OkStatus() : Changed(path);
 }
