@@ -27,14 +27,14 @@ void FuzzSurvivors(const uint8_t* data, size_t size);
 
 // Requests with hostile arguments, on a sound region, which must stay one.
 void FuzzRequests(const uint8_t* data, size_t size);
+// Trees that another program has built, adopted: refused, or sound.
+void FuzzTrees(const uint8_t* data, size_t size);
 // How many handlers of the server it has no request for.
 size_t HandlersWithoutRequests();
 
-inline constexpr FuzzTarget kFuzzTargets[] = {{"open", FuzzOpen},
-                                              {"streams", FuzzStreams},
-                                              {"mount", FuzzMount},
-                                              {"survivors", FuzzSurvivors},
-                                              {"requests", FuzzRequests}};
+inline constexpr FuzzTarget kFuzzTargets[] = {
+    {"open", FuzzOpen},           {"streams", FuzzStreams},   {"mount", FuzzMount},
+    {"survivors", FuzzSurvivors}, {"requests", FuzzRequests}, {"trees", FuzzTrees}};
 
 }  // namespace pkramfs
 
