@@ -407,6 +407,7 @@ void Walk::WalkObjects(const format::Node& node, Pfn pfn) {
   nodes_.back().objects = objects.size();
   if (client_ != nullptr && live) {
     ToClient(pfn, client_->BeginObjects(objects.empty() ? 0 : objects.back().first + 1));
+    if (Stopped()) return;
   }
   if (pieces_.threads > 1) {
     WalkInPieces(node, objects);

@@ -60,9 +60,12 @@ class LoansTest : public testing::Test {
     EXPECT_EQ(*fs_->Write(kLoansRoot, ino, 0, BytesOf(text)), text.size());
     return ino;
   }
-  PageRun HoldAndLock(Ino ino) {
+  PageRun PageOf(Ino ino) {
     const ReadAnswer answer = *fs_->Read(ino, 0, kPageSize);
-    const PageRun run{region_->mapping().PfnOf(answer.iov[0].iov_base), 1};
+    return {region_->mapping().PfnOf(answer.iov[0].iov_base), 1};
+  }
+  PageRun HoldAndLock(Ino ino) {
+    const PageRun run = PageOf(ino);
     loans().Hold(run);
     EXPECT_TRUE(LockPages(fd(), run, PageUse::kReading).ok());
     EXPECT_TRUE(loans().Keep({&run, 1}, PageUse::kReading));
@@ -158,9 +161,7 @@ TEST_F(LoansTest, LentPagesAreInNoImage) {
 
 TEST_F(LoansTest, ALockOnReachablePagesIsNoLoan) {
   const Ino ino = MakeFile(std::string(kPageSize, 'a'));
-  const ReadAnswer answer = *fs_->Read(ino, 0, kPageSize);
-  const PageRun run{region_->mapping().PfnOf(answer.iov[0].iov_base), 1};
-  ASSERT_TRUE(LockPages(fd(), run, PageUse::kBuilding).ok());
+  ASSERT_TRUE(LockPages(fd(), PageOf(ino), PageUse::kBuilding).ok());
   Open();
   EXPECT_EQ(loans().counts().lent, 0u);
   EXPECT_EQ(TextOf(*fs_->Read(ino, 0, kPageSize)), std::string(kPageSize, 'a'));
