@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -519,6 +520,55 @@ TEST_F(TreeTest, AtEveryStoreATreeIsThereOrNot) {
   }
   EXPECT_GT(seen_before, 3);
   EXPECT_GT(seen_after, 3);
+}
+
+TEST_F(TreeTest, AtEveryStoreOfAMergeEachFileIsTheOldOneOrTheNew) {
+  const Ino there = fs()->MakeDirectory(kBy, kRootIno, "v", 0700)->ino;
+  for (const char* name : {"a", "b", "mine"}) {
+    const Ino ino = fs()->MakeNode(kBy, there, name, S_IFREG | 0600)->ino;
+    ASSERT_EQ(*fs()->Write(kBy, ino, 0, BytesOf("old")), 3u);
+  }
+  mounted_->Close();
+  bool enabled = false;
+  std::vector<pkram::MemoryFile::Image> states;
+  mounted_.reset();
+  mounted_.emplace(file_, 0, [&] {
+    if (enabled) states.push_back(file_.Save());
+  });
+  {
+    Builder builder(file_, mounted_->region());
+    const Ino top = builder.Directory(TreeBuilder::root(), {{"a", builder.File("new"), S_IFREG},
+                                                            {"b", builder.File("new"), S_IFREG},
+                                                            {"c", builder.File("new"), S_IFREG}});
+    const Filesystem::BuiltTree tree = builder.tree.Finish(top, S_IFDIR).value();
+    enabled = true;
+    ASSERT_EQ(fs()->AdoptTree(kBy, tree, kRootIno, "v", Filesystem::Placing::kMerge),
+              absl::OkStatus());
+    enabled = false;
+  }
+  std::set<std::string> seen;
+  for (const pkram::MemoryFile::Image& state : states) {
+    pkram::MemoryFile copy;
+    copy.Restore(state);
+    std::optional<Mounted> mounted(copy);
+    ASSERT_NE(mounted->fs(), nullptr);
+    Picture picture = PictureOf(mounted->fs());
+    std::string now;
+    for (const char* name : {"/v/a", "/v/b", "/v/c", "/v/mine"}) {
+      const std::string& text = picture[name];
+      EXPECT_TRUE(text.empty() || text.ends_with("=old") || text.ends_with("=new")) << text;
+      now += text.empty() ? "-" : text.ends_with("=old") ? "o" : "n";
+    }
+    EXPECT_EQ(now.substr(3), "o");
+    seen.insert(now);
+    const auto in_use = static_cast<int64_t>(mounted->region()->space().counts().InUse());
+    mounted.reset();
+    FsCheck check;
+    EXPECT_EQ(pkram::UsedPages(copy, &check), in_use);
+  }
+  EXPECT_EQ(seen.size(), 4u);  // one more file each time
+  EXPECT_TRUE(seen.contains("oo-o"));
+  EXPECT_TRUE(seen.contains("nnno"));
 }
 
 }  // namespace
