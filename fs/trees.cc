@@ -5,7 +5,10 @@
 // that far, by the next one.
 #include <sys/stat.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -138,6 +141,21 @@ void Filesystem::Recheck() {
 void Filesystem::NoteDoomed(InodeRef inode) {
   pkram::MutexLock lock(&staged_mu_);
   removed_.push_back(std::move(inode));
+}
+
+// Whoever dies has nothing locked, so that it rests no longer than somebody wants it to.
+bool Filesystem::RestWhileLocked(pkram::Pfn page, uint64_t token) {
+  const pkram::PageRun run{page, 1};
+  if (!region_->space().loans().Keep({&run, 1}, pkram::PageUse::kBuilding)) return false;
+  if (!region_->MakeExist(run).ok()) return false;
+  AtRest([&] {
+    const pkram::Mapping& mapping = region_->mapping();
+    std::atomic_ref(*mapping.Unwatched(mapping.At<uint64_t>(page))).store(token);
+    while (!pkram::FindLockedPages(region_->backing().fd(), run).empty()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  return true;
 }
 
 // What a name leads through: the directory in which it stands, and the name that it has there.

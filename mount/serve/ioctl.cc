@@ -3,14 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "mount/region/region_file.h"
@@ -203,25 +200,11 @@ void ReplyHoldPages(fuse_req_t req, fuse_ino_t, const void* in) {
   fuse_reply_ioctl(req, 0, hold.get(), sizeof(*hold));
 }
 
-// Whoever dies has nothing locked, so that the region rests no longer than somebody wants it to.
 void ReplyRest(fuse_req_t req, fuse_ino_t, const void* in) {
   ControlRest rest;
   std::memcpy(&rest, in, sizeof(rest));
-  pkram::Region* const region = ServerOf(req)->region;
-  const pkram::PageRun page{pkram::Pfn(rest.page), 1};
-  if (!region->space().loans().Keep({&page, 1}, pkram::PageUse::kBuilding) ||
-      !region->MakeExist(page).ok()) {
-    fuse_reply_err(req, EINVAL);
-    return;
-  }
-  ServerOf(req)->fs->AtRest([&] {
-    auto* const token = region->mapping().Unwatched(region->mapping().At<uint64_t>(page.first));
-    std::atomic_ref(*token).store(rest.token);
-    while (!pkram::FindLockedPages(region->backing().fd(), page).empty()) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  });
-  fuse_reply_ioctl(req, 0, &rest, sizeof(rest));
+  const bool rested = ServerOf(req)->fs->RestWhileLocked(pkram::Pfn(rest.page), rest.token);
+  rested ? fuse_reply_ioctl(req, 0, &rest, sizeof(rest)) : fuse_reply_err(req, EINVAL);
 }
 
 void ReplyStage(fuse_req_t req, fuse_ino_t ino, const void* in) {

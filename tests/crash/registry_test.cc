@@ -103,6 +103,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Filesystem::AtRest",
       "Filesystem::StageTree",      // a part of AdoptTree
       "Filesystem::Recheck",
+      "Filesystem::RestWhileLocked",
       "Filesystem::Hold",
       "Filesystem::DiscardStaged",  // the last part of it
       "Region::IsNew",
