@@ -86,4 +86,23 @@ std::optional<int> CommandLine::Parse(int argc, char** argv, int wrong_usage) {
   }
 }
 
+namespace {
+
+std::string Escaped(char c) {
+  char text[8];
+  std::snprintf(text, sizeof(text), "\\x%02x", static_cast<unsigned char>(c));
+  return text;
+}
+
+}  // namespace
+
+std::string Printable(const std::string& text) {
+  std::string printable;
+  for (const char c : text) {
+    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    printable += control ? Escaped(c) : std::string(1, c);
+  }
+  return printable;
+}
+
 }  // namespace pkramfs

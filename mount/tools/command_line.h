@@ -15,6 +15,9 @@ class Option;
 
 namespace pkramfs {
 
+// A name may be anything: what would change what a terminal shows is escaped.
+std::string Printable(const std::string& text);
+
 // Describe what may be given, then Parse.  Names are CLI11's: "region" is the next word,
 // "-f,--force" an option.  A variable that is not given keeps its value, which the help shows; it
 // must live until Parse has returned.

@@ -23,6 +23,7 @@
 #include "mount/region/progress_line.h"
 #include "mount/region/region_file.h"
 #include "mount/serve/control.h"
+#include "mount/tools/bulk_commands.h"
 #include "mount/tools/command_line.h"
 #include "mount/tools/export.h"
 #include "mount/tools/images.h"
@@ -43,17 +44,6 @@ constexpr int kFailed = 2;    // exit status: it could not be done
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "pkramctl: %s\n", std::string(status.message()).c_str());
   return kFailed;
-}
-
-// A name may be anything: what would change what a terminal shows is escaped.
-std::string Printable(const std::string& text) {
-  std::string printable;
-  for (const char c : text) {
-    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-    printable +=
-        control ? absl::StrFormat("\\x%02x", static_cast<unsigned char>(c)) : std::string(1, c);
-  }
-  return printable;
 }
 
 const char* StateName(uint64_t state) {
@@ -373,65 +363,6 @@ absl::Status RemoveNode(pkram::Region* region, const std::string& name) {
   return absl::OkStatus();
 }
 
-int ExportTree(ExportOptions options) {
-  options.output = STDOUT_FILENO;
-  if (options.directory.empty() && isatty(STDOUT_FILENO)) {
-    return Fail(absl::InvalidArgumentError(
-        "export: an archive is nothing for a terminal: > FILE, or name a directory"));
-  }
-  ImportProgress progress;
-  const absl::Status done = Export(options, &progress, [](const std::string& line) {
-    std::fprintf(stderr, "pkramctl: %s\n", Printable(line).c_str());
-  });
-  return done.ok() ? 0 : Fail(done);
-}
-
-// Of an import, until it is done.
-void ShowProgress(const ImportOptions& options, const ImportProgress& progress,
-                  const std::stop_token& stop) {
-  ImportProgress whole;
-  if (!CountTree(options.sources, &whole).ok()) return;
-  ProgressLine line("import");
-  std::mutex mu;
-  std::condition_variable_any ended;
-  std::unique_lock lock(mu);
-  while (!ended.wait_for(lock, stop, std::chrono::milliseconds(100), [] { return false; }) &&
-         !stop.stop_requested()) {
-    line.Show(std::min<uint64_t>(progress.bytes, whole.bytes), std::max<uint64_t>(1, whole.bytes));
-  }
-}
-
-int ImportTree(const ImportOptions& options, bool dry_run, bool as_json) {
-  ImportProgress progress;
-  absl::Status done;
-  if (dry_run) {
-    done = CountTree(options.sources, &progress);
-  } else {
-    std::jthread shows;
-    if (ProgressLine::IsSeen()) {
-      shows =
-          std::jthread([&](const std::stop_token& stop) { ShowProgress(options, progress, stop); });
-    }
-    done = Import(options, &progress);
-  }
-  if (!done.ok()) return Fail(done);
-  const uint64_t inodes = progress.inodes, bytes = progress.bytes;
-  const uint64_t takes = progress.pages * pkram::kPageSize;
-  if (as_json) {
-    Json json = {{"inodes", inodes}, {"bytes", bytes}};
-    if (dry_run) json["takes"] = takes;
-    std::printf("%s\n", json.dump(2).c_str());
-  } else if (dry_run) {
-    std::printf("%llu inodes, %.1f MiB; in the region about %.1f MiB\n",
-                static_cast<unsigned long long>(inodes), static_cast<double>(bytes) / (1 << 20),
-                static_cast<double>(takes) / (1 << 20));
-  } else {
-    std::printf("%s: %llu inodes, %.1f MiB\n", Printable(options.target).c_str(),
-                static_cast<unsigned long long>(inodes), static_cast<double>(bytes) / (1 << 20));
-  }
-  return 0;
-}
-
 int Main(int argc, char** argv) {
   CommandLine line("pkramctl", "Looks into pkramfs regions, and moves bytes in and out of them.");
   std::string region, name, sizes, salvage, program, file;
@@ -488,14 +419,18 @@ int Main(int argc, char** argv) {
   export_command.Option("directory", &export_options.directory,
                         "New or empty (default: a tar archive to standard output)");
   if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
-  if (export_command.given()) return ExportTree(export_options);
+  if (export_command.given()) {
+    const absl::Status done = RunExport(export_options);
+    return done.ok() ? 0 : Fail(done);
+  }
   if (import.given()) {
     if (replace && merge) {
       return Fail(absl::InvalidArgumentError("import: --replace and --merge exclude each other"));
     }
     if (replace) import_options.placing = Filesystem::Placing::kReplace;
     if (merge) import_options.placing = Filesystem::Placing::kMerge;
-    return ImportTree(import_options, dry_run, as_json);
+    const absl::Status done = RunImport(import_options, dry_run, as_json);
+    return done.ok() ? 0 : Fail(done);
   }
   const std::string path = RegionPath(region);
   if (info.given()) return Info(path, as_json);

@@ -4,25 +4,20 @@
 #include <fcntl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <deque>
 #include <memory>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
-#include "fs/acl.h"
-#include "fs/xattrs.h"
 #include "mount/region/mounts.h"
+#include "mount/tools/file_attributes.h"
 #include "mount/tools/target.h"
+#include "mount/tools/workers.h"
 #include "pkram/descriptor.h"
 #include "pkram/mutex.h"
 
@@ -38,131 +33,8 @@ absl::Status Changed(const std::string& path) {
       absl::StrCat(path, ": changed while it was read: nothing was imported"));
 }
 
-bool SameTime(const timespec& a, const timespec& b) {
-  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-bool Same(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_size == b.st_size &&
-         a.st_mode == b.st_mode && SameTime(a.st_mtim, b.st_mtim) && SameTime(a.st_ctim, b.st_ctim);
-}
-
-Timestamp TimeOf(const timespec& time) {
-  return {time.tv_sec, static_cast<uint32_t>(time.tv_nsec)};
-}
-
-TreeBuilder::Attributes AttributesOf(const struct stat& st) {
-  TreeBuilder::Attributes a;
-  a.mode = st.st_mode;
-  a.uid = st.st_uid;
-  a.gid = st.st_gid;
-  if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) {
-    a.rdev = uint64_t{major(st.st_rdev)} << 32 | minor(st.st_rdev);
-  }
-  a.atime = TimeOf(st.st_atim);
-  a.mtime = TimeOf(st.st_mtim);
-  a.ctime = TimeOf(st.st_ctim);
-  a.btime = a.mtime;
-  return a;
-}
-
 // As the kernel names what is open.
 std::string PathOf(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
-
-// The attributes of an open file, or of what a path leads to, links not followed.  Those that this
-// filesystem does not keep for anybody (system.*, but for ACLs) are left out.
-ssize_t List(int fd, char* names, size_t size) { return flistxattr(fd, names, size); }
-ssize_t List(const std::string& file, char* names, size_t size) {
-  return llistxattr(file.c_str(), names, size);
-}
-ssize_t Get(int fd, const char* name, char* value, size_t size) {
-  return fgetxattr(fd, name, value, size);
-}
-ssize_t Get(const std::string& file, const char* name, char* value, size_t size) {
-  return lgetxattr(file.c_str(), name, value, size);
-}
-template <typename File>
-absl::Status ReadXattrs(const File& file, const std::string& path, uint32_t mode,
-                        std::string* blob) {
-  std::string names;
-  for (;;) {
-    const ssize_t size = List(file, nullptr, 0);
-    if (size == 0 || (size < 0 && errno == ENOTSUP)) return absl::OkStatus();
-    if (size < 0) return Failed(path, errno);
-    names.resize(static_cast<size_t>(size));
-    const ssize_t got = List(file, names.data(), names.size());
-    if (got < 0 && errno == ERANGE) continue;
-    if (got < 0) return Failed(path, errno);
-    names.resize(static_cast<size_t>(got));
-    break;
-  }
-  for (size_t at = 0; at < names.size(); at = names.find('\0', at) + 1) {
-    const char* const name = names.c_str() + at;
-    if (Xattrs::CheckName(name) != 0) continue;
-    std::string value(65536, '\0');
-    const ssize_t size = Get(file, name, value.data(), value.size());
-    if (size < 0 && errno == ENODATA) continue;
-    if (size < 0) return Failed(path, errno);
-    Xattrs::Append(blob, name, std::string_view(value).substr(0, static_cast<size_t>(size)));
-  }
-  if (!Xattrs::Sound(*blob, mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": its extended attributes or ACLs cannot be kept"));
-  }
-  return absl::OkStatus();
-}
-
-// Work for other threads.
-class Workers {
- public:
-  explicit Workers(int threads) {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
-  }
-  ~Workers() { Finish(); }
-  // Whoever is far ahead of them does it at once.
-  void Add(std::function<void()> work) {
-    constexpr size_t kMost = 256;
-    {
-      pkram::MutexLock lock(&mu_);
-      if (queue_.size() < kMost && !threads_.empty()) {
-        queue_.push_back(std::move(work));
-        work = nullptr;
-      }
-    }
-    work ? work() : some_.NotifyOne();
-  }
-  void Finish() {
-    {
-      pkram::MutexLock lock(&mu_);
-      done_ = true;
-    }
-    some_.NotifyAll();
-    Work();
-    for (std::thread& thread : threads_) thread.join();
-    threads_.clear();
-  }
-
- private:
-  void Work() {
-    for (;;) {
-      std::function<void()> work;
-      {
-        pkram::MutexLock lock(&mu_);
-        while (queue_.empty() && !done_) some_.Wait(&mu_);
-        if (queue_.empty()) return;
-        work = std::move(queue_.front());
-        queue_.pop_front();
-      }
-      work();
-    }
-  }
-
-  pkram::Mutex mu_;
-  pkram::CondVar some_;
-  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mu_);
-  bool done_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<std::thread> threads_;
-};
 
 // A directory that is open as long as a file of it is to be read.
 using Directory = std::shared_ptr<const pkram::Descriptor>;
@@ -222,8 +94,8 @@ void Source::Count(const struct stat& st, size_t entries) {
   uint64_t pages = 1;
   if (S_ISREG(st.st_mode)) {
     const auto size = static_cast<uint64_t>(st.st_size);
-    progress_->bytes += size;
     if (builder_ != nullptr) return;
+    progress_->bytes += size;
     // Holes are no pages.
     const uint64_t held =
         std::min(PagesFor(size), static_cast<uint64_t>(st.st_blocks) * 512 / kPageSize + 1);
@@ -299,7 +171,7 @@ absl::Status Source::ReadDirectory(const Directory& in, const std::string& name,
   }
   struct stat now;
   if (fstat(directory->get(), &now) != 0) return Failed(path, errno);
-  if (!Same(st, now)) return Changed(path);
+  if (!IsSame(st, now)) return Changed(path);
   Count(st, entries.size());
   if (builder_ == nullptr) return absl::OkStatus();
   return builder_->MakeDirectory(ino, parent, attributes, entries);
@@ -372,6 +244,7 @@ absl::Status Source::SendBytes(int fd, const std::string& path, uint64_t offset,
     if (n < 0) return Failed(path, errno);
     if (n == 0) return Changed(path);
     done += static_cast<uint64_t>(n);
+    progress_->bytes += static_cast<uint64_t>(n);
   }
   return absl::OkStatus();
 }
@@ -392,6 +265,7 @@ absl::Status Source::CopyBytes(int fd, const std::string& path, uint64_t offset,
     const iovec iov{buffer.get(), n};
     if (absl::Status s = region_->Fill(to + done, {&iov, 1}); !s.ok()) return s;
     done += n;
+    progress_->bytes += n;
   }
   return absl::OkStatus();
 }
@@ -416,7 +290,10 @@ absl::Status Source::ReadFile(const Directory& in, const std::string& name, cons
     extents.push_back({0, size});
   }
   const TreeBuilder::Reader reader = {
-      [&](uint64_t offset, absl::Span<char> bytes) { return ReadAll(fd, path, offset, bytes); },
+      [&](uint64_t offset, absl::Span<char> bytes) {
+        progress_->bytes += bytes.size();
+        return ReadAll(fd, path, offset, bytes);
+      },
       [&](uint64_t offset, uint64_t n, uint64_t to) { return CopyBytes(fd, path, offset, n, to); }};
   absl::Status made = builder_->MakeFile(ino, attributes, size, extents, reader);
   if (absl::IsResourceExhausted(made)) {
@@ -426,7 +303,7 @@ absl::Status Source::ReadFile(const Directory& in, const std::string& name, cons
   // It is the file that was looked at before, and nothing has changed since.
   struct stat now;
   if (fstat(fd, &now) != 0) return Failed(path, errno);
-  return Same(st, now) ? absl::OkStatus() : Changed(path);
+  return IsSame(st, now) ? absl::OkStatus() : Changed(path);
 }
 
 // --- The whole ----------------------------------------------------------------------------
