@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <functional>
+#include <memory>
 #include <thread>
 
 #include "mount/library/pkramfs.h"
@@ -128,6 +129,32 @@ TEST_F(MapTest, MappedBytesNeverChange) {
   UnmapAll();
   ASSERT_EQ(unlink(At("fill").c_str()), 0);
   ExpectSound();
+}
+
+TEST_F(MapTest, ALargeFileIsLaidOutInFewPiecesOnLargeBoundaries) {
+  Mount("size=64m");
+  Spill(dir_ + "/large", std::string(16 << 20, 'x'));
+  ASSERT_EQ(Import(At("large") + " " + dir_ + "/large").status, 0);
+  const int fd = open(At("large").c_str(), O_RDONLY);
+  auto hold = std::make_unique<ControlHold>();
+  hold->end = 16 << 20;
+  ASSERT_EQ(ioctl(fd, kControlHold, hold.get()), 0);
+  close(fd);
+  EXPECT_LE(hold->count, 4u);
+  for (uint64_t i = 0; i < hold->count; ++i) EXPECT_EQ(hold->piece[i].first % 512, 0u);
+}
+
+TEST_F(MapTest, AMappedFileStaysWhereItIsWhenTheRegionHasAnotherSize) {
+  Mount("size=64m");
+  const std::string text = Text('a'), path = File("file", text);
+  const std::string_view mapped(Map(path), kSize);
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  for (const char* size : {"128m", "16m", "64m"}) {
+    const Ran ran = Shell(Pkramctl() + " resize " + region_ + " size=" + size);
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    Shell("head -c 80m /dev/zero > " + At("fill") + "; rm " + At("fill"));
+    EXPECT_TRUE(mapped == text);
+  }
 }
 
 TEST_F(MapTest, WhereItCannotItIsAnOrdinaryMappingAndSaysWhy) {
