@@ -66,9 +66,11 @@ TEST_F(TakeoverRequestsTest, WhatWasAnsweredIsNotDoneAgain) {
     }
     return unique != 0;
   }));
-  // In its name.
+  // In its name.  The kernel copies a request into its slot first, and takes answers to it then.
   const fuse_out_header answer{sizeof(answer), -EDQUOT, unique};
-  ASSERT_EQ(write(connection, &answer, sizeof(answer)), static_cast<ssize_t>(sizeof(answer)));
+  ASSERT_TRUE(Eventually([&] {
+    return write(connection, &answer, sizeof(answer)) == static_cast<ssize_t>(sizeof(answer));
+  }));
   asks.join();
   EXPECT_EQ(error, EDQUOT);
   close(connection);
