@@ -258,7 +258,7 @@ bool Space::AwaitReaders(Pfn pfn) {
 absl::StatusOr<PageRun> Space::Lend(uint64_t want) {
   RecheckLoans();
   constexpr uint64_t kLeast = 64;
-  want = std::min(want, std::max(kLeast, counts().free / 4));
+  want = std::clamp<uint64_t>(want, 1, std::max(kLeast, counts().free / 4));
   const PageRun run = Take(Purpose::kData, want, Pfn(), Urgency::kNormal);
   if (run.count == 0) return Full();
   loans_->Lend(run);

@@ -133,6 +133,9 @@ int HoldAll(int fd, int region, uint64_t offset, uint64_t end,
       why = "the file is in too many pieces";
       return -1;
     }
+    // It may have become shorter since: then the rest is a hole.
+    end = std::min(end, hold->size);
+    if (hold->offset <= offset) break;
     offset = hold->offset;
   }
   return 0;
