@@ -60,6 +60,7 @@ class FileData {
 
  private:
   Result<void> MakeReadable(ReadAnswer* answer);
+  bool IsZeroBehindEnd();
   std::byte* InlineArea();
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);

@@ -68,12 +68,24 @@ Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkr
   return {};
 }
 
+// Whether what its last page holds behind the end is zeros already.
+bool FileData::IsZeroBehindEnd() {
+  inode_->mu.AssertHeld();
+  const uint64_t from = inode_->size() % kPageSize;
+  const uint64_t entry = inode_->pages().Get(inode_->size() / kPageSize);
+  if (from == 0 || !format::IsPage(entry)) return true;
+  const uint64_t offset = format::EntryPfn(entry).offset() + from, size = kPageSize - from;
+  if (!region_->ProveReadable(offset, size).ok()) return false;
+  const std::byte* const bytes = region_->mapping().At(format::EntryPfn(entry)) + from;
+  return std::all_of(bytes, bytes + size, [](std::byte b) { return b == std::byte{0}; });
+}
+
 Result<HeldPages> FileData::Hold(uint64_t offset, uint64_t end, size_t most) {
   inode_->mu.AssertHeld();
   HeldPages held;
   held.size = inode_->size();
   end = std::min(end, held.size);
-  if (end == held.size) {
+  if (end == held.size && !IsZeroBehindEnd()) {
     const auto zeroed = ZeroBehindEnd((held.size + kPageSize - 1) / kPageSize * kPageSize);
     if (!zeroed.ok()) return zeroed.as_errno();
   }

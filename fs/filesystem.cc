@@ -162,7 +162,8 @@ void Filesystem::ReclaimDeferred() {
   // A doomed directory may have been put off again when it was empty.
   std::sort(deferred.begin(), deferred.end());
   deferred.erase(std::unique(deferred.begin(), deferred.end()), deferred.end());
-  for (const Ino ino : deferred) Reclaim(Inode(region_, ino, table_.PageOf(ino)));
+  // Whoever has it in use by now lets it go later; and it may be another inode.
+  for (const Ino ino : deferred) cache_.GetOrphan(ino);
 }
 
 // (A doomed directory whose contents could not be deleted stays for the next mount.)

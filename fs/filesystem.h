@@ -163,9 +163,10 @@ class Filesystem {
   bool Thaw();
   // Runs `fn` between two changes, with all others waiting; also while it is frozen.
   void AtRest(const std::function<void()>& fn);
-  // The same for another process: nothing changes while it has this page locked, which is lent to it.
-  // `token` stands at the beginning of that page when that begins.  False: it is not lent.
-  bool RestWhileLocked(pkram::Pfn page, uint64_t token);
+  // The same for another process: nothing changes while it has this page locked, which is lent to
+  // it. `token` stands at the beginning of that page when that begins.  `ends` is asked all the
+  // time. False: it is not lent.
+  bool RestWhileLocked(pkram::Pfn page, uint64_t token, const std::function<bool()>& ends);
   // Says when nobody is left to thaw it: waiting ends then.  Set before use.
   void set_abandoned(std::function<bool()> abandoned) { gate_.set_abandoned(std::move(abandoned)); }
   // Told of files that lost set-id bits or capabilities because they were written: the

@@ -55,6 +55,10 @@ absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
       tree.inodes > tree.links * pkram::format::kLinkEntries) {
     return absl::DataLossError("the tree is not sound: it has no table");
   }
+  // Numbers are given for no more than can be there.
+  if (tree.links + tree.inodes > loans.counts().lent) {
+    return absl::FailedPreconditionError("its pages are not lent");
+  }
   const Result<InodeTable::Block> block = [&] {
     const Gate::Pass pass(&gate_);
     return table_.ReserveBlock(tree.links, tree.inodes);
@@ -143,19 +147,30 @@ void Filesystem::NoteDoomed(InodeRef inode) {
   removed_.push_back(std::move(inode));
 }
 
-// Whoever dies has nothing locked, so that it rests no longer than somebody wants it to.
-bool Filesystem::RestWhileLocked(pkram::Pfn page, uint64_t token) {
+// Whoever dies has nothing locked, so that it rests no longer than somebody wants it to.  (A
+// process that is killed while it waits for the answer to this keeps its lock until it has that.)
+bool Filesystem::RestWhileLocked(pkram::Pfn page, uint64_t token,
+                                 const std::function<bool()>& ends) {
+  constexpr std::chrono::minutes kMost{5};
   const pkram::PageRun run{page, 1};
-  if (!region_->space().loans().Keep({&run, 1}, pkram::PageUse::kBuilding)) return false;
-  if (!region_->MakeExist(run).ok()) return false;
+  pkram::Loans& loans = region_->space().loans();
+  loans.BeginAdoption();  // it stays lent
+  const absl::Cleanup end = [&loans] { loans.EndAdoption(); };
+  const auto is_lent = [&] { return loans.Keep({&run, 1}, pkram::PageUse::kBuilding); };
+  if (!is_lent() || !region_->MakeExist(run).ok()) return false;
+  bool rested = false;
   AtRest([&] {
+    if (!is_lent()) return;
+    rested = true;
     const pkram::Mapping& mapping = region_->mapping();
     std::atomic_ref(*mapping.Unwatched(mapping.At<uint64_t>(page))).store(token);
-    while (!pkram::FindLockedPages(region_->backing().fd(), run).empty()) {
+    const auto deadline = std::chrono::steady_clock::now() + kMost;
+    while (!pkram::FindLockedPages(region_->backing().fd(), run).empty() && !ends() &&
+           std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   });
-  return true;
+  return rested;
 }
 
 // What a name leads through: the directory in which it stands, and the name that it has there.

@@ -303,7 +303,7 @@ void Depot::ForgetFrom(uint64_t page) {
 
 void Depot::ShrinkTail() {
   const uint64_t end = (map_.end() + kClusterPages - 1) / kClusterPages * kClusterPages;
-  if (high_water_ <= end) return;
+  if (high_water_ <= end || keeps_tail_) return;
   backing_->ShrinkTo(end);
   ForgetFrom(end);
   high_water_ = end;

@@ -107,6 +107,8 @@ class Depot {
   Counts counts() const;
   Bitmap InUse() const;
 
+  // From now on the tail stays as it is: it is somebody else's matter.  Before use.
+  void KeepTail() { keeps_tail_ = true; }
   // Gives back what nothing uses (a crash may have left some), and the tail.
   void GiveBackUnused();
   // Gives back free pages that were kept to be used again, or to be given back together; false
@@ -154,6 +156,7 @@ class Depot {
   bool AllExist(const std::vector<PageRun>& runs) const;
 
   Backing* const backing_;
+  bool keeps_tail_ = false;
   Bitmap exists_, touched_;
   std::atomic<bool> plenty_{false};
   std::array<std::atomic<uint64_t>, 2> stocked_{};  // in use to the map, and kept by threads

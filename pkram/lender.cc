@@ -10,18 +10,22 @@ absl::StatusOr<bool> OwnLender::Keep(PageRun run, PageUse use) {
   return space_->loans().Keep({&run, 1}, use);
 }
 
-// A lender that is short of pages takes back what is not locked yet; and its successor does not
-// know of it.
+// A lender that is short of pages takes back what is not locked yet, and gives it to somebody else;
+// and its successor does not know of it.
 absl::StatusOr<PageRun> Borrow(Lender* lender, int fd, uint64_t want) {
-  for (;;) {
+  constexpr int kTries = 1000;
+  absl::Status refused;
+  for (int i = 0; i < kTries; ++i) {
     const absl::StatusOr<PageRun> run = lender->Lend(want);
     if (!run.ok()) return run;
-    if (absl::Status s = LockPages(fd, *run, PageUse::kBuilding); !s.ok()) return s;
+    refused = LockPages(fd, *run, PageUse::kBuilding);
+    if (!refused.ok()) continue;
     const absl::StatusOr<bool> kept = lender->Keep(*run, PageUse::kBuilding);
     if (!kept.ok()) return kept.status();
     if (*kept) return run;
     UnlockPages(fd, *run);
   }
+  return refused.ok() ? absl::UnavailableError("pages are lent, and taken back again") : refused;
 }
 
 }  // namespace pkram

@@ -80,8 +80,10 @@ bool Loans::HoldLocked(absl::Span<const PageRun> runs) {
   return true;
 }
 
-bool Loans::Keep(absl::Span<const PageRun> runs, PageUse use) {
+bool Loans::Keep(absl::Span<const PageRun> runs, PageUse use, std::optional<uint64_t> generation) {
   MutexLock lock(&mu_);
+  // They may have been another's since, and noted for somebody else.
+  if (generation && *generation != generation_) return false;
   const Bitmap& noted = use == PageUse::kBuilding ? lent_ : held_;
   for (const PageRun& run : runs) {
     const uint64_t end = run.first.value() + run.count;
@@ -89,6 +91,15 @@ bool Loans::Keep(absl::Span<const PageRun> runs, PageUse use) {
     if (!noted.TestAmongOthers(run.first.value(), run.count)) return false;
     if (!IsLocked(run, use)) return false;
   }
+  return true;
+}
+
+bool Loans::WithholdIfLocked(PageRun run) {
+  if (FindLockedPages(fd_, run).empty()) return false;
+  MutexLock lock(&mu_);
+  Note(&held_, run);
+  Note(&withheld_, run);
+  holds_ = true;
   return true;
 }
 
@@ -140,6 +151,7 @@ std::vector<PageRun> Loans::Recheck() {
   }
   for (const PageRun& held : RunsOf(held_)) {
     for_each_unlocked(held, false, [&](PageRun run) {
+      ++generation_;
       held_.SetAmongOthers(run.first.value(), run.count, false);
       const uint64_t end = run.first.value() + run.count;
       for (uint64_t at = run.first.value(); (at = withheld_.FindSet(at, end)) != Bitmap::kNone;) {

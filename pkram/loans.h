@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -41,11 +42,15 @@ class Loans {
   void Find(PageMap* map);
 
   void Lend(PageRun run);
+  // What is noted from now on is asked for with what this says.
+  uint64_t generation() const { return generation_; }
   void Hold(PageRun run);
   // The same of pages that are locked already; false, and nothing noted, if some are not.
   bool HoldLocked(absl::Span<const PageRun> runs);
   // Whether all of these are noted for that use, and are locked for it.
-  bool Keep(absl::Span<const PageRun> runs, PageUse use);
+  // Of pages that are held: they were from that generation on.
+  bool Keep(absl::Span<const PageRun> runs, PageUse use,
+            std::optional<uint64_t> generation = std::nullopt);
 
   // Whether somebody may be reading the page.
   bool Held(Pfn pfn) const { return holds_ && held_.TestAmongOthers(pfn.value(), 1); }
@@ -56,6 +61,10 @@ class Loans {
   }
   // Takes those out of `runs` that somebody may be reading.  They are in use until Recheck.
   void Withhold(std::vector<PageRun>* runs);
+
+  // Of pages that nothing reaches: whether somebody has some of them locked.  Then they are in use
+  // until Recheck.
+  bool WithholdIfLocked(PageRun run);
 
   // Pages that are in use no longer, because nobody has them locked.
   std::vector<PageRun> Recheck();
@@ -85,6 +94,7 @@ class Loans {
   void Note(Bitmap* bits, PageRun run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int fd_;
+  std::atomic<uint64_t> generation_{0};            // raised when held pages are no longer
   std::atomic<bool> lends_{false}, holds_{false};  // some page may be lent, held
   mutable Mutex mu_;
   // Changed under the lock; held_ is tested without it.

@@ -283,12 +283,15 @@ absl::StatusOr<std::unique_ptr<Region>> Region::OpenToBuild(std::unique_ptr<Back
   map.FinishClaims();
   region->space_ =
       std::make_unique<Space>(region->backing_.get(), region->mapping_.get(), std::move(map));
+  region->space_->depot().KeepTail();
   region->space_->set_shortage([region = region.get(), lender] {
     constexpr uint64_t kAtOnce = 8192;  // 32 MiB
     MutexLock lock(&region->borrowing_mu_);
     const absl::StatusOr<PageRun> run = Borrow(lender, region->backing_->fd(), kAtOnce);
     // The region may have grown meanwhile.
-    if (!run.ok() || (run->first + run->count).value() > region->mapping_->pages()) return false;
+    const uint64_t has = region->mapping_->pages();
+    if (!run.ok() || run->first.value() >= has || run->count > has - run->first.value())
+      return false;
     region->space_->Add(*run);
     return true;
   });

@@ -259,10 +259,15 @@ absl::StatusOr<PageRun> Space::Lend(uint64_t want) {
   RecheckLoans();
   constexpr uint64_t kLeast = 64;
   want = std::clamp<uint64_t>(want, 1, std::max(kLeast, counts().free / 4));
-  const PageRun run = Take(Purpose::kData, want, Pfn(), Urgency::kNormal);
-  if (run.count == 0) return Full();
-  loans_->Lend(run);
-  return run;
+  for (;;) {
+    const PageRun run = Take(Purpose::kData, want, Pfn(), Urgency::kNormal);
+    if (run.count == 0) return Full();
+    // Somebody may have locked pages that are nobody's: they wait until he is done.
+    if (loans_->WithholdIfLocked(run)) continue;
+    mapping_->WritableRun(run);  // for those who watch: others store to it from now on
+    loans_->Lend(run);
+    return run;
+  }
 }
 
 void Space::RecheckLoans() {

@@ -471,7 +471,8 @@ void Walk::Run(const format::SuperBlock& super) {
 
 void Walk::RunNode(Pfn node) {
   if (ClaimMetadata(format::MakeEntry(node), Pfn(0), "a node")) {
-    WalkNode(*view_->At<format::Node>(node), node);
+    const format::Node copy = *view_->At<format::Node>(node);  // the client may forget its page
+    WalkNode(copy, node);
   }
   map_->Add(tally_);
 }

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -101,11 +102,58 @@ bool LockForReading(int region, const ControlHold::Piece& piece) {
   return fcntl(region, F_OFD_SETLK, &lock) == 0;
 }
 
+// What a server says is believed as far as it harms nobody: anybody may serve a mount.
+bool IsPossible(const ControlHold& hold, uint64_t offset, uint64_t end, uint64_t region_pages) {
+  if (hold.count > std::size(hold.piece)) return false;
+  uint64_t at = offset;
+  for (uint64_t i = 0; i < hold.count; ++i) {
+    const ControlHold::Piece& piece = hold.piece[i];
+    if (piece.offset % kPage != 0 || piece.offset < at || piece.offset >= RoundUp(end))
+      return false;
+    if (piece.pages == 0 || piece.pages > (RoundUp(end) - piece.offset) / kPage) return false;
+    if (piece.first >= region_pages || piece.pages > region_pages - piece.first) return false;
+    at = piece.offset + piece.pages * kPage;
+  }
+  return true;
+}
+
+// 1 if all are locked and kept; 0 if they are to be asked for anew; -1 and why.
+int LockAndKeep(int fd, const struct stat& region_is, int region, const ControlHold& hold) {
+  for (uint64_t i = 0; i < hold.count; ++i) {
+    const ControlHold::Piece& piece = hold.piece[i];
+    if (!LockForReading(region, piece)) {
+      why = "its pages cannot be locked";
+      return -1;
+    }
+    ControlKeep keep{};
+    keep.first = piece.first;
+    keep.count = piece.pages;
+    keep.reading = 1;
+    keep.generation = hold.generation;
+    if (ioctl(fd, kControlKeep, &keep) != 0) {
+      why = "its pages cannot be held";
+      return -1;
+    }
+    if (keep.device != region_is.st_dev || keep.inode != region_is.st_ino) {
+      why = "the file that has its region's name is another one by now";
+      return -1;
+    }
+    if (keep.kept == 0) return 0;
+  }
+  return 1;
+}
+
 // The pieces of [offset, end), each locked and kept.  0, or -1 and why.
-int HoldAll(int fd, int region, uint64_t offset, uint64_t end,
+int HoldAll(int fd, const struct stat& region_is, int region, uint64_t offset, uint64_t end,
             std::vector<ControlHold::Piece>* all) {
   const auto hold = std::make_unique<ControlHold>();
-  while (offset < end) {
+  for (int tries = 0; offset < end; ++tries) {
+    // A daemon that is short of pages forgets what is not locked yet, and so does its successor.
+    if (tries > 100) {
+      why = "its pages are not held";
+      return -1;
+    }
+    *hold = {};
     hold->offset = offset;
     hold->end = end;
     if (ioctl(fd, kControlHold, hold.get()) != 0) {
@@ -115,19 +163,20 @@ int HoldAll(int fd, int region, uint64_t offset, uint64_t end,
                                   : "its pages cannot be held";
       return -1;
     }
-    bool kept = true;
-    for (uint64_t i = 0; i < hold->count && kept; ++i) {
-      const ControlHold::Piece& piece = hold->piece[i];
-      ControlKeep keep{piece.first, piece.pages, 1, 0};
-      if (!LockForReading(region, piece)) {
-        why = "its pages cannot be locked";
-        return -1;
-      }
-      if (ioctl(fd, kControlKeep, &keep) != 0) return -1;
-      kept = keep.kept != 0;
+    // As large as it is by now.
+    struct stat now;
+    if (fstat(region, &now) != 0) return -1;
+    const bool is_device = S_ISCHR(now.st_mode);
+    const uint64_t pages =
+        is_device ? ~uint64_t{0} / kPage : static_cast<uint64_t>(now.st_size) / kPage;
+    if (!IsPossible(*hold, offset, end, pages)) {
+      why = "its daemon says what cannot be";
+      return -1;
     }
-    // A daemon that is short of pages forgets what is not locked yet, and so does its successor.
-    if (!kept) continue;
+    const int kept = LockAndKeep(fd, region_is, region, *hold);
+    if (kept < 0) return -1;
+    if (kept == 0) continue;
+    tries = 0;
     all->insert(all->end(), hold->piece, hold->piece + hold->count);
     if (all->size() > kMostPieces) {
       why = "the file is in too many pieces";
@@ -185,7 +234,7 @@ void* MapOwnPages(int fd, const struct stat& st, uint64_t offset, size_t length,
     return MAP_FAILED;
   }
   std::vector<ControlHold::Piece> pieces;
-  if (HoldAll(fd, *region, offset, offset + length, &pieces) != 0) return MAP_FAILED;
+  if (HoldAll(fd, its, *region, offset, offset + length, &pieces) != 0) return MAP_FAILED;
   void* const address = MapPieces(*region, offset, length, pieces);
   if (address == MAP_FAILED) why = "its pages cannot be mapped";
   return address;

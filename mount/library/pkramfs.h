@@ -24,17 +24,17 @@ enum {
  *
  * MAP_FAILED, and errno as mmap and open set it; EINVAL: nothing is there to map.  It is the
  * caller's, until pkramfs_unmap.  A child has it, too.  Thread-safe. */
-void *pkramfs_map(int fd, uint64_t offset, size_t length, int *how);
+void* pkramfs_map(int fd, uint64_t offset, size_t length, int* how);
 
 /* Why the last mapping that this thread made is PKRAMFS_ORDINARY: a sentence, which is never freed;
  * or "". */
-const char *pkramfs_why(void);
+const char* pkramfs_why(void);
 
 /* Ends a mapping, all of it.  -1, and errno EINVAL, if it is none. */
-int pkramfs_unmap(void *address);
+int pkramfs_unmap(void* address);
 
 /* How many bytes it has; 0 if it is none. */
-size_t pkramfs_length(const void *address);
+size_t pkramfs_length(const void* address);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

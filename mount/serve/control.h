@@ -62,24 +62,28 @@ static_assert(sizeof(ControlLend) == 512);
 struct ControlKeep {
   uint64_t first;
   uint64_t count;
-  uint64_t reading;  // in: held, not lent
-  uint64_t kept;     // out: 0 or 1; 0: begin anew
+  uint64_t reading;     // in: held, not lent
+  uint64_t generation;  // in: of the ControlHold that named them
+  uint64_t kept;        // out: 0 or 1; 0: begin anew
+  uint64_t device;      // out: of the region's file, st_dev and
+  uint64_t inode;       // out: st_ino: a lock on another file is none
 };
-static_assert(sizeof(ControlKeep) == 32);
+static_assert(sizeof(ControlKeep) == 56);
 
 // Pages of a file, for the caller to lock and to read (it is asked of the file).
 struct ControlHold {
-  uint64_t offset;  // in: of a page; out: where to go on, or the end
-  uint64_t end;     // in: of what is wanted
-  uint64_t size;    // out: of the file
-  uint64_t count;   // out: pieces
+  uint64_t offset;      // in: of a page; out: where to go on, or the end
+  uint64_t end;         // in: of what is wanted
+  uint64_t size;        // out: of the file
+  uint64_t count;       // out: pieces
+  uint64_t generation;  // out: for ControlKeep
   struct Piece {
     uint64_t offset;  // in the file
     uint64_t first;   // page of the region
     uint64_t pages;
   } piece[600];
 };
-static_assert(sizeof(ControlHold) == 14432);
+static_assert(sizeof(ControlHold) == 14440);
 
 // Pages that the caller has locked for reading, and may read from now on.  Meant for a region at
 // rest.

@@ -1,5 +1,6 @@
 // What pkramctl asks of a daemon (control.h).
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -166,13 +167,21 @@ void ReplyKeep(fuse_req_t req, fuse_ino_t, const void* in) {
   std::memcpy(&keep, in, sizeof(keep));
   const pkram::PageRun run{pkram::Pfn(keep.first), keep.count};
   const auto use = keep.reading != 0 ? pkram::PageUse::kReading : pkram::PageUse::kBuilding;
-  keep.kept = ServerOf(req)->region->space().loans().Keep({&run, 1}, use) ? 1 : 0;
+  pkram::Region* const region = ServerOf(req)->region;
+  const auto generation = keep.reading != 0 ? std::optional(keep.generation) : std::nullopt;
+  keep.kept = region->space().loans().Keep({&run, 1}, use, generation) ? 1 : 0;
+  struct stat st {};
+  fstat(region->backing().fd(), &st);
+  keep.device = st.st_dev;
+  keep.inode = st.st_ino;
   fuse_reply_ioctl(req, 0, &keep, sizeof(keep));
 }
 
 void ReplyHold(fuse_req_t req, fuse_ino_t ino, const void* in) {
   auto hold = std::make_unique<ControlHold>();
   std::memcpy(hold.get(), in, sizeof(*hold));
+  // Before they are noted.
+  hold->generation = ServerOf(req)->region->space().loans().generation();
   const Result<HeldPages> held =
       ServerOf(req)->fs->Hold(ino, hold->offset, hold->end, std::size(hold->piece));
   if (!held.ok()) {
@@ -203,7 +212,8 @@ void ReplyHoldPages(fuse_req_t req, fuse_ino_t, const void* in) {
 void ReplyRest(fuse_req_t req, fuse_ino_t, const void* in) {
   ControlRest rest;
   std::memcpy(&rest, in, sizeof(rest));
-  const bool rested = ServerOf(req)->fs->RestWhileLocked(pkram::Pfn(rest.page), rest.token);
+  const bool rested = ServerOf(req)->fs->RestWhileLocked(
+      pkram::Pfn(rest.page), rest.token, [req] { return fuse_req_interrupted(req) != 0; });
   rested ? fuse_reply_ioctl(req, 0, &rest, sizeof(rest)) : fuse_reply_err(req, EINVAL);
 }
 

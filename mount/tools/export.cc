@@ -129,7 +129,7 @@ void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vecto
 class Rest {
  public:
   Rest(const std::string& name, int directory, int region)
-      : lender_(directory, name), name_(name), directory_(directory), region_(region) {}
+      : lender_(directory, region, name), directory_(directory), region_(region) {}
   ~Rest() { End(); }
 
   absl::Status Begin() {
@@ -178,7 +178,6 @@ class Rest {
   }
 
   MountLender lender_;
-  const std::string name_;
   const int directory_, region_;
   PageRun page_;
   std::thread asks_;

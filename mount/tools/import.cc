@@ -64,11 +64,14 @@ absl::Status MergeThroughKernel(int from_in, const std::string& from_name, int t
   std::vector<std::string> names;
   DIR* const listing = fdopendir(dup(from.get()));
   if (listing == nullptr) return Failed(path, errno);
+  errno = 0;
   while (const dirent* const entry = readdir(listing)) {
     const std::string_view found = entry->d_name;
     if (found != "." && found != "..") names.emplace_back(found);
   }
+  const int error = errno;
   closedir(listing);
+  if (error != 0) return Failed(path, error);
   for (const std::string& name : names) {
     const std::string its_path = absl::StrCat(path, path.ends_with('/') ? "" : "/", name);
     struct stat its;
@@ -129,7 +132,7 @@ absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
   absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
       OpenRegionBacking(target.region, pkram::OpenFor::kWriting);
   if (!backing.ok()) return backing.status();
-  MountLender lender(parent.get(), target.mount->mount_point);
+  MountLender lender(parent.get(), (*backing)->fd(), target.mount->mount_point);
   const auto region = pkram::Region::OpenToBuild(*std::move(backing), &lender);
   if (!region.ok()) return region.status();
   // Asked first, so that who may not is told so.

@@ -61,6 +61,13 @@ absl::StatusOr<Target> MountedTarget(const std::string& given, const std::string
         given,
         ": not on a pkramfs: name a path on one, or REGION:/PATH of one that is not mounted"));
   }
+  // Anybody may say of a mount of their own that it is of this region.
+  bool is_its = false;
+  for (const MountEntry& its : MountsOf(RegionPath(best->source))) is_its |= its.id == best->id;
+  if (!is_its) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        given, ": mounted by another user than root, the owner of its region and you"));
+  }
   absl::StatusOr<std::string> inside = Inside(given, whole.substr(best->mount_point.size()));
   if (!inside.ok()) return inside.status();
   Target target{best->source, {}, *std::move(inside)};
@@ -100,8 +107,16 @@ absl::StatusOr<pkram::PageRun> MountLender::Lend(uint64_t want) {
 }
 
 absl::StatusOr<bool> MountLender::Keep(pkram::PageRun run, pkram::PageUse use) {
-  ControlKeep keep{run.first.value(), run.count, use == pkram::PageUse::kReading, 0};
+  ControlKeep keep{};
+  keep.first = run.first.value();
+  keep.count = run.count;
+  keep.reading = use == pkram::PageUse::kReading;
   if (ioctl(directory_, kControlKeep, &keep) != 0) return Refused();
+  struct stat st {};
+  if (fstat(region_, &st) != 0 || st.st_dev != keep.device || st.st_ino != keep.inode) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name_, ": the file that has its region's name is another one by now"));
+  }
   return keep.kept != 0;
 }
 

@@ -30,14 +30,16 @@ absl::StatusOr<Target> FindTarget(const std::string& given);
 // What the daemon of a mount lends, which a directory of is open as `directory`.
 class MountLender final : public pkram::Lender {
  public:
-  MountLender(int directory, std::string name) : directory_(directory), name_(std::move(name)) {}
+  // `region`: the file that is said to be the region's.
+  MountLender(int directory, int region, std::string name)
+      : directory_(directory), region_(region), name_(std::move(name)) {}
   absl::StatusOr<pkram::PageRun> Lend(uint64_t want) override;
   absl::StatusOr<bool> Keep(pkram::PageRun run, pkram::PageUse use) override;
   // Why an ioctl has failed, by errno.
   absl::Status Refused() const;
 
  private:
-  const int directory_;
+  const int directory_, region_;
   const std::string name_;
 };
 
