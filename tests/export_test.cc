@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <random>
 #include <thread>
 
 #include "tests/bulk_fixture.h"
@@ -112,17 +113,26 @@ TEST_F(ExportTest, WhatCannotBeDoneIsSaid) {
   expect_refused(At("file") + " " + mount_, "not empty");
   expect_refused(dir_, "not on a pkramfs");
   EXPECT_EQ(Shell(Ctl() + " export " + At("file") + " | tar xOf -").out, "text");
-  // Whoever is killed lets everybody go on.
-  const pid_t pid = fork();
-  if (pid == 0) {
-    execl("/bin/sh", "sh", "-c", ("exec " + Ctl() + " export " + mount_ + " > /dev/null").c_str(),
-          nullptr);
-    _exit(127);
+  ExpectSound();
+}
+
+TEST_F(ExportTest, WhoeverIsKilledLetsEverybodyGoOn) {
+  Mount("size=256m");
+  ASSERT_EQ(Import(At("v") + " " + Version("one", 2000)).status, 0);
+  std::mt19937 random(3);
+  for (int i = 0; i < 15; ++i) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      execl("/bin/sh", "sh", "-c", ("exec " + Ctl() + " export " + mount_ + " > /dev/null").c_str(),
+            nullptr);
+      _exit(127);
+    }
+    usleep(static_cast<useconds_t>(random() % 30000));
+    kill(pid, SIGKILL);
+    Wait(pid);
+    Spill(At("file"), "again");
+    EXPECT_EQ(Slurp(At("file")), "again");
   }
-  kill(pid, SIGKILL);
-  Wait(pid);
-  Spill(At("file"), "again");
-  EXPECT_EQ(Slurp(At("file")), "again");
   ExpectSound();
 }
 
