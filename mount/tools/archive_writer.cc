@@ -18,7 +18,7 @@ absl::Status ArchiveError(struct archive* archive, const std::string& path) {
 
 namespace {
 
-TreeBuilder::Attributes AttributesOf(const InodeRecord& record, const SurvivingTree::Inode& inode) {
+TreeBuilder::Attributes AttributesIn(const InodeRecord& record, const SurvivingTree::Inode& inode) {
   TreeBuilder::Attributes a;
   a.mode = static_cast<uint32_t>(record.mode_nlink);
   a.uid = static_cast<uint32_t>(record.owner);
@@ -61,7 +61,7 @@ absl::Status ArchiveWriter::Write(Ino top, const std::string& name) {
 
 void ArchiveWriter::SetTimes(Ino ino) const {
   const SurvivingTree::Inode& inode = tree_.inodes.at(ino);
-  const TreeBuilder::Attributes a = AttributesOf(RecordOf(pages_, inode), inode);
+  const TreeBuilder::Attributes a = AttributesIn(RecordOf(pages_, inode), inode);
   if (!S_ISDIR(a.mode)) return;
   const timespec times[] = {{a.atime.seconds, static_cast<long>(a.atime.nanos)},
                             {a.mtime.seconds, static_cast<long>(a.mtime.nanos)}};
@@ -82,7 +82,7 @@ absl::Status ArchiveWriter::WriteOne(Ino ino, const std::string& path) {
   }
   const EntryPtr entry(archive_entry_new());
   archive_entry_set_pathname(entry.get(), path.c_str());
-  ToEntry(AttributesOf(record, inode), entry.get());
+  ToEntry(AttributesIn(record, inode), entry.get());
   ++progress_->inodes;
   if (!S_ISDIR(mode) && record.mode_nlink >> 32 > 1) {
     const auto [first, is_first] = links_.emplace(ino, path);
