@@ -321,8 +321,7 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
       // Pages that follow one another at once.
       const Pfn first = format::EntryPfn(entry);
       const uint64_t in_order = pages.CountInOrder(at / kPageSize, PagesFor(end));
-      // (The first one is not; or nobody who reads it has begun.)
-      const uint64_t count = 1 + region_->space().loans().CountNotHeld({first + 1, in_order - 1});
+      const uint64_t count = region_->space().loans().CountNotHeld({first, in_order});
       const size_t n = std::min<size_t>(bytes.size() - done, count * kPageSize - at % kPageSize);
       const absl::Status s =
           region_->Overwrite(first.offset() + at % kPageSize, bytes.subspan(done, n));

@@ -167,6 +167,9 @@ class Filesystem {
   // it. `token` stands at the beginning of that page when that begins.  `ends` is asked all the
   // time. False: it is not lent.
   bool RestWhileLocked(pkram::Pfn page, uint64_t token, const std::function<bool()>& ends);
+  // Holds pages, which somebody has locked for reading, of any files, while it rests for another
+  // process; false, and none is held, if it does not, or some are not locked.
+  bool HoldAtRest(absl::Span<const pkram::PageRun> runs);
   // Says when nobody is left to thaw it: waiting ends then.  Set before use.
   void set_abandoned(std::function<bool()> abandoned) { gate_.set_abandoned(std::move(abandoned)); }
   // Told of files that lost set-id bits or capabilities because they were written: the
@@ -240,6 +243,8 @@ class Filesystem {
   InodeTable table_;
   InodeCache cache_;
   InodeRef root_;             // the kernel never looks it up, and always uses it
+  pkram::Mutex rest_mu_;
+  bool rests_for_another_ ABSL_GUARDED_BY(rest_mu_) = false;
   pkram::Mutex adoption_mu_;  // one at a time
   std::atomic<bool> any_staged_{false};
   pkram::Mutex staged_mu_;

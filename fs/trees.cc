@@ -164,13 +164,26 @@ bool Filesystem::RestWhileLocked(pkram::Pfn page, uint64_t token,
     rested = true;
     const pkram::Mapping& mapping = region_->mapping();
     std::atomic_ref(*mapping.Unwatched(mapping.At<uint64_t>(page))).store(token);
+    const auto note = [this](bool rests) {
+      pkram::MutexLock lock(&rest_mu_);
+      rests_for_another_ = rests;
+    };
+    note(true);
     const auto deadline = std::chrono::steady_clock::now() + kMost;
     while (!pkram::FindLockedPages(region_->backing().fd(), run).empty() && !ends() &&
            std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+    note(false);
   });
   return rested;
+}
+
+// Only then: whoever changes a file looks once whether its pages are held, under its lock, which
+// nobody has here.
+bool Filesystem::HoldAtRest(absl::Span<const pkram::PageRun> runs) {
+  pkram::MutexLock lock(&rest_mu_);
+  return rests_for_another_ && region_->space().loans().HoldLocked(runs);
 }
 
 // What a name leads through: the directory in which it stands, and the name that it has there.

@@ -44,6 +44,7 @@ class Loans {
   void Lend(PageRun run);
   // What is noted from now on is asked for with what this says.
   uint64_t generation() const { return generation_; }
+  // REQUIRES, of both: nobody changes these pages meanwhile.
   void Hold(PageRun run);
   // The same of pages that are locked already; false, and nothing noted, if some are not.
   bool HoldLocked(absl::Span<const PageRun> runs);

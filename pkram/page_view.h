@@ -29,14 +29,15 @@ class PageView {
   // Of pages that another process may be changing: each is copied when it is first read, and stays
   // as it was.  Of pages that are not in `only`, which outlives this, nothing is read: zeros.
   PageView(const Mapping* mapping, uint64_t existing, const Bitmap* only)
-      : mapping_(mapping), existing_(existing), only_(only) {}
+      : mapping_(mapping), existing_(existing), only_(only), copies_(true) {}
 
-  // The same of pages that nobody changes for a while: until StopCopying, what is read stays as it
-  // is then.  What is read later for the first time is as it is when it is looked at.
-  static PageView CopyOf(const PageView& pages) {
-    PageView copying(pages.mapping_, pages.existing_);
-    for (const auto& [pfn, bytes] : pages.changed_) copying.Keep(pfn, bytes.get());
-    copying.copies_ = true;
+  // The same pages, of which nobody changes one for a while: what is read until StopCopying stays
+  // as it is then.  What is read later for the first time is as it is when it is looked at.
+  PageView Copying() const {
+    PageView copying(mapping_, existing_, nullptr);
+    for (const auto& [pfn, bytes] : changed_) {
+      std::memcpy(copying.NewCopy(pfn), bytes.get(), kPageSize);
+    }
     return copying;
   }
   void StopCopying() { copies_ = false; }
@@ -51,8 +52,7 @@ class PageView {
         return reinterpret_cast<const T*>(it->second.get());
       }
     }
-    if (copies_) return reinterpret_cast<const T*>(Keep(pfn, mapping_->At(pfn)));
-    return only_ == nullptr ? mapping_->At<T>(pfn) : reinterpret_cast<const T*>(Copy(pfn));
+    return copies_ ? reinterpret_cast<const T*>(Copy(pfn)) : mapping_->At<T>(pfn);
   }
 
   // fn(pfn, bytes) for each page of `only` that was copied, in no order.
@@ -84,14 +84,10 @@ class PageView {
  private:
   using Page = std::unique_ptr<std::byte[]>;
 
-  const std::byte* Keep(Pfn pfn, const std::byte* bytes) const {
-    Page& copy = changed_[pfn];
-    copy = std::make_unique<std::byte[]>(kPageSize);
-    std::memcpy(copy.get(), bytes, kPageSize);
-    return copy.get();
+  bool IsReadable(Pfn pfn) const {
+    return only_ == nullptr || (pfn.value() < only_->size() && only_->Test(pfn.value()));
   }
-  bool IsReadable(Pfn pfn) const { return pfn.value() < only_->size() && only_->Test(pfn.value()); }
-  const std::byte* Copy(Pfn pfn) const {
+  std::byte* NewCopy(Pfn pfn) const {
     Page& copy = changed_[pfn];
     if (spare_.empty()) {
       copy = std::make_unique<std::byte[]>(kPageSize);
@@ -99,12 +95,16 @@ class PageView {
       copy = std::move(spare_.back());
       spare_.pop_back();
     }
-    if (IsReadable(pfn)) {
-      std::memcpy(copy.get(), mapping_->At(pfn), kPageSize);
-    } else {
-      std::memset(copy.get(), 0, kPageSize);
-    }
     return copy.get();
+  }
+  const std::byte* Copy(Pfn pfn) const {
+    std::byte* const copy = NewCopy(pfn);
+    if (IsReadable(pfn)) {
+      std::memcpy(copy, mapping_->At(pfn), kPageSize);
+    } else {
+      std::memset(copy, 0, kPageSize);
+    }
+    return copy;
   }
 
   const Mapping* const mapping_;

@@ -176,8 +176,9 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   region->walk_ = options.walk;
   if (options.writable) {
     if (absl::Status s = region->Accept(walk, std::move(map), std::move(loans), wanted, options);
-        !s.ok())
+        !s.ok()) {
       return s;
+    }
   }
   return region;
 }
@@ -290,8 +291,9 @@ absl::StatusOr<std::unique_ptr<Region>> Region::OpenToBuild(std::unique_ptr<Back
     const absl::StatusOr<PageRun> run = Borrow(lender, region->backing_->fd(), kAtOnce);
     // The region may have grown meanwhile.
     const uint64_t has = region->mapping_->pages();
-    if (!run.ok() || run->first.value() >= has || run->count > has - run->first.value())
+    if (!run.ok() || run->first.value() >= has || run->count > has - run->first.value()) {
       return false;
+    }
     region->space_->Add(*run);
     return true;
   });

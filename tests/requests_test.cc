@@ -82,7 +82,8 @@ TEST_F(RequestsTest, WithWritebackSmallWritesGoTogether) {
   Mount("writeback");
   const int fd = open(Path(0).c_str(), O_RDWR);
   const std::string page(4096, 'w');
-  EXPECT_LE(Cost(512, [&](int i) { std::ignore = pwrite(fd, page.data(), page.size(), 4096 * i); }), 0.1);
+  EXPECT_LE(Cost(512, [&](int i) { std::ignore = pwrite(fd, page.data(), page.size(), 4096 * i); }),
+            0.1);
   const auto before = Synchronous();
   ASSERT_EQ(close(fd), 0);
   auto after = Synchronous();

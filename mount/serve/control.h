@@ -85,11 +85,11 @@ struct ControlHold {
 };
 static_assert(sizeof(ControlHold) == 14440);
 
-// Pages that the caller has locked for reading, and may read from now on.  Meant for a region at
-// rest.
+// Pages that the caller has locked for reading, and may read from now on; while it has the region
+// rest (ControlRest).
 struct ControlHoldPages {
   uint64_t count;
-  uint64_t kept;  // out: 0 or 1; 0: some are not locked
+  uint64_t kept;  // out: 0 or 1; 0: it does not rest, or some are not locked
   struct Run {
     uint64_t first;
     uint64_t pages;
@@ -132,10 +132,10 @@ inline constexpr unsigned kControlCheckpoint = _IOWR('P', 7, ControlCheckpoint);
 inline constexpr unsigned kControlLend = _IOWR('P', 8, ControlLend);
 inline constexpr unsigned kControlKeep = _IOWR('P', 9, ControlKeep);
 inline constexpr unsigned kControlStage = _IOWR('P', 10, ControlStage);
-inline constexpr unsigned kControlHold = _IOWR('P', 12, ControlHold);
-inline constexpr unsigned kControlHoldPages = _IOWR('P', 13, ControlHoldPages);
-inline constexpr unsigned kControlRest = _IOWR('P', 14, ControlRest);
-inline constexpr unsigned kControlDiscard = _IOWR('P', 11, ControlDiscard);
+inline constexpr unsigned kControlHold = _IOWR('P', 11, ControlHold);
+inline constexpr unsigned kControlHoldPages = _IOWR('P', 12, ControlHoldPages);
+inline constexpr unsigned kControlRest = _IOWR('P', 13, ControlRest);
+inline constexpr unsigned kControlDiscard = _IOWR('P', 14, ControlDiscard);
 
 }  // namespace pkramfs
 

@@ -205,7 +205,7 @@ void ReplyHoldPages(fuse_req_t req, fuse_ino_t, const void* in) {
   for (uint64_t i = 0; i < std::min<uint64_t>(hold->count, std::size(hold->run)); ++i) {
     runs.push_back({pkram::Pfn(hold->run[i].first), hold->run[i].pages});
   }
-  hold->kept = ServerOf(req)->region->space().loans().HoldLocked(runs) ? 1 : 0;
+  hold->kept = ServerOf(req)->fs->HoldAtRest(runs) ? 1 : 0;
   fuse_reply_ioctl(req, 0, hold.get(), sizeof(*hold));
 }
 

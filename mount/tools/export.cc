@@ -263,7 +263,7 @@ absl::Status ExportOnce(const ExportOptions& options, const Target& target,
     }
     const absl::StatusOr<Ino> top = FindIn(*tree, target, options.source);
     if (!top.ok()) return top.status();
-    PageView copies = PageView::CopyOf(pages);
+    PageView copies = pages.Copying();
     if (rest) {
       std::vector<PageRun> data;
       Touch(copies, *tree, *top, &data);

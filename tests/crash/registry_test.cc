@@ -101,9 +101,10 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Region::LockInMemory",
       "Region::UnlockFromMemory",
       "Filesystem::AtRest",
-      "Filesystem::StageTree",      // a part of AdoptTree
+      "Filesystem::StageTree",  // a part of AdoptTree
       "Filesystem::Recheck",
       "Filesystem::RestWhileLocked",
+      "Filesystem::HoldAtRest",
       "Filesystem::Hold",
       "Filesystem::DiscardStaged",  // the last part of it
       "Region::IsNew",
