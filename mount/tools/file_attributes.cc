@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "fs/xattrs.h"
-#include "mount/tools/target.h"
+#include "mount/tools/directory.h"
 
 namespace pkramfs {
 namespace {

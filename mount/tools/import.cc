@@ -1,6 +1,5 @@
 #include "mount/tools/import.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -23,6 +22,7 @@
 #include "mount/region/region_file.h"
 #include "mount/serve/control.h"
 #include "mount/tools/archive.h"
+#include "mount/tools/directory.h"
 #include "mount/tools/live_mount.h"
 #include "mount/tools/target.h"
 #include "pkram/descriptor.h"
@@ -61,18 +61,9 @@ absl::Status MergeThroughKernel(int from_in, const std::string& from_name, int t
   }
   struct stat st;
   if (fstat(from.get(), &st) != 0) return Failed(path, errno);
-  std::vector<std::string> names;
-  DIR* const listing = fdopendir(dup(from.get()));
-  if (listing == nullptr) return Failed(path, errno);
-  errno = 0;
-  while (const dirent* const entry = readdir(listing)) {
-    const std::string_view found = entry->d_name;
-    if (found != "." && found != "..") names.emplace_back(found);
-  }
-  const int error = errno;
-  closedir(listing);
-  if (error != 0) return Failed(path, error);
-  for (const std::string& name : names) {
+  const absl::StatusOr<std::vector<std::string>> names = ListNames(from.get(), path);
+  if (!names.ok()) return names.status();
+  for (const std::string& name : *names) {
     const std::string its_path = absl::StrCat(path, path.ends_with('/') ? "" : "/", name);
     struct stat its;
     if (fstatat(from.get(), name.c_str(), &its, AT_SYMLINK_NOFOLLOW) != 0) {

@@ -1,6 +1,5 @@
 #include "mount/tools/salvage.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -18,6 +17,7 @@
 #include "fs/survivors.h"
 #include "fs/xattrs.h"
 #include "mount/region/region_file.h"
+#include "mount/tools/directory.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -35,27 +35,6 @@ bool EndsAll(int error) {
 }
 
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-
-absl::StatusOr<Descriptor> OpenEmpty(const std::string& path) {
-  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return Failed(path);
-  Descriptor fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0) return Failed(path);
-  const int again = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
-  DIR* const dir = again < 0 ? nullptr : fdopendir(again);
-  if (dir == nullptr) {
-    const absl::Status failed = Failed(path);
-    if (again >= 0) close(again);
-    return failed;
-  }
-  int entries = 0;
-  while (readdir(dir) != nullptr) ++entries;
-  closedir(dir);
-  if (entries > 2) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": not empty: choose a directory that is, or one to be made"));
-  }
-  return fd;
-}
 
 // Writes one tree.  Nothing that is written is looked up by a path: a symlink among it
 // leads nowhere.
@@ -317,7 +296,7 @@ absl::StatusOr<Salvaged> SalvageRegion(const std::string& path, const std::strin
                                        const std::function<void(const std::string&)>& lost) {
   const auto backing = OpenRegionBacking(path, pkram::OpenFor::kReading);
   if (!backing.ok()) return backing.status();
-  const absl::StatusOr<Descriptor> top = OpenEmpty(directory);
+  const absl::StatusOr<Descriptor> top = OpenEmptyDirectory(directory);
   if (!top.ok()) return top.status();
   Salvaged salvaged;
   Survivors survivors;

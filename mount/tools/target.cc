@@ -5,20 +5,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "mount/region/options.h"
 #include "mount/serve/control.h"
+#include "mount/tools/directory.h"
 #include "mount/tools/live_mount.h"
 
 namespace pkramfs {
-
-absl::Status Failed(const std::string& path, int error) {
-  return absl::FailedPreconditionError(absl::StrCat(path, ": ", std::strerror(error)));
-}
 
 namespace {
 
@@ -106,11 +102,10 @@ absl::StatusOr<pkram::PageRun> MountLender::Lend(uint64_t want) {
   return pkram::PageRun{pkram::Pfn(lend.first), lend.count};
 }
 
-absl::StatusOr<bool> MountLender::Keep(pkram::PageRun run, pkram::PageUse use) {
+absl::StatusOr<bool> MountLender::Keep(pkram::PageRun run) {
   ControlKeep keep{};
   keep.first = run.first.value();
   keep.count = run.count;
-  keep.reading = use == pkram::PageUse::kReading;
   if (ioctl(directory_, kControlKeep, &keep) != 0) return Refused();
   struct stat st {};
   if (fstat(region_, &st) != 0 || st.st_dev != keep.device || st.st_ino != keep.inode) {

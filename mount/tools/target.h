@@ -13,9 +13,6 @@
 
 namespace pkramfs {
 
-// "PATH: what errno says".  FAILED_PRECONDITION.
-absl::Status Failed(const std::string& path, int error);
-
 struct Target {
   std::string region;  // file of the region
   std::optional<MountEntry> mount;
@@ -34,7 +31,7 @@ class MountLender final : public pkram::Lender {
   MountLender(int directory, int region, std::string name)
       : directory_(directory), region_(region), name_(std::move(name)) {}
   absl::StatusOr<pkram::PageRun> Lend(uint64_t want) override;
-  absl::StatusOr<bool> Keep(pkram::PageRun run, pkram::PageUse use) override;
+  absl::StatusOr<bool> Keep(pkram::PageRun run) override;
   // Why an ioctl has failed, by errno.
   absl::Status Refused() const;
 

@@ -1,6 +1,5 @@
 #include "mount/tools/tree_source.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -15,8 +14,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "mount/region/mounts.h"
+#include "mount/tools/directory.h"
 #include "mount/tools/file_attributes.h"
-#include "mount/tools/target.h"
 #include "mount/tools/workers.h"
 #include "pkram/descriptor.h"
 #include "pkram/mutex.h"
@@ -148,21 +147,10 @@ absl::Status Source::ReadDirectory(const Directory& in, const std::string& name,
     absl::Status read = ReadXattrs(directory->get(), path, st.st_mode, &attributes.xattrs);
     if (!read.ok()) return read;
   }
-  std::vector<std::string> names;
-  {
-    DIR* const listing = fdopendir(dup(directory->get()));
-    if (listing == nullptr) return Failed(path, errno);
-    errno = 0;
-    while (const dirent* const entry = readdir(listing)) {
-      const std::string_view found = entry->d_name;
-      if (found != "." && found != "..") names.emplace_back(found);
-    }
-    const int error = errno;
-    closedir(listing);
-    if (error != 0) return Failed(path, error);
-  }
+  const absl::StatusOr<std::vector<std::string>> names = ListNames(directory->get(), path);
+  if (!names.ok()) return names.status();
   std::vector<TreeBuilder::Name> entries;
-  for (const std::string& entry : names) {
+  for (const std::string& entry : *names) {
     if (stopped_) return absl::OkStatus();  // an error that is known already
     absl::StatusOr<TreeBuilder::Name> named =
         Read(directory, entry, absl::StrCat(path, path.ends_with('/') ? "" : "/", entry), ino);
