@@ -1,6 +1,8 @@
 #include "fs/acl.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace pkramfs {
 namespace {
@@ -51,6 +53,15 @@ std::optional<Acl> Acl::Parse(std::string_view bytes) {
     return std::nullopt;
   }
   return acl;
+}
+
+std::optional<Acl> Acl::Of(std::vector<Entry> entries) {
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.tag, a.id) < std::pair(b.tag, b.id);
+  });
+  Acl acl;
+  acl.entries_ = std::move(entries);
+  return Parse(acl.Bytes());
 }
 
 std::string Acl::Bytes() const {

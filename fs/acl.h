@@ -20,6 +20,23 @@ inline bool IsAcl(std::string_view name) { return name == kAccessAcl || name == 
 
 class Acl {
  public:
+  enum Tag : uint16_t {
+    kUserObj = 0x01,
+    kUser = 0x02,
+    kGroupObj = 0x04,
+    kGroup = 0x08,
+    kMask = 0x10,
+    kOther = 0x20,
+  };
+  struct Entry {
+    uint16_t tag;
+    uint16_t perm;
+    uint32_t id;
+  };
+  // Of entries in any order; nothing when they are no valid list.
+  static std::optional<Acl> Of(std::vector<Entry> entries);
+  const std::vector<Entry>& entries() const { return entries_; }
+
   // Nothing when the bytes are no valid list; a list without entries says "none".
   static std::optional<Acl> Parse(std::string_view bytes);
   std::string Bytes() const;
@@ -37,19 +54,6 @@ class Acl {
   void Restrict(uint32_t mode);
 
  private:
-  enum Tag : uint16_t {
-    kUserObj = 0x01,
-    kUser = 0x02,
-    kGroupObj = 0x04,
-    kGroup = 0x08,
-    kMask = 0x10,
-    kOther = 0x20,
-  };
-  struct Entry {
-    uint16_t tag;
-    uint16_t perm;
-    uint32_t id;
-  };
   // The entry that the group bits of the mode stand for, and those of the others.
   const Entry* ForClass(uint32_t shift) const;
   Entry* ForClass(uint32_t shift) {

@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <ctime>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,7 +15,6 @@
 #include "absl/strings/str_split.h"
 #include "fs/acl.h"
 #include "fs/xattrs.h"
-#include "mount/tools/target.h"
 
 namespace pkramfs {
 
@@ -24,58 +23,41 @@ using pkram::PagesFor;
 
 namespace {
 
-// An ACL as the kernel hands it over: a version, then {tag, permissions, id}.
-struct AclEntry {
-  uint16_t tag;
-  uint16_t perm;
-  uint32_t id;
-};
 constexpr struct {
   uint16_t tag;
   int of_archive;
-} kTags[] = {{0x01, ARCHIVE_ENTRY_ACL_USER_OBJ},  {0x02, ARCHIVE_ENTRY_ACL_USER},
-             {0x04, ARCHIVE_ENTRY_ACL_GROUP_OBJ}, {0x08, ARCHIVE_ENTRY_ACL_GROUP},
-             {0x10, ARCHIVE_ENTRY_ACL_MASK},      {0x20, ARCHIVE_ENTRY_ACL_OTHER}};
+} kTags[] = {{Acl::kUserObj, ARCHIVE_ENTRY_ACL_USER_OBJ},   {Acl::kUser, ARCHIVE_ENTRY_ACL_USER},
+             {Acl::kGroupObj, ARCHIVE_ENTRY_ACL_GROUP_OBJ}, {Acl::kGroup, ARCHIVE_ENTRY_ACL_GROUP},
+             {Acl::kMask, ARCHIVE_ENTRY_ACL_MASK},          {Acl::kOther, ARCHIVE_ENTRY_ACL_OTHER}};
 
+bool IsNamed(uint16_t tag) { return tag == Acl::kUser || tag == Acl::kGroup; }
+
+// It was found sound.
 void AddAcl(std::string_view bytes, int type, struct archive_entry* entry) {
-  for (size_t at = sizeof(uint32_t); at + sizeof(AclEntry) <= bytes.size();
-       at += sizeof(AclEntry)) {
-    AclEntry acl;
-    std::memcpy(&acl, bytes.data() + at, sizeof(acl));
+  const std::optional<Acl> list = Acl::Parse(bytes);
+  for (const Acl::Entry& acl : list->entries()) {
     const auto* const tag = std::ranges::find(kTags, acl.tag, [](const auto& t) { return t.tag; });
-    if (tag == std::end(kTags)) continue;
-    const bool named = acl.tag == 0x02 || acl.tag == 0x08;
     archive_entry_acl_add_entry(entry, type, acl.perm, tag->of_archive,
-                                named ? static_cast<int>(acl.id) : -1, nullptr);
+                                IsNamed(acl.tag) ? static_cast<int>(acl.id) : -1, nullptr);
   }
 }
 
-// "" if it has none but what the mode says.
+// "" if it has none but what the mode says, or it is no valid one.
 std::string AclOf(struct archive_entry* entry, int type) {
   if (archive_entry_acl_reset(entry, type) == 0) return "";
-  std::vector<AclEntry> acls;
-  bool more_than_mode = type == ARCHIVE_ENTRY_ACL_TYPE_DEFAULT;
+  std::vector<Acl::Entry> acls;
   int its_type = 0, perm = 0, tag = 0, id = 0;
   const char* name = nullptr;
   while (archive_entry_acl_next(entry, type, &its_type, &perm, &tag, &id, &name) == ARCHIVE_OK) {
     const auto* const its =
         std::ranges::find(kTags, tag, [](const auto& t) { return t.of_archive; });
     if (its == std::end(kTags)) continue;
-    const bool named = its->tag == 0x02 || its->tag == 0x08;
-    more_than_mode |= named || its->tag == 0x10;
     acls.push_back({its->tag, static_cast<uint16_t>(perm & 7),
-                    named ? static_cast<uint32_t>(id) : 0xffffffff});
+                    IsNamed(its->tag) ? static_cast<uint32_t>(id) : ~uint32_t{0}});
   }
-  if (!more_than_mode || acls.empty()) return "";
-  std::sort(acls.begin(), acls.end(), [](const AclEntry& a, const AclEntry& b) {
-    return std::pair(a.tag, a.id) < std::pair(b.tag, b.id);
-  });
-  const uint32_t version = 2;
-  std::string bytes(reinterpret_cast<const char*>(&version), sizeof(version));
-  for (const AclEntry& acl : acls) {
-    bytes.append(reinterpret_cast<const char*>(&acl), sizeof(acl));
-  }
-  return bytes;
+  const std::optional<Acl> acl = Acl::Of(std::move(acls));
+  if (!acl || acl->empty()) return "";
+  return type == ARCHIVE_ENTRY_ACL_TYPE_ACCESS && acl->IsMode() ? "" : acl->Bytes();
 }
 
 }  // namespace
