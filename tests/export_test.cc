@@ -90,6 +90,29 @@ TEST_F(ExportTest, ItIsOneMomentWhileOthersChangeIt) {
   ExpectSound();
 }
 
+TEST_F(ExportTest, WhatIsMountedIsWhatGoesOut) {
+  const std::string one = Version("one", 5), two = Version("two", 5);
+  Mount("size=64m");
+  ASSERT_EQ(Import(At("v") + " " + one).status, 0);
+  Unmount();
+  // Another filesystem of the same region, and a part of it that is mounted elsewhere.
+  Mount("pkram=other");
+  ASSERT_EQ(Import(At("v") + " " + two).status, 0);
+  const std::string elsewhere = dir_ + "/elsewhere";
+  ASSERT_EQ(mkdir(elsewhere.c_str(), 0755), 0);
+  ASSERT_EQ(mount(At("v").c_str(), elsewhere.c_str(), nullptr, MS_BIND, nullptr), 0);
+  for (const std::string& from : {At("v"), elsewhere}) {
+    const std::string out = region_ + "-out" + std::to_string(from.size());
+    const Ran ran = Export(from + " " + out);
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    ExpectSame(two, out);
+  }
+  ASSERT_EQ(Import(elsewhere + "/more " + one).status, 0);
+  ExpectSame(one, At("v/more"));
+  ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
+  ExpectSound();
+}
+
 TEST_F(ExportTest, AnImageIsExportedWhereItLies) {
   const std::string one = Version("one", 50), image = dir_ + "/image";
   Mount("size=64m,checkpoint=" + image);

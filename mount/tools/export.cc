@@ -1,6 +1,5 @@
 #include "mount/tools/export.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -24,7 +23,7 @@
 #include "mount/region/region_file.h"
 #include "mount/serve/control.h"
 #include "mount/tools/archive_writer.h"
-#include "mount/tools/live_mount.h"
+#include "mount/tools/directory.h"
 #include "mount/tools/target.h"
 #include "pkram/descriptor.h"
 #include "pkram/page_locks.h"
@@ -51,18 +50,9 @@ absl::StatusOr<ArchivePtr> OpenOutput(const ExportOptions& options) {
     }
     return tar;
   }
-  const std::string& directory = options.directory;
-  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return Failed(directory, errno);
-  if (chdir(directory.c_str()) != 0) return Failed(directory, errno);
-  DIR* const listing = opendir(".");
-  if (listing == nullptr) return Failed(directory, errno);
-  int entries = 0;
-  while (readdir(listing) != nullptr) ++entries;
-  closedir(listing);
-  if (entries > 2) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(directory, ": not empty: choose a directory that is, or one to be made"));
-  }
+  const absl::StatusOr<pkram::Descriptor> directory = OpenEmptyDirectory(options.directory);
+  if (!directory.ok()) return directory.status();
+  if (fchdir(directory->get()) != 0) return Failed(options.directory, errno);
   ArchivePtr disk(archive_write_disk_new());
   int flags = ARCHIVE_EXTRACT_PERM | ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_ACL |
               ARCHIVE_EXTRACT_XATTR | ARCHIVE_EXTRACT_SECURE_SYMLINKS |
@@ -84,7 +74,9 @@ const SurvivingTree* FilesystemIn(const Survivors& survivors, const std::string&
 absl::StatusOr<Ino> FindIn(const SurvivingTree& tree, const Target& target,
                            const std::string& shown) {
   Ino ino = kRootIno;
-  for (const absl::string_view part : absl::StrSplit(target.path, '/', absl::SkipEmpty())) {
+  // A mount may show a directory of the filesystem only.
+  const std::string path = absl::StrCat(target.mount ? target.mount->root : "", "/", target.path);
+  for (const absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
     const auto names = tree.names.find(ino);
     Ino next = 0;
     if (names != tree.names.end()) {
@@ -123,6 +115,15 @@ void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vecto
                   return true;
                 });
   }
+}
+
+// What the daemon of a mount says of itself; an empty object if nobody answers.
+nlohmann::json StatisticsOf(int directory) {
+  ControlReply reply{};
+  if (ioctl(directory, kControlStatistics, &reply) != 0) return nlohmann::json::object();
+  const std::string_view text(reply.json, std::min<size_t>(reply.size, sizeof(reply.json)));
+  nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  return json.is_object() ? json : nlohmann::json::object();
 }
 
 // A moment at which nothing changes, of a region that is mounted, as long as this wants it.
@@ -170,12 +171,7 @@ class Rest {
 
  private:
   // 0 if nobody says.
-  pid_t ServerPid() const {
-    ControlReply reply{};
-    if (ioctl(directory_, kControlStatistics, &reply) != 0) return 0;
-    const std::string_view text(reply.json, std::min<size_t>(reply.size, sizeof(reply.json)));
-    return nlohmann::json::parse(text, nullptr, false).value("pid", 0);
-  }
+  pid_t ServerPid() const { return StatisticsOf(directory_).value("pid", 0); }
 
   MountLender lender_;
   const int directory_, region_;
@@ -251,6 +247,7 @@ absl::Status ExportOnce(const ExportOptions& options, const Target& target,
     directory = pkram::Descriptor(open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (directory.get() < 0) return Failed(mount_point, errno);
     if (syncfs(directory.get()) != 0) return Failed(mount_point, errno);
+    node = StatisticsOf(directory.get()).value("node", node);
     rest.emplace(mount_point, directory.get(), (*backing)->fd());
     if (absl::Status s = rest->Begin(); !s.ok()) return s;
   }
