@@ -35,11 +35,6 @@ Ino TreeBuilder::Reserve() {
   return pages_.size() - 1;
 }
 
-uint64_t TreeBuilder::inodes() const {
-  pkram::MutexLock lock(&mu_);
-  return pages_.size() - kRootIno - dropped_;
-}
-
 absl::StatusOr<format::Object*> TreeBuilder::MakeInode(Ino ino, Ino parent,
                                                        const Attributes& attributes,
                                                        std::string_view target) {

@@ -81,8 +81,6 @@ class TreeBuilder {
   // All that was reserved is made; `top`, of that mode, is the tree.
   absl::StatusOr<Filesystem::BuiltTree> Finish(Ino top, uint32_t mode);
 
-  uint64_t inodes() const;
-
  private:
   // Pages of a file from `index` on.
   struct Piece {
@@ -97,7 +95,7 @@ class TreeBuilder {
   absl::Status BuildList(absl::Span<const Piece> pieces, pkram::format::Object* page);
 
   pkram::Region* const region_;
-  mutable pkram::Mutex mu_;
+  pkram::Mutex mu_;
   std::vector<pkram::Pfn> pages_ ABSL_GUARDED_BY(mu_);  // by number; Pfn(): not made yet
   uint64_t dropped_ ABSL_GUARDED_BY(mu_) = 0;
 };

@@ -6,8 +6,8 @@ namespace pkram {
 
 absl::StatusOr<PageRun> OwnLender::Lend(uint64_t want) { return space_->Lend(want); }
 
-absl::StatusOr<bool> OwnLender::Keep(PageRun run, PageUse use) {
-  return space_->loans().Keep({&run, 1}, use);
+absl::StatusOr<bool> OwnLender::Keep(PageRun run) {
+  return space_->loans().Keep({&run, 1}, PageUse::kBuilding);
 }
 
 // A lender that is short of pages takes back what is not locked yet, and gives it to somebody else;
@@ -20,7 +20,7 @@ absl::StatusOr<PageRun> Borrow(Lender* lender, int fd, uint64_t want) {
     if (!run.ok()) return run;
     refused = LockPages(fd, *run, PageUse::kBuilding);
     if (!refused.ok()) continue;
-    const absl::StatusOr<bool> kept = lender->Keep(*run, PageUse::kBuilding);
+    const absl::StatusOr<bool> kept = lender->Keep(*run);
     if (!kept.ok()) return kept.status();
     if (*kept) return run;
     UnlockPages(fd, *run);

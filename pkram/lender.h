@@ -18,7 +18,7 @@ class Lender {
   // 1 to `want` free pages, to be locked.  RESOURCE_EXHAUSTED.
   virtual absl::StatusOr<PageRun> Lend(uint64_t want) = 0;
   // Whether pages that were locked are this process's, until it unlocks them.
-  virtual absl::StatusOr<bool> Keep(PageRun run, PageUse use) = 0;
+  virtual absl::StatusOr<bool> Keep(PageRun run) = 0;
 };
 
 class Space;
@@ -28,7 +28,7 @@ class OwnLender final : public Lender {
  public:
   explicit OwnLender(Space* space) : space_(space) {}
   absl::StatusOr<PageRun> Lend(uint64_t want) override;
-  absl::StatusOr<bool> Keep(PageRun run, PageUse use) override;
+  absl::StatusOr<bool> Keep(PageRun run) override;
 
  private:
   Space* const space_;

@@ -216,6 +216,9 @@ TEST_F(BulkTest, AnImportWaitsWhileItIsFrozen) {
   Mount("size=256m");
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   const pid_t pid = Start(At("v") + " " + one);
+  // It builds, and places nothing.
+  EXPECT_TRUE(Eventually([&] { return Statistics()["pages"]["lent"] > 2000; }));
+  EXPECT_NE(access(At("v").c_str(), F_OK), 0);
   ASSERT_EQ(Shell(Pkramctl() + " thaw " + region_).status, 0);
   EXPECT_EQ(Wait(pid), 0);
   ExpectSame(one, At("v"));
@@ -259,10 +262,6 @@ TEST_F(BulkTest, ARegionIsFilledAsItIsMade) {
   ASSERT_EQ(ran.status, 0) << ran.err;
   Mount("size=256m");
   ExpectSame(odd() + "/many", At("many"));
-  EXPECT_EQ(Shell("diff -r --no-dereference --exclude=fifo --exclude='*dev*' " + odd() + "/many " +
-                  At("many"))
-                .status,
-            0);
   struct stat a, b;
   ASSERT_EQ(stat(odd().c_str(), &a), 0);
   ASSERT_EQ(stat(mount_.c_str(), &b), 0);
