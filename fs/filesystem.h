@@ -225,6 +225,7 @@ class Filesystem {
   absl::Status Place(const Context& context, Ino staging, Ino parent, std::string_view name,
                      Placing placing);
   absl::Status Merge(const Context& context, Ino from, Ino to, const std::string& path);
+  Result<void> CopyXattrs(const Context& context, Ino from, Ino to);
   void DeleteDoomed(std::vector<Ino> doomed);
   std::vector<Ino> DoomContents(Ino directory);
   bool IsDoomed(const Inode& inode) const;

@@ -13,6 +13,8 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "fs/acl.h"
 #include "fs/adoption.h"
 #include "fs/directory.h"
 #include "fs/filesystem.h"
@@ -270,7 +272,29 @@ absl::Status Filesystem::Merge(const Context& context, Ino from, Ino to, const s
   change.atime = attr->atime;
   change.mtime = attr->mtime;
   const Result<Attr> set = SetAttr(step, to, change);
-  return set.ok() ? absl::OkStatus() : Refusal(set.as_errno(), path);
+  if (!set.ok()) return Refusal(set.as_errno(), path);
+  const Result<void> copied = CopyXattrs(step, from, to);
+  return copied.ok() ? absl::OkStatus() : Refusal(copied.as_errno(), path);
+}
+
+// `to` gets the attributes of `from`.  It loses an ACL that `from` does not have: an ACL says who
+// may do what, as the mode does.
+Result<void> Filesystem::CopyXattrs(const Context& context, Ino from, Ino to) {
+  const Result<std::string> names = ListXattrs(context, from);
+  if (!names.ok()) return names.as_errno();
+  for (const std::string& name :
+       std::vector<std::string>(absl::StrSplit(*names, '\0', absl::SkipEmpty()))) {
+    const Result<std::string> value = GetXattr(from, name);
+    if (!value.ok()) return value.as_errno();
+    Result<void> set = SetXattr(context, to, name, *value, 0);
+    if (!set.ok()) return set;
+  }
+  for (const std::string_view acl : {kAccessAcl, kDefaultAcl}) {
+    if (GetXattr(from, acl).ok()) continue;
+    Result<void> removed = RemoveXattr(context, to, acl);
+    if (!removed.ok() && removed.error() != ENODATA) return removed;
+  }
+  return {};
 }
 
 // --- Deletion -----------------------------------------------------------------------

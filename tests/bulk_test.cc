@@ -2,11 +2,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/xattr.h>
 
 #include <atomic>
 #include <random>
 #include <thread>
 
+#include "fs/acl.h"
 #include "tests/bulk_fixture.h"
 
 namespace pkramfs {
@@ -81,6 +83,69 @@ TEST_F(BulkTest, WhatIsThereIsKeptExchangedOrMerged) {
   EXPECT_THAT(ran.err, HasSubstr(At("v/7")));
   EXPECT_EQ(Slurp(At("v/7")), "one");
   ExpectSound();
+}
+
+// An ACL that gives one user all.
+std::string AclFor(uint32_t user) {
+  constexpr uint32_t kNobody = ~uint32_t{0};
+  return Acl::Of({{Acl::kUserObj, 7, kNobody},
+                  {Acl::kUser, 7, user},
+                  {Acl::kGroupObj, 5, kNobody},
+                  {Acl::kMask, 7, kNobody},
+                  {Acl::kOther, 5, kNobody}})
+      ->Bytes();
+}
+
+std::string XattrOf(const std::string& path, std::string_view name) {
+  char value[100];
+  const ssize_t size = getxattr(path.c_str(), std::string(name).c_str(), value, sizeof(value));
+  return size < 0 ? std::strerror(errno) : std::string(value, static_cast<size_t>(size));
+}
+
+TEST_F(BulkTest, ADirectoryThatIsMergedIntoGetsTheAttributesOfTheTree) {
+  const auto set = [](const std::string& path, std::string_view name, const std::string& value) {
+    EXPECT_EQ(setxattr(path.c_str(), std::string(name).c_str(), value.data(), value.size(), 0), 0)
+        << path << ": " << std::strerror(errno);
+  };
+  const std::string source = dir_ + "/source";
+  ASSERT_EQ(Shell("mkdir -p " + source + "/both " + source + "/plain").status, 0);
+  set(source, kAccessAcl, AclFor(17));
+  set(source + "/both", kAccessAcl, AclFor(17));
+  set(source + "/both", kDefaultAcl, AclFor(18));
+  set(source + "/both", "user.color", "blue");
+  const auto make_target = [&] {
+    ASSERT_EQ(Shell("mkdir " + At("both") + " " + At("plain")).status, 0);
+    set(At("both"), "user.color", "red");
+    set(At("both"), "user.mine", "mine");
+    set(At("plain"), kAccessAcl, AclFor(19));
+    set(At("plain"), kDefaultAcl, AclFor(19));
+  };
+  const auto expect_merged = [&] {
+    EXPECT_EQ(XattrOf(mount_, kAccessAcl), AclFor(17));
+    EXPECT_EQ(XattrOf(At("both"), kAccessAcl), AclFor(17));
+    EXPECT_EQ(XattrOf(At("both"), kDefaultAcl), AclFor(18));
+    EXPECT_EQ(XattrOf(At("both"), "user.color"), "blue");
+    EXPECT_EQ(XattrOf(At("both"), "user.mine"), "mine");
+    EXPECT_EQ(XattrOf(At("plain"), kAccessAcl), std::strerror(ENODATA));
+    EXPECT_EQ(XattrOf(At("plain"), kDefaultAcl), std::strerror(ENODATA));
+    struct stat a, b;
+    ASSERT_EQ(stat((source + "/both").c_str(), &a), 0);
+    ASSERT_EQ(stat(At("both").c_str(), &b), 0);
+    EXPECT_EQ(a.st_mode, b.st_mode);
+    EXPECT_EQ(a.st_mtim.tv_nsec, b.st_mtim.tv_nsec);
+    ExpectSound();
+  };
+  Mount("size=64m");
+  make_target();
+  ASSERT_EQ(Import("--merge " + mount_ + " " + source).status, 0);
+  expect_merged();
+  ASSERT_EQ(unlink(region_.c_str()), 0);
+  Mount("size=64m");
+  make_target();
+  Unmount();
+  ASSERT_EQ(Import("--merge " + region_ + ":/ " + source).status, 0);
+  Mount("size=64m");
+  expect_merged();
 }
 
 TEST_F(BulkTest, WhatCannotBeDoneLeavesNothing) {

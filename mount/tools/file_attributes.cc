@@ -4,8 +4,11 @@
 #include <sys/xattr.h>
 
 #include <cerrno>
+#include <set>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "fs/acl.h"
 #include "fs/xattrs.h"
 #include "mount/tools/directory.h"
 
@@ -90,6 +93,24 @@ absl::Status ReadXattrs(int fd, const std::string& path, uint32_t mode, std::str
 absl::Status ReadXattrs(const std::string& file, const std::string& path, uint32_t mode,
                         std::string* blob) {
   return ReadXattrsOf(file, path, mode, blob);
+}
+
+absl::Status CopyXattrs(int from, int to, uint32_t mode, const std::string& path) {
+  std::string blob;
+  if (absl::Status read = ReadXattrs(from, path, mode, &blob); !read.ok()) return read;
+  std::set<std::string, std::less<>> missing{std::string(kAccessAcl), std::string(kDefaultAcl)};
+  absl::Status result;
+  Xattrs::ForEachOf(blob, [&](std::string_view name, std::string_view value) {
+    const std::string its_name(name);
+    missing.erase(its_name);
+    if (fsetxattr(to, its_name.c_str(), value.data(), value.size(), 0) != 0) {
+      result.Update(Failed(path, errno));
+    }
+  });
+  for (const std::string& acl : missing) {
+    if (fremovexattr(to, acl.c_str()) != 0 && errno != ENODATA) result.Update(Failed(path, errno));
+  }
+  return result;
 }
 
 }  // namespace pkramfs

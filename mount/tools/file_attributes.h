@@ -23,6 +23,10 @@ absl::Status ReadXattrs(int fd, const std::string& path, uint32_t mode, std::str
 absl::Status ReadXattrs(const std::string& file, const std::string& path, uint32_t mode,
                         std::string* blob);
 
+// `to` gets those of `from`; both are open directories of a pkramfs.  It loses an ACL that `from`
+// does not have.  Errors name `path`.
+absl::Status CopyXattrs(int from, int to, uint32_t mode, const std::string& path);
+
 }  // namespace pkramfs
 
 #endif  // MOUNT_TOOLS_FILE_ATTRIBUTES_H_

@@ -23,6 +23,7 @@
 #include "mount/serve/control.h"
 #include "mount/tools/archive.h"
 #include "mount/tools/directory.h"
+#include "mount/tools/file_attributes.h"
 #include "mount/tools/live_mount.h"
 #include "mount/tools/target.h"
 #include "pkram/descriptor.h"
@@ -83,7 +84,7 @@ absl::Status MergeThroughKernel(int from_in, const std::string& from_name, int t
       futimens(to.get(), times) != 0) {
     return Failed(path, errno);
   }
-  return absl::OkStatus();
+  return CopyXattrs(from.get(), to.get(), st.st_mode, path);
 }
 
 // The staged tree is renamed as any file is: so the kernel knows of it.
