@@ -1,6 +1,6 @@
 // What bringing trees in and out takes, past the transport and through it, beside tmpfs; and
 // reading without a copy.  As root, on a machine that has nothing else to do:
-//   build/gcc/tests/bulk [--rounds 5] [--large 1024] [--map 4096] [--tree DIR]
+//   build/gcc/tests/bulk [--rounds 5] [--large 1024] [--map 4096] [--tree DIR] [--json FILE]
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -11,8 +11,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -24,6 +26,7 @@
 namespace pkramfs {
 namespace {
 
+using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
 void Run(const std::string& command) {
@@ -48,8 +51,8 @@ struct Way {
   std::string before, after;
 };
 
-// Each way once a round, in turns: medians, beside the first one's.
-void Measure(const std::string& what, int rounds, const std::vector<Way>& ways) {
+// Each way once a round, in turns: medians, in ms, beside the first one's.
+void Measure(const std::string& what, int rounds, const std::vector<Way>& ways, Json* json) {
   std::map<std::string, std::vector<double>> times;
   for (int round = 0; round < rounds; ++round) {
     for (const Way& way : ways) {
@@ -63,6 +66,7 @@ void Measure(const std::string& what, int rounds, const std::vector<Way>& ways) 
   for (const Way& way : ways) {
     const double median = Median(times[way.name]);
     std::printf("| %s | %.0f | %.2f |\n", way.name.c_str(), median, first / median);
+    (*json)[what][way.name] = median;
   }
   std::fflush(stdout);
 }
@@ -106,12 +110,14 @@ void MeasureMaps(int rounds, const std::string& ours, const std::string& tmpfs, 
 int Main(int argc, char** argv) {
   int rounds = 5;
   uint64_t large = 1024, map = 4096;
-  std::string tree = "/usr/include";
+  std::string tree = "/usr/include", json_path;
+  Json json;
   CommandLine line("bulk", "Compares import, export and pkramfs_map with cp, tar and mmap.");
   line.Option("--rounds", &rounds, "How often each is measured");
   line.Option("--large", &large, "MiB of the large file");
   line.Option("--map", &map, "MiB of the file that is mapped");
   line.Option("--tree", &tree, "A tree of real files");
+  line.Option("--json", &json_path, "Where the figures go, too");
   if (const auto status = line.Parse(argc, argv)) return *status;
 
   MountProcess mounted;
@@ -132,7 +138,8 @@ int Main(int argc, char** argv) {
              {"import, 1 thread", ctl + " import --threads 1 " + ours + " " + from + " >/dev/null",
               "", gone_ours},
              {"import, 2 threads", ctl + " import --threads 2 " + ours + " " + from + " >/dev/null",
-              "", gone_ours}});
+              "", gone_ours}},
+            &json);
   };
   Run("mkdir -p " + source + "; cd " + source +
       "; for d in $(seq 200); do mkdir $d; for f in $(seq 100); do head -c $((f * 80)) /dev/zero > "
@@ -151,13 +158,17 @@ int Main(int argc, char** argv) {
       "/proc/sys/vm/drop_caches";
   Measure("out of the mount, cold: " + tree, rounds,
           {{"tar cf - | cat", "tar cf - -C " + ours + " . | cat >/dev/null", cold, ""},
-           {"export | cat", ctl + " export " + ours + " | cat >/dev/null", cold, ""}});
+           {"export | cat", ctl + " export " + ours + " | cat >/dev/null", cold, ""}},
+          &json);
   Run("rm -rf " + ours);
 
   Run("head -c " + std::to_string(map) + "m /dev/urandom > " + tmpfs + "; " + ctl + " import " +
       ours + " " + tmpfs + " >/dev/null");
   MeasureMaps(rounds, ours, tmpfs, map << 20);
   Run("rm -rf " + base);
+  if (!json_path.empty() && !(std::ofstream(json_path) << json.dump(1) << '\n')) {
+    throw std::runtime_error(json_path + ": cannot be written");
+  }
   return 0;
 }
 

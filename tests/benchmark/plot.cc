@@ -1,5 +1,7 @@
-// Draws what compare, loading and checkpoints have measured, with gnuplot: what is given of them.
-//   plot --compare compare.json --loading loading.json --checkpoints checkpoints.json --into docs
+// Draws what compare, loading, checkpoints and bulk have measured, with gnuplot: what is given of
+// them.
+//   plot --compare compare.json --loading loading.json --checkpoints checkpoints.json
+//        --bulk bulk.json --into docs
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -138,17 +140,60 @@ void DrawCheckpoints(const Json& rows, const std::string& path) {
   Gnuplot(script.str());
 }
 
+// For each piece of work, how many times as fast as the first way each of the others is.
+void DrawBulk(const Json& work, const std::string& path) {
+  const std::map<std::string, std::string> styles = {
+      {"tar | tar onto tmpfs", "pt 6 lc rgb '#777777'"},
+      {"cp -a onto the mount", "pt 7 lc rgb '#d07020'"},
+      {"import, 1 thread", "pt 6 lc rgb '#2060c0'"},
+      {"import, 2 threads", "pt 7 lc rgb '#2060c0'"},
+      {"export | cat", "pt 9 lc rgb '#2060c0'"}};
+  std::ostringstream labels;
+  std::map<std::string, std::string> points;
+  int row = 0;
+  for (const auto& [what, ways] : work.items()) {
+    const double first = ways.front();
+    labels << (row == 0 ? "" : ", ");
+    ++row;
+    labels << '"' << what << "\\n1 = " << ways.begin().key() << "\" " << row;
+    for (const auto& [way, median] : ways.items()) {
+      std::ostringstream point;
+      point << first / median.get<double>() << ' ' << row << '\n';
+      points[way] += point.str();
+    }
+  }
+  std::ostringstream data, plots;
+  int n = 0;
+  for (const auto& [way, style] : styles) {
+    if (!points.contains(way)) continue;
+    data << "$way" << ++n << " << END\n" << points[way] << "END\n";
+    plots << (n == 1 ? "" : ", ") << "$way" << n << " with points ps 1 " << style << " title '"
+          << way << '\'';
+  }
+  std::ostringstream script;
+  script << Output(path, 800, 130 + 60 * row) << data.str()
+         << "set title 'How many times as fast'\nset logscale x\nset xrange [0.03:6]\n"
+            "set xtics (0.03, 0.1, 0.3, 1, 2, 3, 5)\nset grid x\nset yrange ["
+         << row << ".5:0.5]\nset ytics (" << labels.str()
+         << ")\nset key below Left reverse maxcols 3\n"
+            "set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb '#555555'\nplot "
+         << plots.str() << '\n';
+  Gnuplot(script.str());
+}
+
 int Main(int argc, char** argv) {
-  std::string compare, loading, checkpoints, into = "docs";
+  std::string compare, loading, checkpoints, bulk, into = "docs";
   CommandLine line("plot", "Draws what the benchmarks have measured.");
   line.Option("--compare", &compare, "What compare has written");
   line.Option("--loading", &loading, "What loading has written");
   line.Option("--checkpoints", &checkpoints, "What checkpoints has written");
+  line.Option("--bulk", &bulk, "What bulk has written");
   line.Option("--into", &into, "The folder of the drawings");
   if (const auto status = line.Parse(argc, argv)) return *status;
   if (!compare.empty()) DrawComparison(Read(compare), into + "/compare.svg");
   if (!loading.empty()) DrawLoading(Read(loading), into + "/loading.svg");
   if (!checkpoints.empty()) DrawCheckpoints(Read(checkpoints), into + "/checkpoints.svg");
+  if (!bulk.empty()) DrawBulk(Read(bulk), into + "/bulk.svg");
   return 0;
 }
 
