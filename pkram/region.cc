@@ -66,19 +66,46 @@ uint64_t Region::ContentPages(uint64_t pages) {
   return contents;
 }
 
+namespace {
+
+std::string UuidOf(const SuperBlock& super) {
+  char text[37];
+  uuid_unparse_lower(super.uuid, text);
+  return text;
+}
+
+// Of what is no region.
+Region::Glance Only(Region::Holds holds) {
+  Region::Glance glance;
+  glance.holds = holds;
+  return glance;
+}
+
+}  // namespace
+
 absl::StatusOr<Region::Holds> Region::Look(Backing* backing) {
+  const absl::StatusOr<Glance> glance = GlanceAt(backing);
+  if (!glance.ok()) return glance.status();
+  return glance->holds;
+}
+
+absl::StatusOr<Region::Glance> Region::GlanceAt(Backing* backing) {
   const absl::StatusOr<uint64_t> size = backing->Size();
   if (!size.ok()) return size.status();
-  if (*size == 0) return Holds::kNothing;
-  if (*size < kPageSize) return Holds::kOther;
+  if (*size == 0) return Only(Holds::kNothing);
+  if (*size < kPageSize) return Only(Holds::kOther);
   const absl::StatusOr<std::unique_ptr<Mapping>> first = MapFirst(backing);
   if (!first.ok()) return first.status();
-  const auto& super = *(*first)->At<SuperBlock>(Pfn(0));
+  return GlanceAt(*(*first)->At<SuperBlock>(Pfn(0)));
+}
+
+Region::Glance Region::GlanceAt(const SuperBlock& super) {
   const bool rest = super.version == format::kVersion && super.page_size == kPageSize &&
                     super.journal_first == format::kJournalFirst &&
                     super.journal_slots == format::kJournalSlots;
-  if (super.magic == format::kRestoring) return Holds::kRestoring;
-  return super.magic == format::kMagic || rest ? Holds::kRegion : Holds::kOther;
+  if (super.magic == format::kRestoring) return Only(Holds::kRestoring);
+  if (super.magic != format::kMagic && !rest) return Only(Holds::kOther);
+  return {Holds::kRegion, super.page_count, super.seal != 0, UuidOf(super)};
 }
 
 bool Region::IsNew(Backing* backing) {
@@ -329,9 +356,7 @@ absl::StatusOr<Region::Report> Region::Check(Backing* backing, WalkClient* clien
   }
   report.problems = std::move(problems);
   report.nodes = walk.nodes();
-  char text[37];
-  uuid_unparse_lower(super.uuid, text);
-  report.uuid = text;
+  report.uuid = UuidOf(super);
   if (inspect != nullptr) {
     if (absl::Status s = inspect(*reading->view, walk); !s.ok()) return s;
   }

@@ -67,6 +67,18 @@ class Region {
   enum class Holds { kNothing, kRegion, kOther, kRestoring };
   static absl::StatusOr<Holds> Look(Backing* backing);
 
+  // What a first page says, of a region also how large it is and whether it is sealed.  Nothing is
+  // proven.
+  struct Glance {
+    Holds holds = Holds::kNothing;
+    uint64_t pages = 0;
+    bool sealed = false;
+    std::string uuid;
+  };
+  static Glance GlanceAt(const format::SuperBlock& super);
+  // Of a backing.  Nothing is locked: a user of the region may be changing it.
+  static absl::StatusOr<Glance> GlanceAt(Backing* backing);
+
   // Whether it holds a region that was opened for writing once at most.
   static bool IsNew(Backing* backing);
 

@@ -71,7 +71,7 @@ TEST_F(UpgradeTest, AnotherProgramServesAndNobodyNotices) {
   EXPECT_EQ(Statistics()["program"], Canonical(Pkramfs()));
   Unmount();
   EXPECT_TRUE(Eventually([&] { return IsGone(keeper); }));
-  EXPECT_THAT(Shell(Pkramctl() + " info " + region_).out, HasSubstr("sealed: true"));
+  EXPECT_THAT(Shell(Pkramctl() + " info --json " + region_).out, HasSubstr("\"sealed\": true"));
 }
 
 TEST_F(UpgradeTest, WhatCannotGoOnIsRefusedBeforeAnythingHappens) {

@@ -17,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "mount/region/privileges.h"
+#include "mount/region/units.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {

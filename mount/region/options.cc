@@ -11,7 +11,6 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "mount/region/memory_limit.h"
 
@@ -271,17 +270,6 @@ std::string RegionPath(std::string_view name) {
   }
   return name.find('/') == std::string_view::npos ? absl::StrCat("/dev/shm/", std::string(name))
                                                   : std::string(name);
-}
-
-std::string Human(uint64_t bytes) {
-  const char* const units[] = {"", " KiB", " MiB", " GiB", " TiB"};
-  size_t unit = 0;
-  auto value = static_cast<double>(bytes);
-  while (unit < 4 && value >= 10240) {
-    value /= 1024;
-    ++unit;
-  }
-  return absl::StrFormat("%.6g%s", value, units[unit]);
 }
 
 }  // namespace pkramfs

@@ -60,9 +60,6 @@ bool ApplyLists(const std::string& program, const std::vector<std::string>& list
 // "16k", "2G", "50%": bytes, k, m, g, t as tmpfs takes them.
 absl::StatusOr<uint64_t> ParseSize(std::string_view text, uint64_t memory);
 
-// "1.5 GiB", with as many digits as tell a size from one that is nearly the same.
-std::string Human(uint64_t bytes);
-
 // A name without a slash is one of /dev/shm; fd=N is an open descriptor.
 std::string RegionPath(std::string_view name);
 

@@ -23,6 +23,7 @@
 #include "mount/region/memory_limit.h"
 #include "mount/region/mounts.h"
 #include "mount/region/progress_line.h"
+#include "mount/region/units.h"
 #include "pkram/checkpoints.h"
 #include "pkram/place.h"
 
@@ -148,7 +149,8 @@ absl::StatusOr<bool> IsUnused(pkram::Backing* backing) {
 }
 
 pkram::Progress ShownAs(const std::string& what) {
-  return [line = std::make_shared<ProgressLine>(what)](uint64_t done, uint64_t of) {
+  return [line = std::make_shared<ProgressLine>(what, ProgressLine::Unit::kPages)](uint64_t done,
+                                                                                   uint64_t of) {
     line->Show(done, of);
     return true;
   };

@@ -47,7 +47,7 @@ template <typename Req>
 void Statx(Req req, fuse_ino_t ino, int, int, fuse_file_info*) {
   const Result<Attr> attr = Begin(req, Request::kGetAttr)->GetAttr(ino);
   if (!attr.ok()) {
-    fuse_reply_err(req, attr.error());
+    ReplyError(req, attr.error());
     return;
   }
   const struct stat st = ToStat(*attr);
@@ -103,7 +103,7 @@ namespace {
 
 void ReplyBytes(fuse_req_t req, const Result<std::string>& bytes, size_t size) {
   if (!bytes.ok()) {
-    fuse_reply_err(req, bytes.error());
+    ReplyError(req, bytes.error());
   } else if (size == 0) {
     fuse_reply_xattr(req, (*bytes).size());
   } else if ((*bytes).size() > size) {

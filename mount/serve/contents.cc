@@ -16,7 +16,7 @@ namespace {
 
 void ReplyCreate(fuse_req_t req, const Result<Attr>& made, fuse_file_info* fi) {
   if (!made.ok()) {
-    fuse_reply_err(req, made.error());
+    ReplyError(req, made.error());
     return;
   }
   Filesystem* const fs = ServerOf(req)->fs;
@@ -103,10 +103,13 @@ void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   const Result<ReadAnswer> answer =
       Begin(req, Request::kRead)->Read(ino, static_cast<uint64_t>(offset), size);
   if (!answer.ok()) {
-    fuse_reply_err(req, answer.error());
+    ReplyError(req, answer.error());
     return;
   }
   MakePresent(*answer);
+  uint64_t bytes = 0;
+  for (const iovec& part : (*answer).iov) bytes += part.iov_len;
+  ServerOf(req)->statistics.CountRead(bytes);
   // The answer's pin holds the pages until the kernel has copied them.
   fuse_reply_iov(req, (*answer).iov.data(), static_cast<int>((*answer).iov.size()));
 }
@@ -141,11 +144,12 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
   const Result<size_t> written = fs->Write(WriterOf(req), ino, static_cast<uint64_t>(offset),
                                            {reinterpret_cast<const std::byte*>(bytes), size}, sent);
   if (!written.ok()) {
-    fuse_reply_err(req, written.error());
+    ReplyError(req, written.error());
   } else if (fi->writepage && *written < size) {
     // The kernel would take it for all: it looks at the error only.
-    fuse_reply_err(req, ENOSPC);
+    ReplyError(req, ENOSPC);
   } else {
+    ServerOf(req)->statistics.CountWritten(*written);
     fuse_reply_write(req, *written);
   }
 }
@@ -169,7 +173,7 @@ void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_in
   if (found.ok()) {
     fuse_reply_lseek(req, static_cast<off_t>(*found));
   } else {
-    fuse_reply_err(req, found.error());
+    ReplyError(req, found.error());
   }
 }
 
@@ -185,7 +189,7 @@ void CopyRange(fuse_req_t req, fuse_ino_t from, off_t from_offset, fuse_file_inf
   if (copied.ok()) {
     fuse_reply_write(req, *copied);
   } else {
-    fuse_reply_err(req, copied.error());
+    ReplyError(req, copied.error());
   }
 }
 

@@ -185,7 +185,7 @@ void ReplyHold(fuse_req_t req, fuse_ino_t ino, const void* in) {
   const Result<HeldPages> held =
       ServerOf(req)->fs->Hold(ino, hold->offset, hold->end, std::size(hold->piece));
   if (!held.ok()) {
-    fuse_reply_err(req, held.error());
+    ReplyError(req, held.error());
     return;
   }
   hold->offset = held->next;

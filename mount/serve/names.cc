@@ -72,7 +72,7 @@ void Rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
 void ReadLink(fuse_req_t req, fuse_ino_t ino) {
   const Result<std::string> target = Begin(req, Request::kReadLink)->ReadLink(ino);
   if (!target.ok()) {
-    fuse_reply_err(req, target.error());
+    ReplyError(req, target.error());
     return;
   }
   fuse_reply_readlink(req, (*target).c_str());
@@ -106,7 +106,7 @@ void ReadDirectory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fu
   Filesystem* const fs = Begin(req, Request::kReadDirectory);
   const auto entries = List(fs, ino, static_cast<uint64_t>(offset), size);
   if (!entries.ok()) {
-    fuse_reply_err(req, entries.error());
+    ReplyError(req, entries.error());
     return;
   }
   std::vector<char> buffer(size);
@@ -128,7 +128,7 @@ void ReadDirectoryPlus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
   Filesystem* const fs = Begin(req, Request::kReadDirectoryPlus);
   const auto entries = List(fs, ino, static_cast<uint64_t>(offset), size);
   if (!entries.ok()) {
-    fuse_reply_err(req, entries.error());
+    ReplyError(req, entries.error());
     return;
   }
   std::vector<char> buffer(size);

@@ -57,9 +57,12 @@ fuse_entry_param ToEntry(const Attr& attr) {
   return entry;
 }
 
-void ReplyStatus(fuse_req_t req, const Result<void>& result) {
-  fuse_reply_err(req, result.error());
+void ReplyError(fuse_req_t req, int error) {
+  ServerOf(req)->statistics.CountError(error);
+  fuse_reply_err(req, error);
 }
+
+void ReplyStatus(fuse_req_t req, const Result<void>& result) { ReplyError(req, result.error()); }
 
 void UndoLookup(Filesystem* fs, Ino ino) {
   if (!CurrentRequest::IsExecuted()) fs->Forget(ino, 1);
@@ -67,7 +70,7 @@ void UndoLookup(Filesystem* fs, Ino ino) {
 
 void ReplyEntry(fuse_req_t req, const Result<Attr>& made) {
   if (!made.ok()) {
-    fuse_reply_err(req, made.error());
+    ReplyError(req, made.error());
     return;
   }
   Filesystem* const fs = ServerOf(req)->fs;
@@ -78,7 +81,7 @@ void ReplyEntry(fuse_req_t req, const Result<Attr>& made) {
 
 void ReplyAttr(fuse_req_t req, const Result<Attr>& attr, double seconds) {
   if (!attr.ok()) {
-    fuse_reply_err(req, attr.error());
+    ReplyError(req, attr.error());
     return;
   }
   const struct stat st = ToStat(*attr);

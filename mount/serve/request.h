@@ -34,6 +34,8 @@ struct stat ToStat(const Attr& attr);
 fuse_entry_param ToEntry(const Attr& attr);
 
 // Each answers `req` and ends it.
+// `error` is an errno; 0 says that it is done.
+void ReplyError(fuse_req_t req, int error);
 void ReplyStatus(fuse_req_t req, const Result<void>& result);
 // The kernel may tell the attributes to others for `seconds` without asking.
 void ReplyAttr(fuse_req_t req, const Result<Attr>& attr, double seconds = kForever);

@@ -58,7 +58,8 @@ struct Server {
 };
 
 // What a daemon says of itself, as JSON: "pid", "keeper", "program", "version", "node", "options",
-// "takeovers", "checkpoint", "requests" by kind, "inodes", "pages", "journal_waits".
+// "takeovers", "checkpoint", "requests" by kind, "bytes", "errors" by errno, "inodes", "pages",
+// "journal_waits".
 std::string Describe(const Server& server);
 
 // The operations of a session whose user data is a Server.

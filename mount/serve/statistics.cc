@@ -71,6 +71,10 @@ std::string Describe(const Server& server) {
     const uint64_t n = server.statistics.count(static_cast<Request>(i));
     if (n != 0) json["requests"][kFieldNames[i]] = n;
   }
+  json["bytes"] = {{"read", server.statistics.bytes_read()},
+                   {"written", server.statistics.bytes_written()}};
+  json["errors"] = {{"ENOSPC", server.statistics.out_of_space()},
+                    {"EIO", server.statistics.io_errors()}};
   server.fs->Recheck();
   const pkram::Space::Counts pages = server.region->space().counts();
   const pkram::Loans::Counts loans = server.region->space().loans().counts();

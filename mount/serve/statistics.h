@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 
 namespace pkramfs {
@@ -54,8 +55,29 @@ class Statistics {
     return counts_[static_cast<size_t>(request)].load(std::memory_order_relaxed);
   }
 
+  // Bytes of answers to READ, and of WRITE.
+  void CountRead(uint64_t bytes) { Add(&bytes_read_, bytes); }
+  void CountWritten(uint64_t bytes) { Add(&bytes_written_, bytes); }
+  uint64_t bytes_read() const { return bytes_read_.load(std::memory_order_relaxed); }
+  uint64_t bytes_written() const { return bytes_written_.load(std::memory_order_relaxed); }
+
+  // An answer that is an errno.  Only those are counted that say that something is wrong with the
+  // filesystem: programs ask for names that are not there all the time.
+  void CountError(int error) {
+    if (error == ENOSPC) Add(&out_of_space_, 1);
+    if (error == EIO) Add(&io_errors_, 1);
+  }
+  uint64_t out_of_space() const { return out_of_space_.load(std::memory_order_relaxed); }
+  uint64_t io_errors() const { return io_errors_.load(std::memory_order_relaxed); }
+
  private:
-  std::array<std::atomic<uint64_t>, static_cast<size_t>(Request::kCount)> counts_{};
+  using Counter = std::atomic<uint64_t>;
+  static void Add(Counter* counter, uint64_t n) {
+    counter->fetch_add(n, std::memory_order_relaxed);
+  }
+
+  Counter bytes_read_{0}, bytes_written_{0}, out_of_space_{0}, io_errors_{0};
+  std::array<Counter, static_cast<size_t>(Request::kCount)> counts_{};
 };
 
 }  // namespace pkramfs

@@ -39,14 +39,16 @@ template void CommandLine::Option(const std::string&, uint32_t*, const std::stri
                                   const std::string&);
 template void CommandLine::Option(const std::string&, uint64_t*, const std::string&,
                                   const std::string&);
+template void CommandLine::Option(const std::string&, double*, const std::string&,
+                                  const std::string&);
 
 void CommandLine::Required(const std::string& name, std::string* value, const std::string& help) {
   app_->add_option(name, *value, help)->required();
 }
 
 void CommandLine::Rest(const std::string& name, std::vector<std::string>* values,
-                       const std::string& help) {
-  app_->add_option(name, *values, help)->required();
+                       const std::string& help, Least least) {
+  app_->add_option(name, *values, help)->required(least == Least::kOne);
 }
 
 void CommandLine::Flag(const std::string& names, bool* value, const std::string& help) {

@@ -26,13 +26,16 @@ class CommandLine {
   CommandLine(const std::string& program, const std::string& what, const std::string& footer = "");
   ~CommandLine();
 
-  // T: std::string, std::vector<std::string> (the option may be repeated), int, uint32_t, uint64_t.
+  // T: std::string, std::vector<std::string> (the option may be repeated), int, uint32_t, uint64_t,
+  // double.
   template <typename T>
   void Option(const std::string& names, T* value, const std::string& help,
               const std::string& kind = "");
   void Required(const std::string& name, std::string* value, const std::string& help);
-  // All the words that are left, one at least.
-  void Rest(const std::string& name, std::vector<std::string>* values, const std::string& help);
+  // All the words that are left.
+  enum class Least { kNone, kOne };
+  void Rest(const std::string& name, std::vector<std::string>* values, const std::string& help,
+            Least least = Least::kOne);
   void Flag(const std::string& names, bool* value, const std::string& help);
   // One whose value may be missing, and whose meaning is somebody else's.
   void Ignored(const std::string& name, const std::string& help);

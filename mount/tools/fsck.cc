@@ -5,6 +5,7 @@
 
 #include "mount/region/region_file.h"
 #include "mount/tools/command_line.h"
+#include "mount/tools/progress.h"
 
 namespace pkramfs {
 namespace {
@@ -16,7 +17,7 @@ constexpr int kOperationalError = 8;
 constexpr int kUsage = 16;
 
 int Check(const std::string& path) {
-  const absl::StatusOr<pkram::Region::Report> report = InspectRegion(path);
+  const absl::StatusOr<pkram::Region::Report> report = CheckShowingProgress(path);
   if (!report.ok()) {
     std::fprintf(stderr, "fsck.pkramfs: %s\n", std::string(report.status().message()).c_str());
     return absl::IsDataLoss(report.status()) ? kErrorsLeft : kOperationalError;

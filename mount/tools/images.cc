@@ -46,7 +46,7 @@ absl::StatusOr<std::map<pkram::Pfn, std::string>> DamagedPages(const std::string
   const auto image = pkram::Image::Open(path);
   if (!image.ok()) return image.status();
   std::set<pkram::Pfn> damaged;
-  ProgressLine line(absl::StrCat("checking ", path));
+  ProgressLine line("check", ProgressLine::Unit::kPages);
   uint64_t done = 0;
   const auto visited = [&](uint64_t pages) {
     done += pages;
@@ -90,7 +90,7 @@ absl::Status RestoreImage(const std::string& image, const std::string& region) {
     return absl::FailedPreconditionError(
         absl::StrCat(region, ": something is there already: choose another path, or delete it"));
   }
-  ProgressLine line(absl::StrCat("restoring ", image));
+  ProgressLine line("restore", ProgressLine::Unit::kPages);
   absl::Status restored = pkram::Restore(**opened, backing->get(), [&](uint64_t done, uint64_t of) {
     line.Show(done, of);
     return true;

@@ -7,12 +7,49 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "pkram/place.h"
 
 namespace pkramfs {
+
+namespace {
+
+// The topmost mount on a directory, whatever it is.
+std::optional<MountEntry> MountOn(const std::string& directory) {
+  const std::string path = Canonical(directory);
+  std::optional<MountEntry> last;
+  for (MountEntry& mount : AllMounts()) {
+    if (mount.mount_point == path) last = std::move(mount);
+  }
+  return last;
+}
+
+bool IsOurs(const std::optional<MountEntry>& mount) {
+  return mount && mount->type == "fuse.pkramfs";
+}
+
+}  // namespace
+
+std::string RegionOrMountPoint(const std::string& word) {
+  const std::string path = RegionPath(word);
+  // A word without a slash is a file in /dev/shm first of all.
+  const bool is_region =
+      path != word && word != "." && word != ".." && access(path.c_str(), F_OK) == 0;
+  return !is_region && IsOurs(MountOn(word)) ? Canonical(word) : path;
+}
+
+absl::StatusOr<std::string> RegionAt(const std::string& place) {
+  const std::optional<MountEntry> mount = MountOn(place);
+  if (!IsOurs(mount)) return place;
+  if (mount->source.starts_with("fd=")) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(place, ": its region has no path by which it can be opened"));
+  }
+  return RegionPath(mount->source);
+}
 
 LiveMount::LiveMount(MountEntry entry)
     : entry_(std::move(entry)),
@@ -24,6 +61,7 @@ bool LiveMount::Answers() {
 }
 
 absl::StatusOr<LiveMount> LiveMount::Of(const std::string& path) {
+  if (IsOurs(MountOn(path))) return On(path);
   const absl::StatusOr<pkram::Place> place = pkram::FindPlace(path);
   if (absl::IsPermissionDenied(place.status())) return place.status();
   for (MountEntry& mount : MountsOf(path)) {
@@ -35,16 +73,12 @@ absl::StatusOr<LiveMount> LiveMount::Of(const std::string& path) {
 }
 
 absl::StatusOr<LiveMount> LiveMount::On(const std::string& directory) {
-  const std::string path = Canonical(directory);
-  std::optional<MountEntry> last;
-  for (MountEntry& mount : AllMounts()) {
-    if (mount.mount_point == path) last = std::move(mount);
-  }
-  if (!last || last->type != "fuse.pkramfs") {
+  std::optional<MountEntry> mount = MountOn(directory);
+  if (!IsOurs(mount)) {
     return absl::NotFoundError(
         absl::StrCat(directory, ": no pkramfs is mounted there: mount it first"));
   }
-  LiveMount live(*std::move(last));
+  LiveMount live(*std::move(mount));
   if (live.Answers()) return live;
   return absl::UnavailableError(absl::StrCat(directory,
                                              ": the daemon of this mount is gone: `umount -l ",

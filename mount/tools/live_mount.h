@@ -14,9 +14,18 @@
 
 namespace pkramfs {
 
+// What a user's word for a region stands for: the directory on which a pkramfs is mounted, if the
+// word names one; or else the path of a region (see RegionPath).
+std::string RegionOrMountPoint(const std::string& word);
+
+// The path of the region that is mounted on `place`, or `place` if that is no mount point.
+// FAILED_PRECONDITION if the region has no path (fd=N).
+absl::StatusOr<std::string> RegionAt(const std::string& place);
+
 class LiveMount {
  public:
-  // Of the region at a path (see RegionPath).  NOT_FOUND when it is not mounted here.
+  // Of the region at a path (see RegionPath), or on a directory.  NOT_FOUND when it is not mounted
+  // here.
   static absl::StatusOr<LiveMount> Of(const std::string& path);
   // On a directory.  NOT_FOUND when no pkramfs is mounted just there, UNAVAILABLE when it is dead.
   static absl::StatusOr<LiveMount> On(const std::string& directory);
@@ -35,10 +44,10 @@ class LiveMount {
   absl::Status LockMemory(bool locks) const;
   // Another program serves when this returns.  FAILED_PRECONDITION, saying why, when it does not.
   absl::Status Upgrade(const std::string& program) const;
-  // What programs have stored through shared mappings is sent, too.
   // An image of the region, as it is in a moment, becomes the file of that path, as the daemon sees
   // it; "" is the mount's own.
   absl::StatusOr<ControlCheckpoint> Checkpoint(const std::string& file) const;
+  // The kernel sends what programs have stored through shared mappings, too.
   absl::Status Sync() const;
 
  private:

@@ -3,9 +3,11 @@
 #include <string>
 #include <vector>
 
+#include "mount/region/progress_line.h"
 #include "mount/region/region_file.h"
 #include "mount/tools/command_line.h"
 #include "mount/tools/import.h"
+#include "mount/tools/progress.h"
 #include "pkram/parallel.h"
 
 namespace pkramfs {
@@ -25,8 +27,11 @@ absl::Status Make(const MountOptions& options, const std::string& directory, boo
     import.sources = {directory};
     import.placing = Filesystem::Placing::kMerge;
     import.threads = pkram::Processors();
-    ImportProgress progress;
-    absl::Status filled = ImportInto(fs->get(), (*file)->path(), "", import, &progress);
+    ImportProgress counts;
+    absl::Status filled = ShowingImport(
+        import.sources,
+        [&](ImportProgress* p) { return ImportInto(fs->get(), (*file)->path(), "", import, p); },
+        &counts);
     if (!filled.ok()) {
       fs->reset();
       return filled;
@@ -58,6 +63,7 @@ int Main(int argc, char** argv) {
   line.Flag("-q,--quiet", &quiet, "Say nothing when it went well");
   line.Flag("-v", &ignored, "(taken for mkfs's sake)");
   if (const auto status = line.Parse(argc, argv, 1)) return *status;
+  if (quiet) ProgressLine::Silence();
   if (!ApplyLists("mkfs.pkramfs", lists, &options)) return 1;
   if (!options.fuse.empty() || options.flags.set != 0 || options.flags.clear != 0 ||
       options.max_inodes || options.lock_memory || !options.export_handles) {

@@ -18,6 +18,7 @@
 #include "fs/xattrs.h"
 #include "mount/region/region_file.h"
 #include "mount/tools/directory.h"
+#include "mount/tools/progress.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -300,6 +301,7 @@ absl::StatusOr<Salvaged> SalvageRegion(const std::string& path, const std::strin
   if (!top.ok()) return top.status();
   Salvaged salvaged;
   Survivors survivors;
+  CountingClient client("salvage: looking", &survivors);
   const auto write = [&](const pkram::PageView& pages, const pkram::Walk& walk) {
     const std::vector<pkram::PageRun> contested = Merged(walk.contested());
     for (const SurvivingTree& tree : survivors.trees()) {
@@ -314,7 +316,7 @@ absl::StatusOr<Salvaged> SalvageRegion(const std::string& path, const std::strin
     return absl::OkStatus();
   };
   absl::StatusOr<pkram::Region::Report> report =
-      pkram::Region::Check(backing->get(), &survivors, write);
+      pkram::Region::Check(backing->get(), &client, write);
   if (!report.ok()) return report.status();
   salvaged.report = *std::move(report);
   for (const pkram::NodeCounts& node : salvaged.report.nodes) {
