@@ -13,7 +13,10 @@ fail() { echo "install_test: $*" >&2; exit 1; }
 DESTDIR=$work/root cmake --install "$build" --prefix /usr >"$work/log"
 root=$work/root/usr
 for file in bin/pkramfs bin/pkramctl sbin/mkfs.pkramfs sbin/fsck.pkramfs include/pkram/region.h \
-            lib/udev/rules.d/60-pkramfs-dax.rules; do
+            lib/udev/rules.d/60-pkramfs-dax.rules lib/systemd/system/pkramfs@.service \
+            share/bash-completion/completions/pkramctl share/bash-completion/completions/pkramfs \
+            share/bash-completion/completions/mkfs.pkramfs share/bash-completion/completions/fsck.pkramfs \
+            share/zsh/vendor-completions/_pkramctl share/fish/vendor_completions.d/pkramctl.fish; do
   [ -e "$root/$file" ] || fail "$file is not installed"
 done
 while read -r helper program; do
@@ -23,9 +26,16 @@ mount.fuse.pkramfs bin/pkramfs
 mkfs.fuse.pkramfs sbin/mkfs.pkramfs
 fsck.fuse.pkramfs sbin/fsck.pkramfs
 LINKS
-for page in pkramfs pkramctl mkfs.pkramfs fsck.pkramfs; do
-  [ "$(grep -c '^\.SH' "$root/share/man/man8/$page.8")" -ge 5 ] || fail "man page $page"
+for page in man8/{pkramfs,pkramctl,mkfs.pkramfs,fsck.pkramfs}.8 man3/pkramfs_map.3; do
+  page=$root/share/man/$page
+  [ -e "$page" ] || fail "$page is not installed"
+  ! command -v mandoc >/dev/null || mandoc -Tlint "$page" || fail "mandoc -Tlint $page"
+  warnings=$(man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>&1 >/dev/null || true)
+  [ -z "$warnings" ] || fail "man --warnings $page: $warnings"
+  version=$(sed -nE 's/^project\(pkramfs VERSION ([0-9.]+).*/\1/p' "$here/../CMakeLists.txt")
+  head -n 1 "$page" | grep -qF "\"pkramfs $version\"" || fail "$page is of another version"
 done
+grep -q '^ExecStart=/.*/bin/pkramfs -f ' "$root/lib/systemd/system/pkramfs@.service" || fail "the unit"
 
 # Where /sbin is where the programs are, and again over what is there.
 mkdir -p "$work/merged/usr/sbin"

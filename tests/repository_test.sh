@@ -34,7 +34,8 @@ for source in pkram/*.cc fs/*.cc mount/*/*.cc; do
 done
 
 # mount/'s rooms, from the ground.
-for rule in 'region:(serve|tools|daemon)' 'serve:(tools|daemon)' 'tools:daemon'; do
+for rule in 'region:(serve|tools|ctl|daemon)' 'serve:(tools|ctl|daemon)' 'tools:(ctl|daemon)' 'ctl:daemon' \
+            'daemon:ctl'; do
   if grep -rnE "^#include \"mount/${rule#*:}/" "mount/${rule%%:*}"; then
     fail "mount/${rule%%:*} includes upward"
   fi
@@ -61,5 +62,15 @@ others=$(grep -rlE '(Writable(At)?|Unwatched)[<(]' pkram fs mount --include='*.h
 untried=$(awk '/^```(sh|fstab|cmdline)$/ { inside = 1; next } /^```/ { inside = 0 } inside && NF' \
   docs/kexec.md | while read -r line; do grep -rqF -- "$line" tests/kexec || echo "$line"; done)
 [ -z "$untried" ] || fail "docs/kexec.md: tests/kexec does not do this: $untried"
+
+# What is typed is the same everywhere: one version.
+version=$(sed -nE 's/^project\(pkramfs VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)
+grep -q "^## $version " CHANGELOG.md || fail "CHANGELOG.md does not have $version"
+head -n 1 debian/changelog | grep -qF "($version)" || fail "debian/changelog does not begin with $version"
+
+# Prose wraps at 100 columns; tables, links and what is typed may be longer.
+long=$(awk 'FNR == 1 { code = 0 } /^ *```/ { code = !code }
+  length > 100 && !code && !/^\|/ && !/\]\(/ && !/^!\[/ { print FILENAME ":" FNR }' ./*.md docs/*.md)
+[ -z "$long" ] || fail "longer than 100 columns: $long"
 
 exit $failed

@@ -17,15 +17,33 @@ namespace {
 constexpr char kOptionsHelp[] = R"(Mount options (-o a,b=c):
   size=N         bytes that the files may take, or with k, m, g, t, or % of memory
                  (default: as the region is; a new one: half of the memory)
+  nr_blocks=N    the same in blocks of 4 KiB
   nr_inodes=N    how many files there may be (default: as many as fit)
-  mode= uid= gid=  of the root directory of a new filesystem (default: 1777, yours)
+  mode=OCTAL     of the root directory of a new filesystem (default: 1777)
+  uid=USER       its owner (default: you)
+  gid=GROUP      its group (default: yours)
   pkram=NAME     which filesystem of the region (default: pkramfs)
+  checkpoint=FILE  keep an image on a disk, and restore it when the region is gone
+  checkpoint_every=TIME  make one this often, as 10m
+  checkpoint_at_exit=no  make none at the unmount
   mlock          keep the region's memory from being swapped out
   writeback      what is written counts at fsync, msync and close, not before
   notakeover     the mount is dead when its server is (default: another goes on)
   noexport       no file handles that outlive the kernel's caches (for NFS); overlayfs needs
                  that when its layers are on one mount, on Linux 6.16 and later
-  ro, nosuid, nodev, noexec, allow_other, default_permissions, ...  as for any FUSE mount
+  max_read=N     the kernel reads no more bytes at once
+  remount        change flags, size=, nr_inodes= and mlock of what is mounted there
+
+Those of every filesystem and of FUSE, among them:
+  ro             read-only
+  sync           with writeback: each write counts at once
+  nosuid         set-user-id bits mean nothing
+  nodev          device files mean nothing
+  noexec         programs cannot be run
+  noatime        reading sets no times
+  allow_other    other users may use the mount (root's mounts: always)
+  default_permissions  the kernel checks permissions (always)
+  auto_unmount   fusermount3 unmounts when the server is gone
 
 Example:
   pkramfs cache.pkram /mnt -o size=2G      the region is /dev/shm/cache.pkram)";

@@ -175,7 +175,7 @@ void DrawBulk(const Json& work, const std::string& path) {
          << "set title 'How many times as fast'\nset logscale x\nset xrange [0.03:6]\n"
             "set xtics (0.03, 0.1, 0.3, 1, 2, 3, 5)\nset grid x\nset yrange ["
          << row << ".5:0.5]\nset ytics (" << labels.str()
-         << ")\nset key below Left reverse maxcols 3\n"
+         << ")\nset key below Left reverse maxcols 2\n"
             "set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb '#555555'\nplot "
          << plots.str() << '\n';
   Gnuplot(script.str());

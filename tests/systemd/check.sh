@@ -46,8 +46,9 @@ restarted() { [ "$(restarts "$1")" -gt "$2" ] && is "$1" active; }
 ended_unit() { ! is "$1" active; }
 mounted() { [ "$(findmnt -n -t fuse.pkramfs -o TARGET "$1" | wc -l)" = 1 ]; }
 size() { [ "$(df --output=size -k "$1" | tail -n 1)" -eq $(($2 * 1024)) ]; }
-daemon() { pkramctl info "$1" | sed -n 's/^pid: //p'; }
-keeper() { pkramctl info "$1" | sed -n 's/^keeper: //p'; }
+number() { pkramctl info --json "$1" | sed -n "s/^  \"$2\": \([0-9]*\),*/\1/p"; }
+daemon() { number "$1" pid; }
+keeper() { number "$1" keeper; }
 ended() { ! kill -0 "$1"; }
 kill_server() {
   local pid
@@ -65,7 +66,7 @@ kill_daemon() {
   eventually ended "$keeper"
 }
 sealed() {
-  pkramctl info "$1" | grep -x 'sealed: true'
+  pkramctl info --json "$1" | grep -x '  "sealed": true,'
   pkramctl check "$1" | grep ': 0 problems'
 }
 fstab() { printf '%s\n' "$@" >/etc/fstab; systemctl daemon-reload; }
@@ -260,7 +261,9 @@ boot_2() {
   check killed_idle "automount: kill -9: back after the idle timeout"
   check heals "automount, auto_unmount: kill -9 with a file open: the next access mounts again"
   fstab 'joe.pkram /srv/joe fuse.pkramfs size=64m,user,noauto 0 0'
-  cp /tests/units/srv-unit.mount /tests/units/{front,behind,holder,stored}.service /etc/systemd/system/
+  cp /tests/units/srv-unit.mount /tests/units/{front,behind,holder}.service /etc/systemd/system/
+  mkdir -p /etc/pkramfs
+  printf 'REGION=stored.pkram\nWHERE=/srv/stored\nOPTIONS=size=64m\n' >/etc/pkramfs/stored.conf
   systemctl daemon-reload
   systemctl enable srv-unit.mount
   mkdir -p /srv/{front,behind,stored,transient,hand,joe}
@@ -317,7 +320,7 @@ front_killed() {
   eventually grep -x kept /srv/front/file
 }
 stored() {
-  systemctl start stored.service
+  systemctl start pkramfs@stored.service
   mounted /srv/stored
   exec 9<>/srv/stored/file
   echo kept >&9
@@ -325,10 +328,10 @@ stored() {
   grep -x kept /dev/fd/9
   kill -9 "$(keeper stored.pkram)"
   grep -x kept /dev/fd/9
-  is stored.service active
+  is pkramfs@stored.service active
   pkramctl upgrade stored.pkram
   grep -x kept /dev/fd/9
-  is stored.service active
+  is pkramfs@stored.service active
 }
 # Whoever has files open waits for the next start.
 stored_killed() {
@@ -336,9 +339,9 @@ stored_killed() {
   rm /srv/stored/gone
   echo nameless >&8
   for _ in 1 2; do
-    restarts=$(restarts stored.service)
+    restarts=$(restarts pkramfs@stored.service)
     kill_daemon stored.pkram
-    eventually restarted stored.service "$restarts"
+    eventually restarted pkramfs@stored.service "$restarts"
     grep -x kept /dev/fd/9
     grep -x nameless /dev/fd/8
     mounted /srv/stored
@@ -346,9 +349,9 @@ stored_killed() {
 }
 stored_unmounted() {
   umount /srv/stored
-  eventually is stored.service inactive
+  eventually is pkramfs@stored.service inactive
   sealed stored.pkram
-  systemctl start stored.service
+  systemctl start pkramfs@stored.service
   grep -x kept /srv/stored/file
 }
 behind() {

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Each shell completes the commands, the options that --help lists, mount options, and regions.
+#   completions_test.sh DIRECTORY_OF_PROGRAMS
+# zsh and fish are tried where they are installed.
+set -euo pipefail
+bin=$(cd "$1" && pwd)
+here=$(cd "$(dirname "$0")/../mount/completions" && pwd)
+PATH=$bin:$PATH
+region=/dev/shm/pkramfs-completions-$$.pkram
+trap 'rm -f "$region"' EXIT
+mkfs.pkramfs -q -o size=1m "$region"
+failed=0 tried=0
+
+# What a shell offers for a command line, a line each: SHELL WORD...  The last word is begun only.
+complete_bash() {
+  bash -c '
+    . "$1/pkramctl.bash"; shift
+    compopt() { :; }
+    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+    _pkramfs
+    printf "%s\n" "${COMPREPLY[@]}"' complete "$here" "$@"
+}
+complete_fish() {
+  fish --no-config -c 'source $argv[1]/pkramctl.fish; complete -C "$argv[2]"' "$here" "$*" | cut -f 1
+}
+# What zsh would show goes to functions that print it.
+complete_zsh() {
+  zsh -f -c '
+    compdef() { : }
+    _files() { : }
+    compset() { : }
+    compadd() { shift; print -l -- "$@" }
+    _describe() { print -l -- "${(@P)4%%:*}" }
+    source_it() { words=("$@"); CURRENT=$#; source $completions/_pkramctl }
+    completions=$1; shift
+    source_it "$@"' complete "$here" "$@"
+}
+
+# The shell offers each of these for the command line: SHELL "WORD..." OFFER...
+offers() {
+  local shell=$1 line=$2 offered offer words
+  shift 2
+  IFS=' ' read -ra words <<<"$line"
+  [[ $line != *' ' ]] || words+=('')
+  offered=$("complete_$shell" "${words[@]}" 2>&1)
+  for offer in "$@"; do
+    tried=$((tried + 1))
+    grep -qxF -- "$offer" <<<"$offered" && continue
+    echo "$shell: '$line' does not offer '$offer', but: ${offered//$'\n'/ }"
+    failed=1
+  done
+}
+
+# The options in a help text: all words that begin with a dash, left of their explanation.
+options_of() { "$@" --help | sed -nE 's/^  (-[^ ]+).*/\1/p' | sed 's/=.*//' | tr , '\n'; }
+
+mapfile -t commands < <(pkramctl --help | sed -n '/ubcommands:\|UBCOMMANDS:/,$p' | sed -nE 's/^  ([a-z]+) .*/\1/p')
+[ ${#commands[@]} -ge 15 ] || { echo "commands: ${commands[*]}"; exit 1; }
+mount_options=(size= nr_inodes= nr_blocks= mode= uid= gid= pkram= mlock writeback notakeover noexport
+  checkpoint= checkpoint_every= checkpoint_at_exit= ro nosuid allow_other remount)
+for shell in bash zsh fish; do
+  command -v $shell >/dev/null || { echo "skipped: $shell is not installed"; continue; }
+  offers $shell 'pkramctl ' "${commands[@]}"
+  for command in "${commands[@]}"; do
+    mapfile -t options < <(options_of pkramctl "$command")
+    offers $shell "pkramctl $command -" "${options[@]}"
+  done
+  for program in pkramctl pkramfs mkfs.pkramfs fsck.pkramfs; do
+    mapfile -t options < <(options_of $program)
+    offers $shell "$program -" "${options[@]}"
+  done
+  offers $shell 'pkramfs -o ' "${mount_options[@]}"
+  # zsh offers only the last of several options.
+  [ $shell = zsh ] && before= || before=size=1g,
+  offers $shell 'pkramfs -o size=1g,no' ${before}notakeover
+  for line in 'pkramctl info ' 'pkramfs ' 'fsck.pkramfs '; do offers $shell "$line" "${region##*/}"; done
+done
+echo "$tried offers tried"
+exit $failed
