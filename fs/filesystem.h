@@ -243,7 +243,7 @@ class Filesystem {
   std::vector<Ino> doomed_;                                  // that a predecessor has left
   InodeTable table_;
   InodeCache cache_;
-  InodeRef root_;             // the kernel never looks it up, and always uses it
+  InodeRef root_;  // the kernel never looks it up, and always uses it
   pkram::Mutex rest_mu_;
   bool rests_for_another_ ABSL_GUARDED_BY(rest_mu_) = false;
   pkram::Mutex adoption_mu_;  // one at a time

@@ -31,7 +31,8 @@ class TakeoverTest : public MountTest {
     EXPECT_TRUE(Eventually([&] { return Server() == 0 && Keeper() == 0; }));
   }
   bool IsSealed() {
-    return Shell(Pkramctl() + " info --json " + region_).out.find("\"sealed\"") != std::string::npos;
+    return Shell(Pkramctl() + " info --json " + region_).out.find("\"sealed\"") !=
+           std::string::npos;
   }
 };
 

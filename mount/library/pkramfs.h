@@ -20,7 +20,8 @@ enum {
  * multiple of the page size.  The bytes are those of now, and stay so: whoever writes to the file,
  * or deletes it, leaves these pages alone.  `*how` (which may be NULL) says what it is:
  * PKRAMFS_ORDINARY, where mappings show what is written later, if the file is on another
- * filesystem, is so small that it has no page, or the caller is neither root nor who has mounted it.
+ * filesystem, is so small that it has no page, or the caller is neither root nor who has mounted
+ * it.
  *
  * MAP_FAILED, and errno as mmap and open set it; EINVAL: nothing is there to map.  It is the
  * caller's, until pkramfs_unmap.  A child has it, too.  Thread-safe. */
