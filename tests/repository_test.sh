@@ -70,7 +70,7 @@ head -n 1 debian/changelog | grep -qF "($version)" || fail "debian/changelog doe
 
 # Prose wraps at 100 columns; tables, links and what is typed may be longer.
 long=$(awk 'FNR == 1 { code = 0 } /^ *```/ { code = !code }
-  length > 100 && !code && !/^\|/ && !/\]\(/ && !/^!\[/ { print FILENAME ":" FNR }' ./*.md docs/*.md)
+  length > 100 && !code && !/^[|>]/ && !/\]\(/ && !/^!\[/ { print FILENAME ":" FNR }' ./*.md docs/*.md)
 [ -z "$long" ] || fail "longer than 100 columns: $long"
 
 exit $failed
