@@ -66,7 +66,9 @@ absl::StatusOr<Target> MountedTarget(const std::string& given, const std::string
   }
   absl::StatusOr<std::string> inside = Inside(given, whole.substr(best->mount_point.size()));
   if (!inside.ok()) return inside.status();
-  Target target{best->source, {}, *std::move(inside)};
+  // A descriptor of the daemon's is none of this process.
+  const bool has_path = !best->source.starts_with("fd=");
+  Target target{has_path ? RegionPath(best->source) : best->source, {}, *std::move(inside)};
   target.mount = std::move(best);
   return target;
 }
