@@ -22,7 +22,7 @@ class Bitmap {
     if (words_ == nullptr) throw std::bad_alloc();
   }
 
-  // Of the first `bits`, or all if there are fewer.
+  // A copy of the first `bits` bits, or of all if there are fewer.
   Bitmap Copy(uint64_t bits = kNone) const {
     Bitmap copy(std::min(bits, bits_));
     std::copy_n(words_.get(), copy.bits_ / 64 + 1, copy.words_.get());
@@ -41,7 +41,7 @@ class Bitmap {
   void Clear(uint64_t i) { words_[i / 64] &= ~(uint64_t{1} << (i % 64)); }
   void Assign(uint64_t i, bool value) { value ? Set(i) : Clear(i); }
 
-  // Sets [from, from + count), as far as the bits are clear, and says how many that is.
+  // Sets the bits of [from, from + count) up to the first that is set already.  Returns how many.
   uint64_t Claim(uint64_t from, uint64_t count) {
     return ForEachWord(from, count, [&](uint64_t at, uint64_t mask) {
       uint64_t& word = words_[at / 64];
@@ -50,7 +50,7 @@ class Bitmap {
       return free;
     });
   }
-  // The same while other threads claim and set bits, too: each bit is claimed by one of them.
+  // The same, while other threads claim and set bits, too.  Each bit is claimed by one thread.
   uint64_t ClaimAmongOthers(uint64_t from, uint64_t count) {
     return ForEachWord(from, count, [&](uint64_t at, uint64_t mask) {
       const std::atomic_ref word(words_[at / 64]);
@@ -67,8 +67,8 @@ class Bitmap {
       return mask;
     });
   }
-  // Sets the bits of `mask` in the 64 from a multiple of 64 on, while other threads do the same;
-  // returns those of it that were set before.
+  // Sets the bits of `mask` in the 64 bits from `at` on, a multiple of 64, while other threads do the
+  // same.  Returns the bits of `mask` that were set before.
   uint64_t SetWordAmongOthers(uint64_t from, uint64_t mask) {
     return std::atomic_ref(words_[from / 64]).fetch_or(mask, std::memory_order_relaxed) & mask;
   }
@@ -91,9 +91,9 @@ class Bitmap {
                                 [&](uint64_t at, uint64_t mask) { return mask & Load(at / 64); });
   }
 
-  // Calls take(at, mask) for every 64 bits from a multiple of 64, `at`, of which [from, from +
-  // count) has those in `mask`.  It returns those of them, from the first on, that it took: ends
-  // when that is not all, and says how many bits were taken.
+  // Calls take(at, mask) for each 64 bits of [from, from + count): `at` is a multiple of 64, and
+  // `mask` has the bits that are in the range.  take returns the bits that it took, from the first
+  // on.  Ends when take has not taken all, and returns how many bits were taken.
   template <typename Take>
   static uint64_t ForEachWord(uint64_t from, uint64_t count, Take take) {
     for (uint64_t done = 0; done < count;) {

@@ -1,4 +1,4 @@
-// Images of a region in use, each of one moment (image.h), and a region made of one again.
+// Makes images of a region in use, each of one moment (image.h), and makes regions from images.
 #ifndef PKRAM_CHECKPOINTS_H_
 #define PKRAM_CHECKPOINTS_H_
 
@@ -20,20 +20,21 @@
 
 namespace pkram {
 
-// Hears now and then how many pages are done; false ends it with CANCELLED.
+// Is called now and then with the number of pages that are done.  Returns false to end the work with
+// CANCELLED.
 using Progress = std::function<bool(uint64_t done, uint64_t of)>;
 
 // Thread-safe.
 class Checkpoints {
  public:
-  // Runs what it is given while nobody changes the region.
+  // Runs the function that it is given while nobody changes the region.
   using AtRest = std::function<void(const std::function<void()>&)>;
   struct Made {
     uint64_t pages = 0;    // in the image
     uint64_t written = 0;  // of them, as the others were in the last one
     uint64_t aside = 0;    // copied by who was about to change them
     uint64_t waits = 0;    // of these, for the disk
-    // How long nobody could change anything, at most; and in all.
+    // How long changes had to wait at most, and how long the checkpoint took in all.
     std::chrono::nanoseconds rest{}, all{};
   };
 
@@ -45,9 +46,10 @@ class Checkpoints {
   // As Snapshots::Changed says.
   std::optional<uint64_t> Changed() const { return snapshots_.Changed(); }
 
-  // The image at `path`, whose files `disk` has, becomes the region as it is at a moment that comes
-  // soon.  Only what has changed is written when it is the last one that was made here.
-  // UNAVAILABLE while another one is being made; as ImageToReplace and Disk say.
+  // Makes the image at `path`, whose files `disk` has: the region as it is at a moment that comes
+  // soon.  If the image there is the last one that this object made, only pages that have changed
+  // since are written.  UNAVAILABLE while another one is being made; errors of ImageToReplace and
+  // Disk.
   absl::StatusOr<Made> Make(Region* region, const AtRest& at_rest, const std::string& path,
                             Disk* disk, const Progress& progress);
 
@@ -57,18 +59,18 @@ class Checkpoints {
   std::atomic<bool> making_{false};
 };
 
-// The image that is at `path`, to be replaced by one of the region with that uuid; null when
-// nothing is there.  An error when that is something else: no image, a damaged one, or another
-// region's.
+// The image at `path`, which is to be replaced by one of the region with that uuid.  Null when
+// nothing is there.  An error when something else is there: no image, a damaged one, or one of
+// another region.
 absl::StatusOr<std::unique_ptr<Image>> ImageToReplace(const std::string& path,
                                                       const uint8_t (&uuid)[16]);
 
-// Makes a backing, in which nothing is that is needed, what the image says.  Until it returns, that
-// is no region but one to be restored (Region::Look).  DATA_LOSS names the first page that is
-// damaged; OUT_OF_RANGE when a device is too small.
+// Writes the region of an image into a backing, whose contents are lost.  Until this returns, the
+// backing holds no region, but says that a restore has begun (Region::Look).  DATA_LOSS names the
+// first damaged page; OUT_OF_RANGE when a device is too small.
 absl::Status Restore(const Image& image, Backing* backing, const Progress& progress);
 
-// The same in memory that has no name and goes with whoever holds it.  RESOURCE_EXHAUSTED.
+// The same, into memory that has no name and lives as long as its descriptors.  RESOURCE_EXHAUSTED.
 absl::StatusOr<std::unique_ptr<Backing>> RestoreToMemory(const Image& image,
                                                          const Progress& progress);
 

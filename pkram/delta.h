@@ -1,8 +1,8 @@
-// The next image as a change of the one that is there: only the pages that changed are written.
+// Writes the next image as a change of the image NAME: only pages that have changed are written.
 //
-// They go to NAME.delta first.  From the moment that has its name NAME means the new image: whoever
-// opens it reads the delta, too (Image).  Then the pages are written to their places in NAME, and
-// the delta goes.
+// The pages go to NAME.delta first.  As soon as that file has its name, NAME means the new image:
+// every program that opens it reads the delta, too (Image).  Then the pages are written to their
+// places in NAME, and the delta is deleted.
 #ifndef PKRAM_DELTA_H_
 #define PKRAM_DELTA_H_
 
@@ -23,19 +23,21 @@ namespace pkram {
 
 class DeltaWriter {
  public:
-  // Of the region that `base`, the image NAME, is of, as it is at `seconds`.  `disk` outlives it.
-  // FAILED_PRECONDITION when a delta is part of `base`: it would go before it is written.
+  // Begins the image of `base`'s region as it is at `seconds`.  `base` is the image NAME.  `disk`
+  // outlives this.  FAILED_PRECONDITION when a delta is part of `base`: it would be deleted before it
+  // is written to NAME.
   static absl::StatusOr<std::unique_ptr<DeltaWriter>> Begin(Disk* disk, const Image& base,
                                                             uint64_t seconds);
-  // What is not committed is no more.
+  // Without Commit, the files that were begun are deleted.
   ~DeltaWriter();
   DeltaWriter(const DeltaWriter&) = delete;
   DeltaWriter& operator=(const DeltaWriter&) = delete;
 
-  // Each page that has changed since `base` and is in use, once, in any order: Snapshots::Sink.
+  // Takes each page that has changed since `base` and is in use, once, in any order: a
+  // Snapshots::Sink.
   absl::Status Add(Pfn first, absl::Span<const std::byte> bytes);
-  // NAME is the new image, in which no page is that is not in use, also after a power loss.  After
-  // an error it is the old one or the new one.
+  // Makes NAME the new image, so that it is there after a power loss.  Pages that are not in use are
+  // holes of it.  After an error NAME is the old image or the new one.
   absl::Status Commit(const Bitmap& in_use);
 
   // Of the new image.

@@ -1,7 +1,7 @@
 // The free pages of a region, under one lock; and which pages are known to exist.
 //
-// A page exists when its backing has memory for it.  Pages come and go one request at a time, so
-// threads keep some at hand (Space) and seldom need this lock.
+// A page exists when its backing has memory for it.  Threads keep some pages at hand (Space), so
+// they seldom need this lock.
 //
 // Thread-safe.
 #ifndef PKRAM_DEPOT_H_
@@ -25,7 +25,7 @@
 
 namespace pkram {
 
-// Who may take the last pages: they are kept for operations that make space.
+// Which operations may take the last pages: those that make space.
 enum class Urgency { kNormal, kMakesSpace };
 
 class Depot {
@@ -33,38 +33,39 @@ class Depot {
   // `backing` and `mapping` must outlive it; `map` has its claims finished.  `limit` as in Size.
   Depot(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit);
 
-  // 1 to `want` pages, at `goal` if that page is free.  Count 0: there is none to be had.
+  // Takes 1 to `want` pages, at `goal` if that page is free.  A count of 0 means that none is left.
   PageRun Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency);
-  // The same for a thread to keep, as long as there are many more.
+  // The same for a thread that keeps them at hand, as long as many more are free.
   PageRun TakeSome(Purpose purpose, uint64_t want);
-  // Makes pages exist that were taken.  RESOURCE_EXHAUSTED: they are free again.
+  // Makes pages exist that were taken.  After RESOURCE_EXHAUSTED they are free again.
   absl::Status MakeExist(PageRun run);
-  // One of the last pages, which exist; Pfn() if none is left.
+  // Takes one of the last pages, which exist.  Pfn() if none is left.
   Pfn TakeSpare();
   bool HasSpare() const;
 
-  // Whether threads may keep pages at hand: there are many more.
+  // Whether so many pages are free that threads may keep some at hand.
   bool plenty() const { return plenty_.load(std::memory_order_relaxed); }
-  // No thread keeps any from now on, or may again.
+  // From now on no thread may keep pages at hand (true), or threads may again (false).
   void SetStocking(bool allowed);
 
-  // A page's way back: it is announced when nothing reaches it any more, and then it is returned,
-  // or kept by a thread.
+  // A page comes back in two steps.  It is announced when nothing reaches it any more.  Then it is
+  // returned, or a thread keeps it.
   void Announce(absl::Span<const PageRun> runs) { coming_ += Total(runs); }
   uint64_t coming() const { return coming_; }
-  // Frees pages that were announced, and gives their memory back; of a few, when there are more.
+  // Frees pages that were announced, and gives their memory back to the system.  The memory of a few
+  // pages is given back later, together with that of others.
   void Return(std::vector<PageRun> runs);
-  // A thread keeps a page that was announced.
+  // Says that a thread keeps a page that was announced.
   void Keep(Purpose purpose) {
     ++Stocked(purpose);
     --coming_;
   }
-  // Pages that a thread has kept, or taken by TakeSome, are used by it, or free again.
+  // Says that a thread uses pages that it has kept or taken by TakeSome, or that they are free again.
   void Use(Purpose purpose, uint64_t pages) { Stocked(purpose) -= pages; }
   void PutBack(Purpose purpose, PageRun run);
-  // Pages in use that somebody else has filled: they exist, and are of this purpose.
+  // Takes note of pages in use that another process has filled: they exist, for this purpose.
   void Adopt(PageRun run, Purpose purpose);
-  // Pages that are free from now on, and were in use to the map.
+  // Frees pages that were in use as far as the map knows.
   void Add(PageRun run);
 
   // How often pages have been freed.  Await waits until that is not `seen` any more, and stores
@@ -72,16 +73,15 @@ class Depot {
   uint64_t returns() const { return returns_.load(); }
   bool AwaitReturn(uint64_t* seen, std::chrono::steady_clock::time_point deadline);
 
-  // Which pages are known to exist, because this process has made them exist: as long as such a
-  // page is in use, a store to it finds space (but on filesystems that copy a page when it is
-  // written).
+  // Whether this process has made the page exist.  As long as such a page is in use, a store to it
+  // finds space.  (Filesystems that copy a page when it is written are an exception.)
   bool Exist(PageRun run) const { return exists_.TestAmongOthers(run.first.value(), run.count); }
   void NoteExist(PageRun run) { exists_.SetAmongOthers(run.first.value(), run.count, true); }
-  // Which pages this process has touched through the mapping since they came to be: touching them
-  // again takes no fault, unless the system has swapped them out.
+  // Whether this process has touched the page through the mapping since the page exists.  Touching it
+  // again takes no fault, unless the system has swapped it out.
   bool Touched(PageRun run) const { return touched_.TestAmongOthers(run.first.value(), run.count); }
   void NoteTouched(PageRun run) { touched_.SetAmongOthers(run.first.value(), run.count, true); }
-  // They are going to be given back.
+  // Says that pages are about to be given back.
   void Forget(PageRun run) {
     exists_.SetAmongOthers(run.first.value(), run.count, false);
     touched_.SetAmongOthers(run.first.value(), run.count, false);
@@ -90,8 +90,8 @@ class Depot {
   Purpose PurposeOf(Pfn pfn) const {
     return map_unguarded().IsData(pfn) ? Purpose::kData : Purpose::kMetadata;
   }
-  // Whether a page in use exists as far as can be told: metadata that was reachable when the region
-  // was opened does; data may be a hole of a region's file that was copied without its zeros.
+  // Whether a page in use surely exists.  Metadata that was reachable when the region was opened
+  // does.  Data may be a hole, if the region's file was copied without its zeros.
   bool MustExist(Pfn pfn) const { return PurposeOf(pfn) == Purpose::kMetadata || Exist({pfn, 1}); }
 
   struct Counts {
@@ -107,26 +107,26 @@ class Depot {
   Counts counts() const;
   Bitmap InUse() const;
 
-  // From now on the tail stays as it is: it is somebody else's matter.  Before use.
+  // From now on the pages behind the last one in use stay as they are, because the region belongs to
+  // another process.  To be called before the first use.
   void KeepTail() { keeps_tail_ = true; }
-  // Gives back what nothing uses (a crash may have left some), and the tail.
+  // Gives back the memory of free pages, which a crash may have left, and that of the tail.
   void GiveBackUnused();
   // Gives back free pages that were kept to be used again, or to be given back together; false
   // when there are none.
   bool GiveBackIdle();
-  // From now on the reserve's pages exist, as far as there is space for them; until
-  // GiveBackUnused.
+  // Makes the reserve's pages exist, as far as there is space for them, until GiveBackUnused.
   void KeepSpare();
 
-  // What a region of another size comes to.
+  // The result of another size.
   struct Size {
     uint64_t pages;  // that it has
     uint64_t limit;  // that may be in use, when pages beyond the wanted size are; or 0
   };
-  // OUT_OF_RANGE when more than `pages` are in use; those that were announced are not.
-  // REQUIRES: threads keep none.
+  // OUT_OF_RANGE when more than `pages` are in use.  Announced pages do not count.
+  // REQUIRES: no thread keeps pages.
   absl::StatusOr<Size> Resize(uint64_t pages);
-  // The size of a region whose pages in use are these.
+  // The size that the region has with the pages that are in use now.
   static Size SizeFor(const PageMap& map, uint64_t pages);
 
   static uint64_t ReserveFor(uint64_t pages) { return pages < 1024 ? 2 : 16; }

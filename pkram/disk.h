@@ -23,28 +23,28 @@ class DiskFile {
   // All of `bytes`.
   virtual absl::Status Read(uint64_t offset, absl::Span<std::byte> bytes) = 0;
   virtual absl::Status Sync() = 0;
-  // What stands there is not needed any more, and may be read as zeros.
+  // Says that these bytes are not needed any more.  They may be read as zeros afterwards.
   virtual void GiveBack(uint64_t offset, uint64_t bytes) = 0;
 };
 
-// Virtual, so that tests can have each call fail, or be the last one.
+// Its calls are virtual, so that tests can let each of them fail, or be the last one.
 class Disk {
  public:
   virtual ~Disk() = default;
-  // A new, empty file NAME + `suffix`, mode 0600; one of that name is no more.
+  // Makes a new, empty file NAME + `suffix`, mode 0600.  A file that had this name is deleted.
   virtual absl::StatusOr<std::unique_ptr<DiskFile>> Create(const std::string& suffix) = 0;
-  // One that is there, to be written to.
+  // Opens a file that is there, for writing.
   virtual absl::StatusOr<std::unique_ptr<DiskFile>> Open(const std::string& suffix) = 0;
-  // Replaces what has the second name.
+  // Renames the first file.  What had the second name is replaced.
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   virtual absl::Status SyncNames() = 0;
-  // RESOURCE_EXHAUSTED when so much will not go on it.
+  // RESOURCE_EXHAUSTED when the disk has no room for so many bytes.
   virtual absl::Status RoomFor(uint64_t bytes) = 0;
-  // It need not be there.
+  // Deletes a file.  It need not be there.
   virtual void Remove(const std::string& suffix) = 0;
 };
 
-// Of the file that `path` leads to (see FindPlace).
+// The disk of the file that `path` leads to (see FindPlace).
 absl::StatusOr<std::unique_ptr<Disk>> OpenDisk(const std::string& path);
 
 }  // namespace pkram

@@ -1,7 +1,7 @@
-// An image: a region on a disk as it was at one moment, with what proves that it is whole.
+// An image: a region as it was at one moment, on a disk, with checksums that prove it whole.
 //
-// It is a region: page n of it stands at n * 4096, and what was not in use is a hole.  Behind the
-// region's pages stands a checksum of each page, and in the last page of all the footer
+// The image is a region: page n stands at n * 4096, and a page that was not in use is a hole.
+// Behind the region's pages stands a checksum of each page.  The last page is the footer
 // (docs/format.md).
 #ifndef PKRAM_IMAGE_H_
 #define PKRAM_IMAGE_H_
@@ -26,22 +26,23 @@ namespace pkram {
 // No other image has it.
 uint64_t NewImageId();
 
-// Writes one.  Whatever happens before Commit has returned, NAME is what it was.
+// Writes an image.  Until Commit has returned, NAME is what it was, whatever happens.
 class ImageWriter {
  public:
-  // Of a region of `pages`, of that uuid, as it is at `seconds`.  `disk` outlives it.
+  // Begins the image of a region of `pages` pages with that uuid, as it is at `seconds`.  `disk`
+  // outlives this.
   static absl::StatusOr<std::unique_ptr<ImageWriter>> Begin(Disk* disk, uint64_t pages,
                                                             const uint8_t (&uuid)[16],
                                                             uint64_t seconds);
-  // What is not committed is no more.
+  // Without Commit, the files that were begun are deleted.
   ~ImageWriter();
   ImageWriter(const ImageWriter&) = delete;
   ImageWriter& operator=(const ImageWriter&) = delete;
 
   const format::ImageFooter& footer() const { return footer_; }
-  // Each page once, in any order: Snapshots::Sink.
+  // Takes each page once, in any order: a Snapshots::Sink.
   absl::Status Add(Pfn first, absl::Span<const std::byte> bytes);
-  // NAME is this image, also after a power loss.
+  // Makes NAME this image, so that it is there after a power loss.
   absl::Status Commit();
 
  private:
@@ -58,9 +59,9 @@ class ImageWriter {
 // An image that is there.
 class Image {
  public:
-  // NOT_FOUND; PERMISSION_DENIED, also when others may write to it (see CheckOwner);
-  // FAILED_PRECONDITION when it is no image; UNIMPLEMENTED when it is of a format that this program
-  // does not know; DATA_LOSS when its footer or checksums are damaged.
+  // NOT_FOUND; PERMISSION_DENIED, also when others may write to the file (see CheckOwner);
+  // FAILED_PRECONDITION when it is no image; UNIMPLEMENTED when this program does not know its
+  // format; DATA_LOSS when its footer or checksums are damaged.
   static absl::StatusOr<std::unique_ptr<Image>> Open(const std::string& path);
   ~Image();
   Image(const Image&) = delete;
@@ -68,13 +69,13 @@ class Image {
 
   const std::string& name() const { return name_; }
   const format::ImageFooter& footer() const { return footer_; }
-  // Whether a delta is part of it that is not written to NAME yet, or not all of it.
+  // Whether a delta is part of the image, which is not written to NAME yet, or not all of it.
   bool has_delta() const { return !entries_.empty(); }
-  // Of each page of the region; 0: it is not in the image.
+  // The checksum of each page of the region.  0 says that the page is not in the image.
   absl::Span<const uint32_t> checksums() const { return checksums_; }
-  // Calls `visit` with each page, in order, several at once that follow one another, when its
-  // checksum is right, else `damaged`.  The first error of either, INTERNAL of a read, or
-  // UNAVAILABLE when a checkpoint changes it meanwhile.
+  // Goes through the pages in order.  Calls `visit` with pages whose checksums are right, several at
+  // once that follow one another, and `damaged` with each of the others.  Returns the first error of
+  // either, INTERNAL when reading fails, or UNAVAILABLE when a checkpoint changes the image meanwhile.
   absl::Status ForEach(const std::function<absl::Status(Pfn, absl::Span<const std::byte>)>& visit,
                        const std::function<absl::Status(Pfn)>& damaged) const;
 
@@ -90,7 +91,7 @@ class Image {
   std::vector<uint32_t> checksums_;
   format::ImageFooter footer_{};
   uint64_t found_ = 0;  // the id in the file itself, which may be older
-  // A delta that was not written to the image yet, or not all of it.
+  // A delta that is not written to the image yet, or not all of it.
   Descriptor delta_{-1};
   uint64_t rejected_ = 0;  // the id of one that is damaged
   std::vector<format::DeltaEntry> entries_;

@@ -12,11 +12,12 @@ work=$(mktemp -d /tmp/pkramfs-docs-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 blocks=0
 # A script for each block: README.md.1, ...
+cd "$top"
 for page in README.md docs/*.md; do
-  (cd "$top" && awk -v to="$work/$(basename "$page")" '
+  awk -v to="$work/$(basename "$page")" '
     /^```sh run$/ { on = 1; file = to "." ++n; next }
     /^```/ { on = 0 }
-    on { print >file }' "$page")
+    on { print >file }' "$page"
 done
 cd "$work"
 cp -a /usr/sbin sbin

@@ -60,7 +60,7 @@ int Main(int argc, char** argv) {
   CommandLine& resize = command("resize", "Change the size of a mounted region");
   resize.Required("options", &sizes, "As for mount: size=2G, nr_inodes=1m, or both");
   CommandLine& freeze =
-      command("freeze", "Keep a mounted region as it is, for a copy: what changes it waits");
+      command("freeze", "Let changes of a mounted region wait, so that its file can be copied");
   CommandLine& thaw = command("thaw", "Let changes go on after a freeze");
   CommandLine& upgrade =
       command("upgrade", "Have another program serve a mounted region, while programs use it");
@@ -78,12 +78,14 @@ int Main(int argc, char** argv) {
       line.Command("import", "Bring a tree of files in at once: it is there whole, or not at all");
   import.Required("target", &import_options.target,
                   "Path on a mount, or REGION:/PATH, or MOUNT:/PATH");
-  import.Rest("source", &import_options.sources,
-              "A file or directory; several: as they are in one; -: an archive on standard input");
-  import.Flag("--replace", &replace, "Exchange what is there for it in one step, and delete that");
-  import.Flag("--merge", &merge, "Into the directory that is there, each file in one step");
-  import.Option("--threads", &import_options.threads, "How many read (default: one a processor)",
-                "N");
+  import.Rest(
+      "source", &import_options.sources,
+      "A file or directory; several go into one directory; -: an archive from standard input");
+  import.Flag("--replace", &replace,
+              "Put the tree in place of the target in one step, and delete the old target");
+  import.Flag("--merge", &merge, "Add the files to the existing directory, each in one step");
+  import.Option("--threads", &import_options.threads,
+                "Threads that read (0: one for each processor)", "N");
   import.Flag("--dry-run", &dry_run, "Say what it would take, and do nothing");
   import.Flag("--json", &as_json, "As JSON");
   ExportOptions export_options;

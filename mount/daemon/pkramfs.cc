@@ -26,19 +26,19 @@ constexpr char kOptionsHelp[] = R"(Mount options (-o a,b=c):
   checkpoint=FILE  keep an image on a disk, and restore it when the region is gone
   checkpoint_every=TIME  make one this often, as 10m
   checkpoint_at_exit=no  make none at the unmount
-  mlock          keep the region's memory from being swapped out
-  writeback      what is written counts at fsync, msync and close, not before
-  notakeover     the mount is dead when its server is (default: another goes on)
+  mlock          keep the region's memory from being swapped out (also: noswap)
+  writeback      the kernel collects writes; data is safe after fsync, msync or close
+  notakeover     run no keeper: if the server dies, the mount is dead
   noexport       no file handles that outlive the kernel's caches (for NFS); overlayfs needs
                  that when its layers are on one mount, on Linux 6.16 and later
-  max_read=N     the kernel reads no more bytes at once
+  max_read=N     largest read request of the kernel, in bytes
   remount        change flags, size=, nr_inodes= and mlock of what is mounted there
 
 Those of every filesystem and of FUSE, among them:
   ro             read-only
   sync           with writeback: each write counts at once
-  nosuid         set-user-id bits mean nothing
-  nodev          device files mean nothing
+  nosuid         set-user-id bits have no effect
+  nodev          device files cannot be opened
   noexec         programs cannot be run
   noatime        reading sets no times
   allow_other    other users may use the mount (root's mounts: always)

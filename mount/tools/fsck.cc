@@ -41,8 +41,8 @@ int Main(int argc, char** argv) {
   bool ignored = false;
   CommandLine line("fsck.pkramfs", "Checks a pkramfs region; changes nothing.");
   line.Required("region", &region, "/dev/daxX.Y, or a file; without a slash: in /dev/shm");
-  line.Flag("-a,-p,-n,-y,-f,-r,-v", &ignored, "(taken for fsck's sake)");
-  line.Ignored("-C", "(taken for fsck's sake)");
+  line.Flag("-a,-p,-n,-y,-f,-r,-v", &ignored, "Accepted and ignored: fsck(8) passes them");
+  line.Ignored("-C", "Accepted and ignored: fsck(8) passes it");
   if (const auto status = line.Parse(argc, argv, kUsage)) return *status;
   return Check(RegionPath(region));
 }

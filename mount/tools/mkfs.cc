@@ -61,7 +61,7 @@ int Main(int argc, char** argv) {
   line.Option("-d", &directory, "Fill it with what is in there; the root is as DIR is", "DIR");
   line.Flag("-f,--force", &force, "Even if a region or something else is there: it is lost");
   line.Flag("-q,--quiet", &quiet, "Say nothing when it went well");
-  line.Flag("-v", &ignored, "(taken for mkfs's sake)");
+  line.Flag("-v", &ignored, "Accepted and ignored: mkfs(8) passes it");
   if (const auto status = line.Parse(argc, argv, 1)) return *status;
   if (quiet) ProgressLine::Silence();
   if (!ApplyLists("mkfs.pkramfs", lists, &options)) return 1;

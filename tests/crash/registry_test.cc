@@ -94,6 +94,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "LoadObject::ReadBytes",
       "LoadAccess::LoadFilePage",
       "Region::Look",
+      "Region::GlanceAt",
       "Region::Check",
       "Region::Overhead",
       "Region::ContentPages",
