@@ -50,8 +50,8 @@ class Backing {
   // afterwards.
   virtual absl::Status Read(uint64_t offset, absl::Span<char> bytes) = 0;
 
-  // Writes `bytes` from `offset` on.  This is cheaper than storing to a mapping whose pages have not
-  // been touched.  It makes pages exist.  RESOURCE_EXHAUSTED as above.
+  // Writes `bytes` from `offset` on.  This is cheaper than storing to a mapping whose pages have
+  // not been touched.  It makes pages exist.  RESOURCE_EXHAUSTED as above.
   virtual absl::Status Write(uint64_t offset, absl::Span<const iovec> bytes) = 0;
   // The same, and fills the rest of the last page with zeros: for pages that nothing reaches.
   absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes);
@@ -79,9 +79,9 @@ class Backing {
 // kTakingOver: the descriptor of a server that has died; it still has that server's lock.
 enum class OpenFor { kReading, kWriting, kCreating, kTakingOver };
 
-// Opens a file on tmpfs or any filesystem, or a devdax device (/dev/daxX.Y).  kCreating makes a file
-// of mode 0600 if there is none.  A file must belong to this user or root, and nobody else may write
-// to it; each symbolic link that leads to it must belong to one of these, too (see place.h).
+// Opens a file on tmpfs or any filesystem, or a devdax device (/dev/daxX.Y).  kCreating makes a
+// file of mode 0600 if there is none.  A file must belong to this user or root, and nobody else may
+// write to it; each symbolic link that leads to it must belong to one of these, too (see place.h).
 // NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION (it cannot be a region), with the path in the
 // message.
 absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode);

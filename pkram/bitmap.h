@@ -67,8 +67,8 @@ class Bitmap {
       return mask;
     });
   }
-  // Sets the bits of `mask` in the 64 bits from `at` on, a multiple of 64, while other threads do the
-  // same.  Returns the bits of `mask` that were set before.
+  // Sets the bits of `mask` in the 64 bits from `at` on, a multiple of 64, while other threads do
+  // the same.  Returns the bits of `mask` that were set before.
   uint64_t SetWordAmongOthers(uint64_t from, uint64_t mask) {
     return std::atomic_ref(words_[from / 64]).fetch_or(mask, std::memory_order_relaxed) & mask;
   }

@@ -20,8 +20,8 @@
 
 namespace pkram {
 
-// Is called now and then with the number of pages that are done.  Returns false to end the work with
-// CANCELLED.
+// Is called now and then with the number of pages that are done.  Returns false to end the work
+// with CANCELLED.
 using Progress = std::function<bool(uint64_t done, uint64_t of)>;
 
 // Thread-safe.

@@ -24,8 +24,8 @@ namespace pkram {
 class DeltaWriter {
  public:
   // Begins the image of `base`'s region as it is at `seconds`.  `base` is the image NAME.  `disk`
-  // outlives this.  FAILED_PRECONDITION when a delta is part of `base`: it would be deleted before it
-  // is written to NAME.
+  // outlives this.  FAILED_PRECONDITION when a delta is part of `base`: it would be deleted before
+  // it is written to NAME.
   static absl::StatusOr<std::unique_ptr<DeltaWriter>> Begin(Disk* disk, const Image& base,
                                                             uint64_t seconds);
   // Without Commit, the files that were begun are deleted.
@@ -36,8 +36,8 @@ class DeltaWriter {
   // Takes each page that has changed since `base` and is in use, once, in any order: a
   // Snapshots::Sink.
   absl::Status Add(Pfn first, absl::Span<const std::byte> bytes);
-  // Makes NAME the new image, so that it is there after a power loss.  Pages that are not in use are
-  // holes of it.  After an error NAME is the old image or the new one.
+  // Makes NAME the new image, so that it is there after a power loss.  Pages that are not in use
+  // are holes of it.  After an error NAME is the old image or the new one.
   absl::Status Commit(const Bitmap& in_use);
 
   // Of the new image.

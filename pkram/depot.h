@@ -52,15 +52,16 @@ class Depot {
   // returned, or a thread keeps it.
   void Announce(absl::Span<const PageRun> runs) { coming_ += Total(runs); }
   uint64_t coming() const { return coming_; }
-  // Frees pages that were announced, and gives their memory back to the system.  The memory of a few
-  // pages is given back later, together with that of others.
+  // Frees pages that were announced, and gives their memory back to the system.  The memory of a
+  // few pages is given back later, together with that of others.
   void Return(std::vector<PageRun> runs);
   // Says that a thread keeps a page that was announced.
   void Keep(Purpose purpose) {
     ++Stocked(purpose);
     --coming_;
   }
-  // Says that a thread uses pages that it has kept or taken by TakeSome, or that they are free again.
+  // Says that a thread uses pages that it has kept or taken by TakeSome, or that they are free
+  // again.
   void Use(Purpose purpose, uint64_t pages) { Stocked(purpose) -= pages; }
   void PutBack(Purpose purpose, PageRun run);
   // Takes note of pages in use that another process has filled: they exist, for this purpose.
@@ -77,8 +78,8 @@ class Depot {
   // finds space.  (Filesystems that copy a page when it is written are an exception.)
   bool Exist(PageRun run) const { return exists_.TestAmongOthers(run.first.value(), run.count); }
   void NoteExist(PageRun run) { exists_.SetAmongOthers(run.first.value(), run.count, true); }
-  // Whether this process has touched the page through the mapping since the page exists.  Touching it
-  // again takes no fault, unless the system has swapped it out.
+  // Whether this process has touched the page through the mapping since the page exists.  Touching
+  // it again takes no fault, unless the system has swapped it out.
   bool Touched(PageRun run) const { return touched_.TestAmongOthers(run.first.value(), run.count); }
   void NoteTouched(PageRun run) { touched_.SetAmongOthers(run.first.value(), run.count, true); }
   // Says that pages are about to be given back.
@@ -107,8 +108,8 @@ class Depot {
   Counts counts() const;
   Bitmap InUse() const;
 
-  // From now on the pages behind the last one in use stay as they are, because the region belongs to
-  // another process.  To be called before the first use.
+  // From now on the pages behind the last one in use stay as they are, because the region belongs
+  // to another process.  To be called before the first use.
   void KeepTail() { keeps_tail_ = true; }
   // Gives back the memory of free pages, which a crash may have left, and that of the tail.
   void GiveBackUnused();

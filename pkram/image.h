@@ -73,9 +73,10 @@ class Image {
   bool has_delta() const { return !entries_.empty(); }
   // The checksum of each page of the region.  0 says that the page is not in the image.
   absl::Span<const uint32_t> checksums() const { return checksums_; }
-  // Goes through the pages in order.  Calls `visit` with pages whose checksums are right, several at
-  // once that follow one another, and `damaged` with each of the others.  Returns the first error of
-  // either, INTERNAL when reading fails, or UNAVAILABLE when a checkpoint changes the image meanwhile.
+  // Goes through the pages in order.  Calls `visit` with pages whose checksums are right, several
+  // at once that follow one another, and `damaged` with each of the others.  Returns the first
+  // error of either, INTERNAL when reading fails, or UNAVAILABLE when a checkpoint changes the
+  // image meanwhile.
   absl::Status ForEach(const std::function<absl::Status(Pfn, absl::Span<const std::byte>)>& visit,
                        const std::function<absl::Status(Pfn)>& damaged) const;
 

@@ -9,9 +9,9 @@
 //     t.Store(&inode->nlink, n);
 //     t.Commit();                 // cannot fail
 //
-// REQUIRES, of both: the caller holds the locks that cover the words, from
-// before the call until after it.  So no two committed slots share a word, and
-// the order of replay cannot matter.
+// REQUIRES, of both: the caller holds the locks that cover the words, from before the call until
+// after it.  So no two committed slots store to the same word, and replay may apply slots in any
+// order.
 #ifndef PKRAM_JOURNAL_H_
 #define PKRAM_JOURNAL_H_
 
@@ -31,7 +31,7 @@
 
 namespace pkram {
 
-// A word that other threads may read while it is stored to.
+// Stores a word that other threads may be reading.
 inline uint64_t LoadWord(const uint64_t* word) {
   return std::atomic_ref<uint64_t>(*const_cast<uint64_t*>(word)).load(std::memory_order_acquire);
 }
@@ -43,28 +43,29 @@ class Journal {
 
   void Publish(const uint64_t* word, uint64_t value);
 
-  // Called before and after every store that Publish and Transaction make, with the
-  // stores in the order a successor would see them.  For tests; set before use.
+  // For tests, to be set before use: a hook that is called before and after every store that
+  // Publish and Transaction make, in the order in which a successor would see the stores.
   void set_store_hook(std::function<void()> hook) { hook_ = std::move(hook); }
 
-  // Times that a transaction had to wait for a slot.
+  // How often a transaction had to wait for a slot.
   uint64_t waits() const { return waits_.load(std::memory_order_relaxed); }
 
-  // Brings the receipts of a process that died up to what it had committed; before Replay.
+  // Completes the receipts of a process that died: notes in them what it had committed.  To be
+  // called before Replay.
   void Settle(absl::Span<Receipt* const> receipts);
 
-  // Replays committed slots into the region; done by open when all is sound.
+  // Makes the stores of committed slots.  Open calls it when the region is proven sound.
   void Replay();
 
-  // Reads one slot: its stores (empty when it is free), or DATA_LOSS saying what
-  // is wrong with it.
+  // Reads one slot.  Returns its stores, none when the slot is free, or DATA_LOSS that says what is
+  // wrong with it.
   static absl::Status ReadSlot(const format::JournalSlot& slot, uint64_t region_bytes,
                                std::vector<format::JournalStore>* stores);
 
  private:
   friend class Transaction;
 
-  // A thread's own is the first that it tries; nobody takes a lock while one is free.
+  // A thread tries the slot that it used last first.  Nobody takes a lock while a slot is free.
   struct alignas(64) Slot {
     std::atomic<bool> is_taken{false};
   };
@@ -95,7 +96,7 @@ class Transaction {
   void Store(const uint64_t* word, uint64_t value);
   // What the word will hold: what Store gave it, or what it holds now.
   uint64_t Pending(const uint64_t* word) const;
-  // The commit is noted there, with the answer; `receipt` may be null, and outlives this.
+  // Has the commit noted in `receipt`, with the answer.  It may be null, and outlives this.
   void set_receipt(Receipt* receipt, uint64_t answer) {
     receipt_ = receipt;
     answer_ = answer;

@@ -1,4 +1,4 @@
-// Where a process gets pages of a region from that somebody else uses (loans.h).
+// Where a process gets free pages from, of a region that another process serves (loans.h).
 #ifndef PKRAM_LENDER_H_
 #define PKRAM_LENDER_H_
 
@@ -11,19 +11,20 @@
 
 namespace pkram {
 
-// The region's user, asked through its mount or as an object of this process.  Thread-safe.
+// Asks the region's server for pages: through its mount, or as an object of this process.
+// Thread-safe.
 class Lender {
  public:
   virtual ~Lender() = default;
-  // 1 to `want` free pages, to be locked.  RESOURCE_EXHAUSTED.
+  // Returns 1 to `want` free pages, which the caller must lock next.  RESOURCE_EXHAUSTED.
   virtual absl::StatusOr<PageRun> Lend(uint64_t want) = 0;
-  // Whether pages that were locked are this process's, until it unlocks them.
+  // Whether pages that the caller has locked are its own from now on, until it unlocks them.
   virtual absl::StatusOr<bool> Keep(PageRun run) = 0;
 };
 
 class Space;
 
-// Whoever uses a region lends by itself.
+// For a process that has the region open itself.
 class OwnLender final : public Lender {
  public:
   explicit OwnLender(Space* space) : space_(space) {}
@@ -34,7 +35,8 @@ class OwnLender final : public Lender {
   Space* const space_;
 };
 
-// Pages that are this process's: locked through `fd`, its own opening of the region's file.
+// Gets 1 to `want` pages, and locks them through `fd`, the caller's own descriptor of the region's
+// file.  They belong to the caller until it unlocks them.
 absl::StatusOr<PageRun> Borrow(Lender* lender, int fd, uint64_t want);
 
 }  // namespace pkram

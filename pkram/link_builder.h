@@ -22,17 +22,18 @@ class LinkBuilder {
   LinkBuilder(const LinkBuilder&) = delete;
   LinkBuilder& operator=(const LinkBuilder&) = delete;
 
-  // Appends an entry; a jump of the index or a full link starts the next link.
-  // RESOURCE_EXHAUSTED.  The page stays the caller's.
+  // Appends an entry.  A jump of the index, or a full link, starts the next link.  After
+  // RESOURCE_EXHAUSTED the page still belongs to the caller.
   absl::Status Append(uint64_t index, uint64_t entry);
   // The same with a new page that holds `bytes`, at most a page of them.
   absl::Status AppendFilledPage(uint64_t index, std::string_view bytes);
 
-  // Chains the links, `tail` behind them: the entry of the first one, or `tail`.  What
-  // was built is the caller's to make reachable, or to discard: it is added to `built`.
+  // Chains the links, with `tail` behind them.  Returns the entry of the first link, or `tail` if
+  // there is none.  Adds the pages that were built to `built`: the caller makes them reachable, or
+  // frees them.
   uint64_t Finish(std::vector<PageRun>* built, uint64_t tail = 0);
 
-  // The links alone, in the order of their making.
+  // The links alone, in the order in which they were made.
   std::vector<Pfn> TakeLinks();
   // Chains links that nothing reaches.
   static uint64_t Chain(Region* region, const std::vector<Pfn>& links, uint64_t tail = 0);
@@ -49,8 +50,8 @@ class LinkBuilder {
   uint64_t next_index_ = 0;
 };
 
-// A byte stream of metadata: the entry of its first link.  What was built goes to `built`.
-// RESOURCE_EXHAUSTED.
+// Builds a byte stream of metadata.  Returns the entry of its first link, and adds the pages that
+// were built to `built`.  RESOURCE_EXHAUSTED.
 absl::StatusOr<uint64_t> BuildBytes(Region* region, std::string_view bytes, Urgency urgency,
                                     std::vector<PageRun>* built);
 

@@ -32,7 +32,7 @@ LinkRef LinkAt(const Pages& pages, uint64_t entry) {
   return {reinterpret_cast<const format::Link*>(at), format::LinkEntries(entry)};
 }
 
-// fn(const LinkRef&) for each link, in order; it may retire the link.
+// Calls fn(const LinkRef&) for each link, in order.  It may retire the link.
 template <typename Fn>
 void ForEachLink(const Mapping& mapping, uint64_t head, Fn fn) {
   while (head != 0) {
@@ -42,7 +42,7 @@ void ForEachLink(const Mapping& mapping, uint64_t head, Fn fn) {
   }
 }
 
-// fn(index, entry) for each entry that points at a page.
+// Calls fn(index, entry) for each entry that points at a page.
 template <typename Fn>
 void ForEachPageEntry(const LinkRef& link, Fn fn) {
   uint64_t index = link->index;
@@ -61,7 +61,8 @@ inline void AddRun(std::vector<PageRun>* runs, Pfn first, uint64_t count = 1) {
   }
 }
 
-// Retires what is added to it, in pieces: a list may have more entries than memory.
+// Retires the pages that are added to it, in pieces, because a list may have more entries than fit
+// into memory.
 class Retiring {
  public:
   explicit Retiring(Space* space) : space_(space) {}
@@ -84,7 +85,7 @@ inline void AddRun(Retiring* retiring, Pfn first, uint64_t count = 1) {
   retiring->Add(first, count);
 }
 
-// Adds a link's page; a short link has none of its own.
+// Adds a link's page.  A short link has no page of its own.
 template <typename Runs>
 void AddLink(const Mapping& mapping, const LinkRef& link, Runs* runs) {
   if (!link.is_short()) AddRun(runs, mapping.PfnOf(link.link));

@@ -1,12 +1,12 @@
-// One live list of a region (an object's pages, a node's objects), adopted: a
-// pointer per link, nothing copied, so that entry i is found in O(log links).
+// Finds entries of one live list of a region (an object's pages, a node's objects).  It keeps one
+// pointer for each link and copies nothing.  Entry i is found in O(log links).
 //
 // A live list is made of aligned links: entry i stands at place i % 510 of the
 // link whose index is i - i % 510; an absent link is a hole.  The first link may be short: indexes
 // that it has no entry for are holes, too.
 //
-// Not thread-safe: the lock that covers the list covers this.  Whoever changes
-// the list has unsealed its owner before.
+// Not thread-safe: the lock that covers the list covers this.  The caller unseals the list's owner
+// before it changes the list.
 #ifndef PKRAM_LINK_MAP_H_
 #define PKRAM_LINK_MAP_H_
 
@@ -29,34 +29,35 @@ class LinkMap {
  public:
   enum class Short { kNever, kAllowed };
 
-  // Adopts the list whose head is the word `head`.  `region` outlives the map.
-  // kAllowed: the list is an object's, and its first link may be short.  When Word or Shorten makes
-  // it so, nothing that anybody needs may stand in its place.
+  // Adopts the list whose head is the word `head`.  `region` outlives the map.  kAllowed says that
+  // the list is an object's, whose first link may be short.  Where the short link goes, nothing
+  // that anybody needs may stand when Word or Shorten makes one.
   LinkMap(Region* region, const uint64_t* head, Short allowed = Short::kNever);
 
   // The entry, or 0 where there is none.
   uint64_t Get(uint64_t index) const;
 
-  // How many entries from `index` on, which has a page, have pages that follow one another, and are
-  // not shared; at most up to `end`.
+  // How many entries from `index` on have pages that follow one another and are not shared, up to
+  // `end` at most.  REQUIRES: the entry at `index` has a page.
   uint64_t CountInOrder(uint64_t index, uint64_t end) const;
 
-  // The word of an entry, for Publish or a Transaction: its link exists, and
-  // every entry before it in its link is at least a hole.  RESOURCE_EXHAUSTED.
-  // Holds until the next call that may move the link: Word, Adopt, Shorten, Truncate.
+  // The word of an entry, for Publish or a Transaction.  Makes its link, and makes every unused
+  // entry before it in that link a hole.  RESOURCE_EXHAUSTED.  The pointer is valid until the next
+  // call that may move the link: Word, Adopt, Shorten, Truncate.
   absl::StatusOr<const uint64_t*> Word(uint64_t index);
-  // The word of an entry that Get does not say 0 of.
+  // The word of an entry for which Get does not return 0.
   const uint64_t* ExistingWord(uint64_t index) const;
 
-  // Clears all entries at and behind `end`; what they held, and the links that
-  // are empty now, go to `runs` (see AddRun).  Returns how many pages they held.
-  // REQUIRES: they are garbage already (behind the object's allocated end).
+  // Clears all entries from `end` on.  Adds their pages, and the links that are empty now, to
+  // `runs` (see AddRun).  Returns how many pages they held. REQUIRES: these entries are garbage
+  // already, behind the object's allocated end.
   template <typename Runs>
   uint64_t Truncate(uint64_t end, Runs* runs);
 
-  // Swaps the links numbered [from, to) (entry i is link i / 510's) for others that were
-  // built beside them, in one word: storing Tail's value behind the new links and the
-  // entry of their first one to Joint is what swaps; Adopt takes note of it afterwards.
+  // The next three exchange the links with the numbers [from, to) for others that were built beside
+  // them.  (Entry i is in the link with number i / 510.)  The caller puts Tail's value behind the
+  // new links, and then stores the entry of the first new link to the word Joint: that one store
+  // exchanges them.  Adopt takes note of it afterwards.
   const uint64_t* Joint(uint64_t from) const;
   uint64_t Tail(uint64_t to) const;
   void Adopt(uint64_t from, uint64_t to);
@@ -71,20 +72,20 @@ class LinkMap {
     return it == links_.end() ? std::nullopt : std::optional(it->second);
   }
 
-  // Where a short first link would stand; null if there is one, or none is allowed.
+  // The place for a short first link.  Null if there is a short link already, or none is allowed.
   const format::Link* PlaceForShort() const;
-  // What to store to the head in place of `entry`, which leads to a new first link: it says that
-  // the link is to be made short, if it has few enough entries.
+  // The value to store to the head in place of `entry`, which leads to a new first link.  It also
+  // says that the link is to be made short, if it has few enough entries.
   uint64_t ToShorten(uint64_t entry) const;
-  // Makes the first link short, if the head says so; the link's page goes to `runs`.  If this
-  // process dies before it does, a successor does it at open.
+  // Makes the first link short, if the head says so.  Adds the old link's page to `runs`.  If this
+  // process dies before that, a successor does it at open.
   void Shorten(std::vector<PageRun>* runs);
 
-  // The first index at or behind `index` that has a page, or none: at most `end`.
+  // The first index in [index, end) that has a page (or none), or `end`.
   uint64_t FindPage(uint64_t index, uint64_t end) const;
   uint64_t FindHole(uint64_t index, uint64_t end) const;
 
-  // fn(index, entry) for the page entries of [from, to).
+  // Calls fn(index, entry) for the entries of [from, to) that have a page.
   template <typename Fn>
   void ForEachPage(uint64_t from, uint64_t to, Fn fn) const {
     for (auto it = links_.lower_bound(from / format::kLinkEntries); it != links_.end(); ++it) {

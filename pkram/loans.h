@@ -1,17 +1,17 @@
-// Which pages of a region in use other processes work on, as its user knows it: pages that are
-// *lent*, to be built in, and pages that are *held*, whose bytes do not change and which are not
-// used again while they are read.
+// The server's view of pages that other processes work on.  *Lent* pages are being filled by
+// another process.  *Held* pages are being read in place: their bytes do not change, and they are
+// not used again until nobody reads them any more.
 //
-// Both are known by locks on the region's file (page_locks.h) and by nothing else:
+// The only lasting record is the other process's lock on these bytes of the region's file
+// (page_locks.h):
 //
-//   the region's user notes pages   Lend, Hold
+//   the server notes pages             Lend, Hold
 //   the other process locks them
-//   it asks whether they are noted  Keep: from then on they are its own until it unlocks them
+//   it asks whether they are noted     Keep: from now on they are its own, until it unlocks them
 //
-// A process that dies between these steps, or later, has no lock any more, and what was noted is
-// gone when the locks are looked at again (Recheck).  A successor of the region's user finds what
-// is locked (Find); who asks it to Keep what was noted by its predecessor, and was not locked then,
-// is told to begin anew.
+// A process that dies loses its locks, and Recheck then drops what was noted for it.  A successor
+// of the server finds what is locked (Find).  A process that asks the successor to Keep pages which
+// the old server had noted, and which were not locked yet, is told to begin anew.
 //
 // Thread-safe, but for Find.
 #ifndef PKRAM_LOANS_H_
@@ -37,45 +37,47 @@ class Loans {
   // `fd`: the region's file, of which `pages` may be in use.
   Loans(int fd, uint64_t pages) : fd_(fd), lent_(pages), held_(pages), withheld_(pages) {}
 
-  // What others have locked of the region, when it is opened: those pages of it that nothing
-  // reaches are claimed.
+  // To be called when the region is opened: claims the pages that other processes have locked and
+  // that nothing reaches.
   void Find(PageMap* map);
 
   void Lend(PageRun run);
-  // What is noted from now on is asked for with what this says.
+  // The generation of pages that are noted from now on; Keep asks for it.
   uint64_t generation() const { return generation_; }
-  // REQUIRES, of both: nobody changes these pages meanwhile.
+  // Notes pages as held.  REQUIRES, also of HoldLocked: nobody changes these pages meanwhile.
   void Hold(PageRun run);
-  // The same of pages that are locked already; false, and nothing noted, if some are not.
+  // The same for pages that are locked already.  If some are not, returns false and notes nothing.
   bool HoldLocked(absl::Span<const PageRun> runs);
-  // Whether all of these are noted for that use, and are locked for it.
-  // Of pages that are held: they were from that generation on.
+  // Whether all of these pages are noted for that use, and locked for it; of held pages, since that
+  // generation.
   bool Keep(absl::Span<const PageRun> runs, PageUse use,
             std::optional<uint64_t> generation = std::nullopt);
 
   // Whether somebody may be reading the page.
   bool Held(Pfn pfn) const { return holds_ && held_.TestAmongOthers(pfn.value(), 1); }
-  // How many pages of a run, from its first on, are not held.
+  // How many pages at the beginning of a run are not held.
   uint64_t CountNotHeld(PageRun run) const {
     const uint64_t first = run.first.value(), end = first + run.count;
     return holds_ ? std::min(held_.FindSet(first, end), end) - first : run.count;
   }
-  // Takes those out of `runs` that somebody may be reading.  They are in use until Recheck.
+  // Takes pages that somebody may be reading out of `runs`.  They stay in use until Recheck.
   void Withhold(std::vector<PageRun>* runs);
 
-  // Of pages that nothing reaches: whether somebody has some of them locked.  Then they are in use
+  // Whether somebody has locked some of these pages, which nothing reaches.  Then they stay in use
   // until Recheck.
   bool WithholdIfLocked(PageRun run);
 
-  // Pages that are in use no longer, because nobody has them locked.
+  // Looks at the locks again.  Returns the pages that are no longer in use, because nobody has them
+  // locked.
   std::vector<PageRun> Recheck();
 
-  // While a tree that was built in lent pages is looked at, none is taken back, whoever dies.
+  // While a tree in lent pages is being proven, no lent page is taken back, even if its process
+  // dies.
   void BeginAdoption();
   void EndAdoption();
   // The runs of lent pages.
   std::vector<PageRun> Lent();
-  // They are the region's from now on; false if some of them are not lent.
+  // Says that lent pages are the region's own from now on.  False if some of them are not lent.
   bool Adopt(absl::Span<const PageRun> runs);
 
   struct Counts {
@@ -84,11 +86,11 @@ class Loans {
     uint64_t withheld = 0;  // of these: that nothing reaches any more
   };
   Counts counts() const;
-  // Takes those that nothing reaches out of a bitmap of pages in use.
+  // Clears the noted pages that nothing reaches in a bitmap of pages in use.
   void RemoveUnreachable(Bitmap* in_use);
 
  private:
-  // Of the noted pages, [0, bound_) holds all.
+  // All noted pages are in [0, bound_).
   std::vector<PageRun> RunsOf(const Bitmap& bits) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   uint64_t Count(const Bitmap& bits) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool IsLocked(PageRun run, PageUse use) const;

@@ -1,10 +1,9 @@
 // The region's memory as this process sees it.
 //
-// Metadata is read through `base()`.  The only code that stores to it turns a
-// pointer into a writable one here: Publish, Transaction, and those who fill
-// pages that nothing reaches or a file's data.  With `guard`, base() is mapped
-// read-only and a second mapping takes the stores, so that a stray store faults:
-// that is how the tests run.
+// Metadata is read through `base()`.  Code that stores gets a writable pointer from this class.
+// Only Publish, Transaction, and code that fills unreachable pages or files' contents do that. With
+// `guard`, base() is mapped read-only and a second mapping takes the stores, so a stray store
+// faults: tests run with it.
 #ifndef PKRAM_MAPPING_H_
 #define PKRAM_MAPPING_H_
 
@@ -28,15 +27,15 @@ class Mapping {
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
-  // Keeps in memory what is touched of the first `pages` pages through base() from now
-  // on.  PERMISSION_DENIED beyond RLIMIT_MEMLOCK.
+  // Keeps pages in memory that are touched through base() from now on, of the first `pages`.
+  // PERMISSION_DENIED beyond RLIMIT_MEMLOCK.
   absl::Status LockInMemory(uint64_t pages);
   void UnlockFromMemory();
   // Touches pages that exist, so that they are locked.
   absl::Status Populate(PageRun run);
 
-  // Pages may be swapped out although this process has just used them: where memory is short,
-  // there may be nothing else.
+  // Lets the kernel swap out pages that this process has just used.  Where memory is short, there
+  // may be no others.
   void LetGoOfUsed();
 
   uint64_t pages() const { return pages_; }
@@ -52,11 +51,12 @@ class Mapping {
     return static_cast<uint64_t>(static_cast<const std::byte*>(at) - base_);
   }
 
-  // Hears of each page that is going to be stored to.  Before the first store; `watch` outlives
-  // this.
+  // Sets who hears of each page before it is stored to.  To be called before the first store;
+  // `watch` outlives this.
   void set_watch(Watch* watch) { watch_ = watch; }
 
-  // To store to at once, within the page.  REQUIRES: not kReadOnly.
+  // A writable pointer to this place, to be stored to at once, within the page.
+  // REQUIRES: not kReadOnly.
   template <typename T>
   T* Writable(const T* at) const {
     if (watch_ != nullptr) watch_->BeforeChange({PfnOf(at), 1});
@@ -67,12 +67,12 @@ class Mapping {
     if (watch_ != nullptr) watch_->BeforeChange({pfn, 1});
     return reinterpret_cast<T*>(writable_ + pfn.offset());
   }
-  // All of a run.
+  // The same for all pages of a run.
   std::byte* WritableRun(PageRun run) const {
     if (watch_ != nullptr) watch_->BeforeChange(run);
     return writable_ + run.first.offset();
   }
-  // The same of a word that means nothing to another use of the region.
+  // The same for a word that means nothing to the next mount: nobody hears of it.
   template <typename T>
   T* Unwatched(const T* at) const {
     return reinterpret_cast<T*>(writable_ + OffsetOf(at));

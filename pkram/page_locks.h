@@ -1,9 +1,9 @@
-// Pages of a region that other processes work on.
+// Locks on pages of a region that other processes work on.
 //
-// Who builds in a region's free pages, or reads a file's pages where they are, says so by a lock on
-// these bytes of the region's file (fcntl, F_OFD_SETLK).  Such a lock belongs to an open file: it
-// ends with the process that has it, it outlives the daemon that serves the region, and it is
-// stored nowhere.  So it is all that there is to know about such work.
+// A process that builds in a region's free pages, or reads a file's pages in place, locks these
+// bytes of the region's file (fcntl, F_OFD_SETLK).  Such a lock belongs to an open file.  It ends
+// with the process that has it, it outlives the daemon that serves the region, and it is stored
+// nowhere.  It is the only lasting record of such work.
 #ifndef PKRAM_PAGE_LOCKS_H_
 #define PKRAM_PAGE_LOCKS_H_
 
@@ -15,7 +15,7 @@
 
 namespace pkram {
 
-// kBuilding excludes everybody else, kReading those who build.
+// kBuilding is an exclusive lock, kReading a shared one.
 enum class PageUse { kBuilding, kReading };
 
 struct LockedPages {
@@ -23,12 +23,12 @@ struct LockedPages {
   PageUse use;
 };
 
-// The locks that others have on these pages, by another opening of the file than `fd`: in order.
-// Of two who read the same pages, one is seen.
+// The locks on these pages that were taken through other open files than `fd`, in order.  If two
+// processes read the same pages, one of them is seen.
 std::vector<LockedPages> FindLockedPages(int fd, PageRun within);
 
-// Takes a lock; of pages that it has already, another kind.  UNAVAILABLE when somebody else has one
-// that excludes it.
+// Takes a lock.  If `fd` has a lock on these pages already, its kind changes.  UNAVAILABLE when
+// another process has a lock that excludes it.
 absl::Status LockPages(int fd, PageRun run, PageUse use);
 void UnlockPages(int fd, PageRun run);
 

@@ -6,7 +6,7 @@
 // long as can be had.  When one kind has no cluster left, it takes from the
 // other's: purpose is a preference, never a reason to fail.
 //
-// Not thread-safe, but for ClaimAmongOthers and IsData: Depot (depot.h) puts the lock around it.
+// Not thread-safe, except for ClaimAmongOthers and IsData.  Depot (depot.h) puts a lock around it.
 #ifndef PKRAM_PAGE_MAP_H_
 #define PKRAM_PAGE_MAP_H_
 
@@ -27,10 +27,10 @@ enum class Purpose { kMetadata, kData };
 
 class PageMap {
  public:
-  // All of [0, pages) free; FinishClaims comes before the first Allocate.
+  // All of [0, pages) is free.  FinishClaims must be called before the first Allocate.
   explicit PageMap(uint64_t pages);
 
-  // All of them in use but these.
+  // A map in which all pages are in use except these.
   static PageMap WithFree(uint64_t pages, const std::vector<PageRun>& free);
 
   uint64_t pages() const { return pages_; }
@@ -38,7 +38,7 @@ class PageMap {
   uint64_t free_pages() const { return free_pages_; }
   uint64_t data_pages() const { return data_pages_; }  // in use, taken as data
   bool InUse(Pfn pfn) const { return used_.Test(pfn.value()); }
-  // Any thread may ask, of a page in use.
+  // Any thread may ask, about a page in use.
   bool IsData(Pfn pfn) const { return data_.TestAmongOthers(pfn.value(), 1); }
 
   // What a thread has claimed.
@@ -53,8 +53,9 @@ class PageMap {
     std::array<Pending, 2> pending{};
   };
 
-  // Derivation at open.  Marks a run of pages, as far as they are free, and says how many
-  // that is.  After the last one its tally is added, and FinishClaims makes Allocate possible.
+  // For open, which finds out what is in use.  Marks the pages of a run up to the first that is in
+  // use already, and returns how many.  After the last claim, Settle adds the tally, and
+  // FinishClaims makes Allocate possible.
   uint64_t Claim(PageRun run, Purpose purpose, Tally* tally) {
     const uint64_t claimed = used_.Claim(run.first.value(), run.count);
     if (purpose == Purpose::kData) {
@@ -65,11 +66,11 @@ class PageMap {
     tally->bound = std::max(tally->bound, run.first.value() + claimed);
     return claimed;
   }
-  // The same of data that entries share: pages that were claimed so before are claimed
-  // once more.  One thread at a time does this, while others may ClaimAmongOthers.
+  // The same for data that several entries share: a page that was claimed in this way before is
+  // claimed once more.  One thread at a time may do this, while others may ClaimAmongOthers.
   uint64_t ClaimShared(PageRun run, Tally* tally);
-  // For several threads at once, each with a tally of its own.  False if a page was claimed
-  // before, which may also be found out by a later call, or by Settle, which comes last.
+  // For several threads at once, each with a tally of its own.  False if a page was claimed before.
+  // A later call, or Settle, which comes last, may be the one that finds this out.
   bool ClaimAmongOthers(PageRun run, Purpose purpose, Tally* tally) {
     // One store marks what neighbours have in common: pages come in order, mostly.
     Tally::Pending& pending = tally->pending[static_cast<size_t>(purpose)];
@@ -100,18 +101,18 @@ class PageMap {
   ReferenceMap& references() { return references_; }
   ReferenceMap TakeReferences() { return std::exchange(references_, {}); }
 
-  // Room for as many pages; before FinishClaims.
+  // Makes room for so many pages.  To be called before FinishClaims.
   void MakeRoom(uint64_t pages);
 
-  // Another number of pages, at most what there is room for.
+  // Changes the number of pages, to what there is room for at most.
   // REQUIRES: end() <= pages.
   void SetPages(uint64_t pages);
 
-  // A run of 1 to `want` pages (count 0 when nothing is free), at `goal` if
-  // that page is free: passing the page behind the last one extends its run.
+  // Allocates a run of 1 to `want` pages, at `goal` if that page is free.  (A caller that passes
+  // the page behind its last one extends that run.)  The count is 0 when nothing is free.
   PageRun Allocate(Purpose purpose, uint64_t want, Pfn goal = Pfn());
 
-  // Of pages in use.
+  // How many pages are in use.
   void SetPurpose(PageRun run, Purpose purpose);
 
   // REQUIRES: every page of `run` is in use.
@@ -122,11 +123,11 @@ class PageMap {
 
   // The first run of free pages at or behind `from`; count 0 when none is.
   PageRun NextFree(Pfn from) const;
-  // The same of pages in use.
+  // The same for pages in use.
   PageRun NextUsed(Pfn from) const;
 
  private:
-  // What a cluster holds; an empty one belongs to no kind.
+  // What a cluster holds.  An empty cluster has no purpose.
   enum Kind : uint8_t { kEmpty, kMetadataKind, kDataKind };
   static Kind KindOf(Purpose p) { return p == Purpose::kMetadata ? kMetadataKind : kDataKind; }
 

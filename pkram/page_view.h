@@ -1,8 +1,9 @@
-// A region's pages as they are once its committed journal slots are applied,
-// without applying them: how open reads a region that it may yet refuse.
+// A view of a region's pages.  It has two uses:
 //
-// Or as they were when each was first looked at: how pages are read that somebody else may be
-// changing meanwhile.
+// * Open reads a region through it that open may yet refuse.  The view shows the pages as they will
+//   be when the committed journal slots are applied, and applies nothing.
+// * Pages that another process may be changing are read through it.  Each page is copied when it is
+//   first looked at, and stays as it was then.
 #ifndef PKRAM_PAGE_VIEW_H_
 #define PKRAM_PAGE_VIEW_H_
 
@@ -23,16 +24,17 @@ namespace pkram {
 
 class PageView {
  public:
-  // `existing` pages of the mapping may be touched.
+  // The first `existing` pages of the mapping may be touched.
   PageView(const Mapping* mapping, uint64_t existing) : mapping_(mapping), existing_(existing) {}
 
-  // Of pages that another process may be changing: each is copied when it is first read, and stays
-  // as it was.  Of pages that are not in `only`, which outlives this, nothing is read: zeros.
+  // A view that copies each page when it is first read.  Pages that are not in `only`, which
+  // outlives this, are not read: they show zeros.
   PageView(const Mapping* mapping, uint64_t existing, const Bitmap* only)
       : mapping_(mapping), existing_(existing), only_(only), copies_(true) {}
 
-  // The same pages, of which nobody changes one for a while: what is read until StopCopying stays
-  // as it is then.  What is read later for the first time is as it is when it is looked at.
+  // A view of the same pages, for a time at which nobody changes them.  Pages that are read until
+  // StopCopying are copied, and stay as they are then.  Pages that are first read later show what
+  // they hold when they are read.
   PageView Copying() const {
     PageView copying(mapping_, existing_, nullptr);
     for (const auto& [pfn, bytes] : changed_) {
@@ -55,7 +57,7 @@ class PageView {
     return copies_ ? reinterpret_cast<const T*>(Copy(pfn)) : mapping_->At<T>(pfn);
   }
 
-  // fn(pfn, bytes) for each page of `only` that was copied, in no order.
+  // Calls fn(pfn, bytes) for each page of `only` that was copied, in no order.
   template <typename Fn>
   void ForEachCopy(Fn fn) {
     for (const auto& [pfn, bytes] : changed_) {
@@ -64,7 +66,7 @@ class PageView {
   }
   // The copy of a page that was read.
   std::byte* CopyOf(Pfn pfn) { return changed_.find(pfn)->second.get(); }
-  // What is read from now on is copied anew.
+  // Forgets the copies: pages that are read from now on are copied anew.
   void ForgetCopies() {
     for (auto& [pfn, bytes] : changed_) spare_.push_back(std::move(bytes));
     changed_.clear();

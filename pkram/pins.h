@@ -1,7 +1,8 @@
-// Who still looks at pages that nothing may lead to any more: the epoch in which each began.
+// Readers that may still look at pages which nothing leads to any more.  For each, the epoch in
+// which it began.
 //
-// Whoever begins and ends takes no lock and touches a word that no other does; only beyond kSlots
-// at once is there a lock.
+// A reader takes no lock when it begins and ends: it writes to a word that no other thread writes
+// to. Only if there are more than kSlots readers at once, the others take a lock.
 //
 // Thread-safe.
 #ifndef PKRAM_PINS_H_
@@ -25,7 +26,7 @@ class Pins {
   static constexpr size_t kSlots = 64;
   static constexpr uint64_t kNone = ~uint64_t{0};
 
-  // Returns what Leave wants.  `epoch` is not 0.
+  // Returns the value that Leave takes.  `epoch` is not 0.
   Word* Enter(uint64_t epoch) {
     const size_t first = ThreadNumber();
     for (size_t i = 0; i < kSlots; ++i) {
@@ -53,7 +54,7 @@ class Pins {
     are_others_ = !others_.empty();
   }
 
-  // The earliest epoch of those that are there; kNone when nobody is.
+  // The earliest epoch of the readers that are there.  kNone when there are none.
   uint64_t Oldest() const {
     uint64_t oldest = kNone;
     for (const Slot& slot : slots_) {

@@ -1,7 +1,7 @@
-// Where a path leads to, when others may change what it leads through.  A symbolic link is
-// followed only if it belongs to this user or to root (as Linux's protected_symlinks has it
-// for directories that everybody may write to, where that is on), and what was looked at is
-// what is used: each step starts at a directory that is held open.
+// Resolves a path while others may rename parts of it.  A symbolic link is followed only if it
+// belongs to this user or to root.  (Linux's protected_symlinks has the same rule for directories
+// that everybody may write to.)  The file that was looked at is the file that is used, because each
+// step starts at a directory that is held open.
 #ifndef PKRAM_PLACE_H_
 #define PKRAM_PLACE_H_
 
@@ -18,23 +18,26 @@ namespace pkram {
 
 struct Place {
   Descriptor directory;
-  // In it; there may be nothing of that name.  No link, but where `of_proc`.
+  // The name in `directory`.  There may be nothing of that name.  It is no link, except where
+  // `of_proc` is set.
   std::string name;
-  // A name in /proc that leads to what a process has open, as only the kernel can follow it.
+  // Whether it is a name in /proc that leads to a file which a process has open.  Only the kernel
+  // can follow such a name.
   bool of_proc = false;
 };
 
 // NOT_FOUND, PERMISSION_DENIED (whose link it is) or FAILED_PRECONDITION with the path.
 absl::StatusOr<Place> FindPlace(const std::string& path);
 
-// openat(2) of it: a link that has come there since is not followed.  -1 and errno.
+// Opens it by openat(2).  A link that has come there since is not followed.  Returns -1 and sets
+// errno on errors.
 int OpenPlace(const Place& place, int flags, mode_t mode = 0);
 
-// PERMISSION_DENIED when others may write to a file.  Whoever may can change a region while it is
-// in use, and after it was proven sound: a danger to whoever only looks into it, too.
+// PERMISSION_DENIED when others may write to a file.  They could change a region while it is in
+// use, after it was proven sound.  That is a danger also to programs that only look into it.
 absl::Status CheckOwner(const std::string& name, const struct stat& st);
 
-// What an open or a step towards it that failed with `error` says of `path`.
+// The message for an open of `path`, or a step towards it, that failed with `error`.
 absl::Status OpenStatus(const std::string& path, int error);
 
 }  // namespace pkram

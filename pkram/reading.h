@@ -25,7 +25,8 @@ struct Reading {
   std::unique_ptr<PageView> view;
   uint64_t committed_slots = 0;
   const format::SuperBlock& super() const { return *view->At<format::SuperBlock>(Pfn(0)); }
-  // That something may own; of the others there may be as many as a liar says.
+  // How many pages exist, which something in the region may own.  A hostile region may claim to be
+  // much larger.
   uint64_t pages() const {
     return std::max(view->existing(), super().journal_first + super().journal_slots);
   }
@@ -34,8 +35,8 @@ struct Reading {
 // Errors as Region::Open's.
 absl::StatusOr<Reading> ReadRegion(Backing* backing, const Region::OpenOptions& options);
 
-// The same of a region whose super block or journal is damaged, for those who look for what
-// is not: without the slots that are, and as large as its file, where the super block is.
+// The same for a region whose super block or journal is damaged, for salvage.  Damaged journal
+// slots are left out.  If the super block is damaged, the region counts as large as its file.
 absl::StatusOr<Reading> ReadDamagedRegion(Backing* backing, std::vector<Problem>* problems);
 
 // The page of the super block.

@@ -1,10 +1,10 @@
-// What a request has come to: for whoever must answer it when the process that executed it has
-// died.
+// A receipt says how far a request got, so that a successor can answer it when the process that
+// executed it has died.
 //
-// A receipt lives in memory that outlives the process (its successor reads it) and goes with one
-// transaction, or with several of which each takes the request a step further.  It needs no atomic
-// store with the transaction: a process that dies has made its stores up to some point and none
-// after it, and the journal's slot says whether that point was before or after the commit.
+// A receipt lives in memory that outlives the process.  It goes with one transaction, or with
+// several of which each takes the request a step further.  It need not be stored atomically with
+// the transaction: a process that dies has made its stores up to some point, and none after it. The
+// journal's slot says whether that point was before or after the commit.
 #ifndef PKRAM_RECEIPT_H_
 #define PKRAM_RECEIPT_H_
 

@@ -1,7 +1,7 @@
-// How many entries refer to a page, of those pages that several refer to: volatile,
-// derived at open from what is reachable.  It keeps runs of pages that are referred to
-// equally often, so that its memory follows what is shared, and a copy of a file in
-// one piece is one run.
+// Counts how many entries refer to a page, for pages that several entries refer to.  The counts are
+// volatile: open derives them from what is reachable.  The map keeps runs of pages with equal
+// counts. So its memory grows with the number of runs, and a copied file that lies in one piece is
+// one run.
 //
 // Not thread-safe: SharedPages (shared_pages.h) puts locks around it.
 #ifndef PKRAM_REFERENCE_MAP_H_
@@ -17,17 +17,17 @@ namespace pkram {
 
 class ReferenceMap {
  public:
-  // One reference more to each page of `run`, all of which have one at least.
+  // Adds one reference to each page of `run`.  REQUIRES: each has one at least.
   void Add(PageRun run);
 
-  // One less; the pages that had only one are added to `last`.
+  // Takes one reference away from each page of `run`.  Pages that had only one are added to `last`.
   void Drop(PageRun run, std::vector<PageRun>* last);
 
   // Whether the page has more than one.
   bool Shared(Pfn pfn) const;
 
   bool empty() const { return runs_.empty(); }
-  // fn(run, more) for each run of pages to which `more` entries refer besides one.
+  // Calls fn(run, more) for each run of pages that have `more` references besides one.
   template <typename Fn>
   void ForEachRun(Fn fn) const {
     for (const auto& [first, run] : runs_) fn(PageRun{Pfn(first), run.end - first}, run.more);

@@ -6,10 +6,10 @@
 //   ... nodes, through streams (stream.h) or as live lists (link_map.h) ...
 //   (*region)->Close();   // seals; without it, the next open is just not sealed
 //
-// Open proves everything reachable sound before any of it is followed, and
-// changes nothing unless it is: a refused region is as it was, to the byte.
+// Open proves everything reachable sound before it follows any of it.  If something is not sound,
+// it changes nothing: a refused region stays as it was, to the byte.
 //
-// Thread-safe, but for Open and Close.
+// Thread-safe, except for Open and Close.
 #ifndef PKRAM_REGION_H_
 #define PKRAM_REGION_H_
 
@@ -35,8 +35,8 @@ namespace pkram {
 
 class Region {
  public:
-  // Sees the pages after a walk: what was walked without a problem is sound, and no other
-  // user of the region changes it meanwhile.
+  // Is called with the pages after a walk.  Everything that was walked without a problem is sound,
+  // and nobody changes the region meanwhile.
   using Inspect = std::function<absl::Status(const PageView& pages, const Walk& walk)>;
   struct OpenOptions {
     bool writable = true;
@@ -46,8 +46,8 @@ class Region {
     bool resizable = false;        // take address space to grow into: see Resize
     WalkClient* client = nullptr;  // checks live nodes; used during Open only
     Inspect inspect;               // of a sound region: an error from it refuses it
-    // The user that the region had has died, and this one goes on in its place: what the user's
-    // own marks of this mount say holds (mount_epoch), and so do these receipts.
+    // The server of the region has died, and this process goes on in its place.  So the marks of
+    // this mount still hold (mount_epoch), and so do these receipts.
     bool takes_over = false;
     std::vector<Receipt*> receipts{};
     Watch* watch = nullptr;            // hears of every page that changes; outlives the region
@@ -55,20 +55,20 @@ class Region {
     std::function<void()> store_hook;  // tests: see Journal::set_store_hook
   };
 
-  // Makes an empty region of `pages`.  INVALID_ARGUMENT for a size out of bounds,
-  // FAILED_PRECONDITION when the backing is not empty (a device never is) and `contents`
-  // are not given up.  Until it returns, what was there is neither a region nor a whole.
+  // Makes an empty region of `pages` pages.  Until it returns, the backing holds no region, and its
+  // old contents are lost in part.  INVALID_ARGUMENT for a size out of bounds.  FAILED_PRECONDITION
+  // when the backing is not empty (a device never is) and `contents` is kKeep.
   enum class Contents { kKeep, kGiveUp };
   static absl::Status Format(Backing* backing, uint64_t pages, Contents contents = Contents::kKeep);
 
-  // What a backing holds, as far as its first page tells; what is left of a region whose
-  // first word was scribbled on is one, too.
-  // kRestoring: an image has been restored to it in part (Restore in checkpoints.h).
+  // What a backing holds, as far as its first page tells.  A region whose first word was
+  // overwritten still counts as a region.  kRestoring: an image has been restored to it in part
+  // (Restore in checkpoints.h).
   enum class Holds { kNothing, kRegion, kOther, kRestoring };
   static absl::StatusOr<Holds> Look(Backing* backing);
 
-  // What a first page says, of a region also how large it is and whether it is sealed.  Nothing is
-  // proven.
+  // What a first page says.  Of a region, it also says how large it is and whether it is sealed.
+  // Nothing of this is proven.
   struct Glance {
     Holds holds = Holds::kNothing;
     uint64_t pages = 0;
@@ -76,7 +76,7 @@ class Region {
     std::string uuid;
   };
   static Glance GlanceAt(const format::SuperBlock& super);
-  // Of a backing.  Nothing is locked: a user of the region may be changing it.
+  // The same of a backing's first page.  Nothing is locked: a server may be changing the region.
   static absl::StatusOr<Glance> GlanceAt(Backing* backing);
 
   // Whether it holds a region that was opened for writing once at most.
@@ -90,14 +90,14 @@ class Region {
   static absl::StatusOr<std::unique_ptr<Region>> Open(std::unique_ptr<Backing> backing,
                                                       const OpenOptions& options);
 
-  // Another process uses the region, and lends this one pages to build in: all that this is good
-  // for is to allocate and fill pages, which are locked, and end with it.  `lender` outlives it.
-  // Errors as OpenBacking's, FAILED_PRECONDITION.
+  // Opens a region that another process serves, to build in pages that `lender` lends.  The result
+  // can allocate and fill pages, and nothing else.  These pages are locked, and are given back with
+  // the result.  `lender` outlives it.  FAILED_PRECONDITION when it is no region.
   static absl::StatusOr<std::unique_ptr<Region>> OpenToBuild(std::unique_ptr<Backing> backing,
                                                              Lender* lender);
 
-  // What Open would say, all of it: every problem found; reads only.  An error
-  // when the walk cannot even begin (as Open's, but for DATA_LOSS of pages).
+  // Finds every problem that would let Open refuse the region.  Reads only.  Errors are those of
+  // Open, when the walk cannot even begin; DATA_LOSS of pages is reported as a problem instead.
   struct Report {
     uint64_t pages = 0;
     bool sealed = false;
@@ -107,8 +107,8 @@ class Region {
     std::vector<NodeCounts> nodes;
     std::string uuid;
   };
-  // kAtRest: somebody uses the region, and does not change it until `inspect` has returned, or has
-  // let them.
+  // kAtRest: a server has the region open.  It does not change the region until `inspect` has
+  // returned, or has let it go on.
   enum class Locking { kShared, kAtRest };
   static absl::StatusOr<Report> Check(Backing* backing, WalkClient* client,
                                       const Inspect& inspect = nullptr,
@@ -116,17 +116,17 @@ class Region {
 
   ~Region();
 
-  // Another size of a region in use.  Pages in use stay where they are: while some lie
-  // beyond a smaller size, the file stays larger, but no more than `pages` are used.
-  // OUT_OF_RANGE, and nothing changed, when more pages are in use, when the region was not
-  // opened to grow so far, or when its device has no more.
+  // Changes the size of a region in use.  Pages in use stay where they are.  While some of them lie
+  // beyond a smaller size, the file stays larger, but no more than `pages` are used.  OUT_OF_RANGE,
+  // and nothing changed, when more pages are in use, when the region was not opened to grow so far,
+  // or when its device has no more.
   absl::Status Resize(uint64_t pages);
-  // As OpenOptions::lock_memory, of a region in use; or no longer.  PERMISSION_DENIED.
+  // Does what OpenOptions::lock_memory does, for a region in use; or ends it.  PERMISSION_DENIED.
   absl::Status LockInMemory();
   void UnlockFromMemory();
 
-  // Seals everything and ends the use.  DATA_LOSS, and no seal, when the region
-  // is not sound any more: something scribbled on it while it was in use.
+  // Seals everything, and ends the use.  DATA_LOSS, and no seal, when the region is not sound any
+  // more because something else has changed it.
   // REQUIRES: no other thread uses the region.
   absl::Status Close(WalkClient* client = nullptr);
 
@@ -145,34 +145,34 @@ class Region {
   // The page of the node of that name, or Pfn() if there is none.
   Pfn FindNode(std::string_view name) const;
   std::vector<std::string> NodeNames() const;
-  // Takes a name for a user: ALREADY_EXISTS when a user has it.
+  // Takes a name for the caller.  ALREADY_EXISTS when somebody else in this process has it.
   absl::Status TakeName(std::string_view name);
   void ReturnName(std::string_view name);
-  // Puts a filled page on the list of nodes: all of it becomes reachable at once.
+  // Puts a filled page on the list of nodes.  Everything in it becomes reachable at once.
   // ALREADY_EXISTS when the name is taken.
   absl::Status PublishNode(Pfn node);
   // Takes a node off the list and retires everything it reaches.
   void RemoveNode(Pfn node);
 
-  // Fills fresh pages that nothing reaches, the rest of the last one with zeros.
+  // Fills new pages that nothing reaches.  The rest of the last page becomes zeros.
   // RESOURCE_EXHAUSTED.
   absl::Status Fill(uint64_t offset, absl::Span<const iovec> bytes);
 
   // The same with zeros.
   absl::Status FillZeros(PageRun run);
 
-  // Makes sure that data can be read through the mapping: a hole of the region's file may have to
-  // become a page for that.  RESOURCE_EXHAUSTED: read it by backing().Read.
+  // Makes sure that data can be read through the mapping.  For that, a hole of the region's file
+  // may have to become a page.  After RESOURCE_EXHAUSTED, read the data by backing().Read.
   absl::Status ProveReadable(uint64_t offset, uint64_t size);
 
-  // Bytes in place of others, in pages of data that follow one another and are in use.
+  // Overwrites bytes in place, in pages of data that follow one another and are in use.
   // RESOURCE_EXHAUSTED.
   absl::Status Overwrite(uint64_t offset, absl::Span<const std::byte> bytes);
 
-  // Makes pages exist that somebody else was to fill.  RESOURCE_EXHAUSTED.
+  // Makes pages exist that another process was to fill.  RESOURCE_EXHAUSTED.
   absl::Status MakeExist(PageRun run);
 
-  // Clears a seal; before the first change of what it covers.
+  // Clears a seal.  To be called before the first change of what the seal covers.
   void Unseal(const uint64_t* seal);
 
   // How many pages of a region of this size hold no contents: super block, journal,
@@ -187,11 +187,11 @@ class Region {
   absl::Status Accept(const Walk& walk, PageMap map, std::unique_ptr<Loans> loans, Space::Size size,
                       const OpenOptions& options);
   void FinishShortening(Pfn object);
-  // Of pages that exist now: they are kept in memory if the region is.
+  // Keeps pages that exist now in memory, if the region is kept in memory.
   absl::Status NoteExist(PageRun run);
   // Whether they exist, and storing to them takes no fault.
   bool AtHand(PageRun run) const;
-  // The size, and features that it has from now on.
+  // Stores the size and the features that the region has from now on.
   void StoreSuper(Space::Size size, uint64_t more_incompat = 0);
 
   std::unique_ptr<Backing> backing_;

@@ -1,6 +1,6 @@
 // Seals: one checksum word per structure, set at a clean close and cleared
-// before the structure's first change after that.  A seal says "nobody has
-// touched this while no one was in charge"; no seal says nothing.
+// before the structure's first change after that.  A seal that fits says that nothing has changed
+// the structure while no server had the region open.
 #ifndef PKRAM_SEAL_H_
 #define PKRAM_SEAL_H_
 

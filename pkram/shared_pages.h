@@ -1,8 +1,9 @@
-// The pages that several entries refer to, and how many entries that are (ReferenceMap), while
-// threads change them.
+// The pages that several entries refer to, and how many entries each has (ReferenceMap), for
+// several threads.
 //
 // Pages are divided by their numbers among shards, each with a lock of its own.  A page that is
-// not shared costs no lock while its shard is empty, as it is unless files were cloned.
+// not shared costs no lock while its shard is empty.  All shards are empty unless files were
+// cloned.
 //
 // Thread-safe.
 #ifndef PKRAM_SHARED_PAGES_H_
@@ -23,16 +24,16 @@ namespace pkram {
 
 class SharedPages {
  public:
-  // Takes over what a walk has counted.
+  // Takes over the counts of a walk.
   explicit SharedPages(const ReferenceMap& references);
 
-  // One entry more refers to each of these pages, to all of which one refers already.  REQUIRES:
-  // the caller holds the locks of that entry and of the new one.
+  // Says that one more entry refers to each of these pages.  REQUIRES: one entry refers to each
+  // already, and the caller holds the locks of that entry and of the new one.
   void Add(absl::Span<const PageRun> runs);
 
-  // One entry less refers to each of these pages.  Those to which no entry refers any more are
-  // added to `last`.  If others are left, left() is called before Shared can say that one of them
-  // is not shared.
+  // Says that one entry less refers to each of these pages.  Adds pages without any entry to
+  // `last`. If other pages are left, calls left() before IsShared can say that one of them is not
+  // shared.
   void Drop(absl::Span<const PageRun> runs, std::vector<PageRun>* last,
             absl::FunctionRef<void()> left);
 
@@ -47,7 +48,7 @@ class SharedPages {
   };
   static constexpr uint64_t kShardPages = 32768;
 
-  // fn(shard, piece) for the pieces of `run` in order.
+  // Calls fn(shard, piece) for the pieces of `run`, in order.
   template <typename Fn>
   void ForEachPiece(PageRun run, Fn fn);
 

@@ -7,9 +7,9 @@
 //   snapshots.Stream(sink);                  // each page that was in use, as it was then
 //   snapshots.Settle();                      // the next one may leave out what has not changed
 //
-// Whoever is about to change a page that has not been streamed copies it aside first.  So a writer
-// waits for one copy of the pages that it touches; or for the stream, when as many pages as there
-// may be are aside already.
+// A thread that is about to change a page which has not been streamed copies it aside first.  So a
+// writer waits for one copy of each page that it touches.  When as many pages are aside as there
+// may be, it waits for the stream.
 //
 // Thread-safe; one snapshot at a time.
 #ifndef PKRAM_SNAPSHOTS_H_
@@ -36,33 +36,33 @@ namespace pkram {
 
 class Snapshots final : public Watch {
  public:
-  // Is given pages that follow one another, each page of the moment once, in no order.
+  // Is called with pages that follow one another: each page of the moment once, in no order.
   using Sink = std::function<absl::Status(Pfn first, absl::Span<const std::byte> bytes)>;
   static constexpr uint64_t kMostAside = 16384;  // pages: 64 MiB
-  // How many pages may be aside, instead of those.  Before the first moment.
+  // Sets how many pages may be aside.  To be called before the first moment.
   void set_most_aside(uint64_t pages) { most_aside_ = pages; }
 
-  // The moment is now.  What is to be streamed: of the pages `in_use` all, or those that have
-  // changed since the last moment that was settled.
-  // Before the first moment nothing is known of what has changed, and none of this takes memory.
-  // REQUIRES: nobody changes the region meanwhile; no other snapshot is under way; `mapping` is
-  // the same each time.  Returns how many pages that is.
+  // Makes now the moment.  Of the pages `in_use`, all are to be streamed, or those that have
+  // changed since the last moment that was settled.  Returns how many pages that is.  Before the
+  // first moment nobody notes what changes, and none of this takes memory. REQUIRES: nobody changes
+  // the region meanwhile; no other snapshot is under way; `mapping` is the same each time.
   enum class Take { kAll, kChanged };
   uint64_t Begin(const Mapping& mapping, const Bitmap& in_use, Take take);
-  // Delivers it, and ends it; so does an error of the sink, which is returned.
+  // Delivers the pages, and ends the snapshot.  An error of the sink ends it, too, and is returned.
   absl::Status Stream(const Sink& sink);
-  // Ends one that is not to be streamed, if there is one.
+  // Ends a snapshot that is not to be streamed, if there is one.
   void Cancel();
-  // What was streamed is where it will be found again.
+  // Says that the pages that were streamed are safe: the next snapshot may leave out what has not
+  // changed since.
   void Settle();
 
-  // How many pages have changed since the last moment that was settled, also such as are free by
-  // now; nothing before the first.
+  // How many pages have changed since the last moment that was settled, also pages that are free by
+  // now.  Nothing before the first such moment.
   std::optional<uint64_t> Changed() const;
 
   void BeforeChange(PageRun run) override;
 
-  // Of the last one.
+  // Counts of the last snapshot.
   struct Counts {
     uint64_t pages = 0;  // streamed
     uint64_t aside = 0;  // of them, copied aside by who was about to change them

@@ -2,13 +2,13 @@
 //
 //   free -> allocated (nothing reaches it yet) -> reachable -> limbo -> free
 //
-// A page that was made unreachable goes to limbo: a reader may still be
-// answering a request straight from it.  Such a reader holds a Pin; a page leaves
-// limbo when no pin is left that was taken before the page entered.  Its memory
-// is then given back to the system.
+// A page that was made unreachable goes to limbo, because a reader may still be answering a request
+// straight from it.  Such a reader holds a Pin.  A page leaves limbo when no pin is left that was
+// taken before the page entered.  Then its memory is given back to the system.
 //
-// Free pages are the Depot's.  Each thread keeps some at hand, its stock, and the pages that it has
-// retired.  So threads that create, write and delete files of their own seldom meet at a lock.
+// The Depot has the free pages.  Each thread keeps some of them at hand, its stock, and the pages
+// that it has retired.  So threads that create, write and delete files of their own seldom meet at
+// a lock.
 #ifndef PKRAM_SPACE_H_
 #define PKRAM_SPACE_H_
 
@@ -52,34 +52,34 @@ class Space {
   // not exist yet: fill them with Region::Fill.  RESOURCE_EXHAUSTED.
   absl::StatusOr<PageRun> AllocateData(uint64_t want, Pfn goal);
 
-  // Pages that never became reachable: free at once.
+  // Frees pages that never became reachable, at once.
   void Discard(PageRun run);
 
-  // Entries of these pages that are no more: pages that this makes unreachable go to limbo.
+  // Says that entries of these pages are gone.  Pages that nothing reaches any more go to limbo.
   // REQUIRES: the transaction that dropped them has returned.
   void Retire(std::vector<PageRun> runs);
 
   // --- Pages for other processes to work on (loans.h) ---
-  // 1 to `want` free pages, and not most of them, lent to a process that is going to lock them;
-  // they may not exist yet. RESOURCE_EXHAUSTED.
+  // Lends 1 to `want` free pages, and not most of what is free, to a process that is going to lock
+  // them.  They may not exist yet.  RESOURCE_EXHAUSTED.
   absl::StatusOr<PageRun> Lend(uint64_t want);
-  // What nobody has locked any more is free again.
+  // Frees lent and held pages that nobody has locked any more.
   void RecheckLoans();
   Loans& loans() { return *loans_; }
-  // What to do when no page is left, before that is said; true if there are some now.  Set before
-  // use.
+  // To be set before use: a function that is called when no page is left, before an allocation
+  // fails. It returns true if there are pages now.
   void set_shortage(std::function<bool()> shortage) { shortage_ = std::move(shortage); }
-  // More free pages, which were in use to the map that this was made with.
+  // Adds free pages, which were in use in the map that this was made with.
   void Add(PageRun run);
 
-  // One entry more refers to each page of `runs`.  Under the locks of an entry that does
-  // already, and of the new one.
+  // Says that one more entry refers to each page of `runs`.  REQUIRES: the locks of an entry that
+  // does already, and of the new one.
   void Share(absl::Span<const PageRun> runs) { shared_.Add(runs); }
-  // Whether what is stored to the page may be seen by other entries than the one whose
-  // lock is held exclusively, or by a reader who found it by another that is no more.
+  // Whether others may see what is stored to the page: through another entry than the one whose
+  // lock is held exclusively, or as a reader who found the page by an entry that is gone.
   bool Shared(Pfn pfn) const { return shared_.Shared(pfn) || loans_->Held(pfn) || ReadersMaySee(); }
-  // Waits for such readers, as long as for limbo; false when other entries are left, or
-  // the readers did not leave.
+  // Waits for such readers, as long as an allocation waits for limbo.  False when other entries are
+  // left, or the readers did not leave.
   bool AwaitReaders(Pfn pfn);
 
   // Holds back the reuse of every page that is reachable now.  Taken under the
@@ -110,7 +110,7 @@ class Space {
   };
 
   Counts counts() const { return depot_.counts(); }
-  // Which pages are in use; limbo included, and not what nothing reaches because it is lent.
+  // The pages in use.  Pages in limbo are among them; pages that are lent are not.
   Bitmap InUse();
 
   Depot& depot() { return depot_; }
@@ -118,7 +118,7 @@ class Space {
   // How long an allocation that finds only limbo waits for readers.
   void set_limbo_patience(std::chrono::milliseconds patience) { patience_ = patience; }
 
-  // As Depot's; what threads keep at hand goes first.
+  // As Depot's.  Threads give back what they keep at hand first.
   void GiveBackUnused();
   bool GiveBackIdle();
   void KeepSpare() { depot_.KeepSpare(); }
@@ -172,12 +172,12 @@ class Space {
   Depot depot_;
   std::array<Stock, 16> stocks_;
 
-  // A reader takes this number under the lock by which he has found a page.  So it is not later
+  // A reader takes this number under the lock by which it has found a page.  So it is not later
   // than the epoch in which that page is retired.
   std::atomic<uint64_t> epoch_{1};
   Pins pins_;
-  // For a reader who leaves: how many stocks have pages in limbo, and how many threads wait in
-  // AwaitReaders.  Raised before they look at pins_.
+  // A reader that leaves looks at this: how many stocks have pages in limbo, and how many threads
+  // wait in AwaitReaders.  It is raised before they look at pins_.
   std::atomic<uint64_t> awaiting_{0};
   std::atomic<uint64_t> unshared_{0};  // the last epoch in which a shared page lost an entry
   Mutex waiting_mu_;                   // of AwaitReaders

@@ -212,7 +212,7 @@ class LoadObject {
 class LoadAccess {
  public:
   explicit LoadAccess(LoadObject* object) : object_(object) {}
-  // What it has not loaded of its link is another access's to load.
+  // Pages of its link that it has not loaded are left to another access.
   ~LoadAccess() { object_->GiveBack(position_); }
 
   struct Page {

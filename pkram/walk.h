@@ -6,8 +6,9 @@
 // pkram does not understand (a client's words, names, inodes) a WalkClient checks.
 //
 // A walk that stops at the first problem is cut into pieces, for several threads: objects, and
-// links of long lists.  What it finds of a sound region is the same whatever their number.  If one
-// of them comes upon a problem, the walk begins anew with one thread, which says what it is.
+// links of long lists.  What it finds in a sound region does not depend on their number.  If a
+// thread comes upon a problem, the walk begins anew with one thread, which says what the problem
+// is.
 #ifndef PKRAM_WALK_H_
 #define PKRAM_WALK_H_
 
@@ -63,12 +64,12 @@ class WalkClient {
   virtual std::string Hole(uint64_t index, uint64_t payload) = 0;
   // Before the first object: every index is below `end`.
   virtual std::string BeginObjects(uint64_t end) = 0;
-  // Several threads may ask at the same time, of different objects, unless the walk is one for
-  // those who look at all (kFindAll).
+  // Several threads may call this at the same time, for different objects, unless the walk finds
+  // all problems (kFindAll).
   virtual std::string Object(const WalkedObject& object) = 0;
-  // An object that is not sound, for those who look at all (kFindAll): before it, and only
-  // if its structure is sound, what its seal does not fit.  What it holds may be anything.
-  // One that something contests is sound if its seal fits.
+  // Of kFindAll: an object that is not sound.  If its structure is sound and only its seal does not
+  // fit, Changed is called before Damaged; what such an object holds may be anything.  An object
+  // that something else contests counts as sound if its seal fits.
   virtual void Changed(const WalkedObject&) {}
   virtual void Damaged(uint64_t /*index*/, Pfn /*pfn*/, const std::string& /*what*/) {}
   virtual std::string EndNode(const format::Node& node) = 0;
@@ -99,25 +100,25 @@ class Walk {
   // kSeal also works out the seals that are missing.
   enum class Mode { kStopAtFirst, kFindAll, kSeal };
 
-  // `map` takes the claims; `client` may be null.  All outlive the walk.  kFindAll takes one
-  // thread, as one problem may be part of another.
+  // `map` takes the claims; `client` may be null.  All outlive the walk.  kFindAll runs in one
+  // thread, because one problem may be part of another.
   Walk(const PageView* view, PageMap* map, WalkClient* client, Mode mode, WalkPieces pieces = {});
 
   // Claims the super block and journal, then everything reachable from `super`.
   // REQUIRES: nothing is claimed yet.
   void Run(const format::SuperBlock& super);
 
-  // The same of what one live node reaches, which nothing else does.
+  // The same for what one live node reaches.  Nothing else reaches it.
   void RunNode(Pfn node);
 
   const std::vector<Problem>& problems() const { return problems_; }
   const std::vector<NodeCounts>& nodes() const { return nodes_; }
 
-  // What something points at that something else owns.
+  // Pages that something points at, and that something else owns.
   const std::vector<PageRun>& contested() const { return contested_; }
 
-  // Stores that clear what lies beyond objects' allocated ends; to be published
-  // once the region is accepted.
+  // Stores that clear the entries beyond objects' allocated ends.  To be published once the region
+  // is accepted.
   const std::vector<format::JournalStore>& repairs() const { return repairs_; }
 
   // Objects whose first link is to be made short (format::kToShorten), once the region is accepted.
@@ -128,7 +129,7 @@ class Walk {
 
  private:
   struct ListRules;
-  // Of an object's list: those that are shared are claimed once.
+  // Pages of an object's list.  Shared pages are claimed once.
   struct Pages {
     uint64_t listed = 0, claimed = 0;
   };

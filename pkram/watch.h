@@ -13,13 +13,13 @@ namespace pkram {
 class Watch {
  public:
   virtual ~Watch() = default;
-  // These pages are about to be stored to, written, or given back to the system, by whoever calls,
-  // who may hold any lock.  May wait.
+  // Says that the caller is about to store to these pages, to write them, or to give them back to
+  // the system.  The caller may hold any lock.  This may wait.
   virtual void BeforeChange(PageRun run) = 0;
 };
 
-// The backing below, and `watch` hears of what changes in it.  (Stores through a mapping are the
-// mapping's: see Mapping::set_watch.)  `watch` outlives it.
+// A backing that passes all to the one below, and tells `watch` of pages that change.  (For stores
+// through a mapping see Mapping::set_watch.)  `watch` outlives it.
 std::unique_ptr<Backing> Watched(std::unique_ptr<Backing> below, Watch* watch);
 
 }  // namespace pkram
