@@ -33,11 +33,11 @@ class Acl {
     uint16_t perm;
     uint32_t id;
   };
-  // Of entries in any order; nothing when they are no valid list.
+  // Makes a list of entries in any order.  Nothing when they are no valid list.
   static std::optional<Acl> Of(std::vector<Entry> entries);
   const std::vector<Entry>& entries() const { return entries_; }
 
-  // Nothing when the bytes are no valid list; a list without entries says "none".
+  // Nothing when the bytes are no valid list.  A list without entries takes an ACL away.
   static std::optional<Acl> Parse(std::string_view bytes);
   std::string Bytes() const;
 
@@ -47,10 +47,10 @@ class Acl {
   bool IsMode() const;
   // The permission bits (0777) that stand for it.
   uint32_t ModeBits() const;
-  // What chmod does to it.
+  // Does what chmod does to a list.
   void SetModeBits(uint32_t mode);
-  // Makes a directory's default list the access list of a new inode that was asked for
-  // with `mode`: what both allow.
+  // Makes a directory's default list the access list of a new inode: it allows what both the list
+  // and `mode`, with which the inode was asked for, allow.
   void Restrict(uint32_t mode);
 
  private:

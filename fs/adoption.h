@@ -1,11 +1,11 @@
 // Proving a tree that another program has built in lent pages, before it becomes a part of a
 // filesystem.
 //
-// Such a tree is a node of its own, as a region has them: with a table of inodes whose first is the
-// root, and everything that its inodes reach.  It is proven by the walk and the checks that a
-// region is proven by when it is opened, and of nothing but lent pages.  Whoever has built it may
-// be changing it meanwhile.  So each page of it but the files' data is read once, and what was
-// proven is written back, with the numbers that its inodes will have.
+// Such a tree is a node of its own: a table of inodes whose first is the root, and everything that
+// these inodes reach.  The walk and the checks that prove a region when it is opened prove the
+// tree, too.  It must consist of lent pages only.  The program that built it may be changing it
+// meanwhile. So each of its pages, except files' contents, is read once, into memory of this
+// process.  What was proven there is written back, with the numbers that the inodes will have.
 #ifndef FS_ADOPTION_H_
 #define FS_ADOPTION_H_
 
@@ -25,11 +25,11 @@ struct ProvenTree {
   std::vector<pkram::PageRun> metadata, data;  // that it reaches
 };
 
-// `links` and `inodes`: how many its table has.  Inode i of it becomes `base` + i, with the
-// generation that `generation` says; its root has no links from then on.  Nothing outside the
-// lent pages is changed, and of them only those that are proven.
-// DATA_LOSS: which page is not sound, and why.  RESOURCE_EXHAUSTED: no space for a lent page.
-// REQUIRES: no lent page is taken back meanwhile (Loans::BeginAdoption).
+// Proves the tree, whose table has `links` links and `inodes` inodes.  Inode i of it gets the
+// number `base` + i, and the generation that `generation` returns.  Its root has no links from then
+// on. Nothing changes except proven pages of the tree. DATA_LOSS says which page is not sound, and
+// why.  RESOURCE_EXHAUSTED: no space for a lent page. REQUIRES: no lent page is taken back
+// meanwhile (Loans::BeginAdoption).
 absl::StatusOr<ProvenTree> ProveTree(pkram::Region* region, pkram::Pfn node, uint64_t links,
                                      uint64_t inodes, Ino base,
                                      const std::function<uint32_t(Ino)>& generation);

@@ -1,5 +1,5 @@
-// What the walk over a region cannot know: whether the inodes, names and attributes
-// of its filesystems are sound.  Used at every open, before anything is trusted.
+// Checks what the walk over a region cannot know: whether the inodes, names and attributes of its
+// filesystems are sound.  Used at every open, before anything is trusted.
 #ifndef FS_CHECK_H_
 #define FS_CHECK_H_
 

@@ -37,8 +37,8 @@ class Directory {
   std::optional<Found> Find(std::string_view name) const;
   bool empty() const { return entries_ == 0; }
 
-  // Adds an entry to `change`, with the directory's size.  ENOSPC.  The only step
-  // that can fail: the last one before what cannot.
+  // Adds an entry to `change`, with the directory's size.  ENOSPC.  No other step of a change can
+  // fail, so callers do this one first.
   // REQUIRES: no entry has that name.
   Result<void> Insert(Change* change, std::string_view name, Ino ino, uint32_t type);
   // Makes an entry lead to another inode.  REQUIRES: it exists.
@@ -46,8 +46,8 @@ class Directory {
   // Takes an entry out.  REQUIRES: it exists, and the change will be committed.
   void Remove(Change* change, std::string_view name);
 
-  // fn(slot number, slot) for the entries at and behind slot number `from`, in
-  // order, until it returns false.
+  // Calls fn(slot number, slot) for the entries from slot number `from` on, in order, until it
+  // returns false.
   template <typename Fn>
   void ForEach(uint64_t from, Fn fn) const {
     for (uint64_t block = from / kBlockSlots; block <= end_block(); ++block) {

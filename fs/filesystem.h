@@ -1,10 +1,9 @@
 // A filesystem in a region: typed calls in, results out, POSIX rules inside.
 // When a call has returned success, its effect is in the region.
 //
-// Permissions are the caller's business (the kernel checks them, default_permissions).
-// Errors are errnos, tmpfs's; a call that fails has changed nothing.  Calls that
-// return a name's Attr raise the inode's lookup count, which Forget lowers; an inode
-// lives as long as it has links or lookups.
+// The caller checks permissions (the kernel does, with default_permissions).  Errors are the errnos
+// of tmpfs.  A call that fails has changed nothing.  Calls that return a name's Attr raise the
+// inode's lookup count, which Forget lowers.  An inode lives as long as it has links or lookups.
 //
 // Thread-safe.
 #ifndef FS_FILESYSTEM_H_
@@ -48,8 +47,8 @@ class Filesystem {
   // is in use, RESOURCE_EXHAUSTED.  `region` outlives it.
   static absl::StatusOr<std::unique_ptr<Filesystem>> Open(pkram::Region* region,
                                                           const Options& options, Timestamp now);
-  // What Open would say of the node of that name, if there is one, when a region has been
-  // walked and nothing of it was changed (Region::OpenOptions::inspect).
+  // The error that Open would give for the node of that name, if there is one.  To be called after
+  // a region was walked, before anything of it is changed (Region::OpenOptions::inspect).
   static absl::Status CheckNode(const pkram::PageView& pages, const pkram::Walk& walk,
                                 const std::string& node);
   ~Filesystem();
@@ -82,10 +81,10 @@ class Filesystem {
 
   Result<std::string> ReadLink(Ino ino);
   Result<ReadAnswer> Read(Ino ino, uint64_t offset, size_t size);
-  // Who wrote to a page that the kernel sends later is not known: whose rights were to be dropped
-  // has been seen to.
+  // kLater: a page that the kernel sends later.  Nobody knows who wrote to it, and the file's
+  // set-id bits were dropped when that happened.
   enum class Sent { kByCaller, kLater };
-  // May write less than asked for when space runs out on the way.
+  // Writes less than it was asked for when space runs out on the way.
   Result<size_t> Write(const Context& context, Ino ino, uint64_t offset,
                        absl::Span<const std::byte> bytes, Sent sent = Sent::kByCaller);
 
@@ -95,14 +94,14 @@ class Filesystem {
                          int mode);
   // `whence`: SEEK_DATA, SEEK_HOLE.  ENXIO.
   Result<uint64_t> Seek(Ino ino, uint64_t offset, int whence);
-  // May copy less than asked for, at the end of the file or when space runs out.  Whole
-  // pages are not copied but shared, until one of the files is written to.
+  // Copies less than it was asked for at the end of the file, or when space runs out.  Whole pages
+  // are not copied but shared, until one of the files is written to.
   Result<size_t> CopyRange(const Context& context, Ino from, uint64_t from_offset, Ino to,
                            uint64_t to_offset, size_t size);
 
-  // The pages of a file, for one who reads them where they are: their bytes do not change until he
-  // unlocks them.  At most `most` pieces.  EINVAL: no regular file; EOPNOTSUPP: its contents stand
-  // in its inode.
+  // Holds pages of a file for a process that reads them in place: their bytes do not change until
+  // that process unlocks them.  Returns `most` pieces at most.  EINVAL: it is no regular file.
+  // EOPNOTSUPP: its contents stand in its inode.
   Result<HeldPages> Hold(Ino ino, uint64_t offset, uint64_t end, size_t most);
 
   // Calls `visit` for the entries behind `cookie` (0 to begin), "." and ".."
@@ -128,52 +127,53 @@ class Filesystem {
     uint64_t inodes = 0;  // in it; kTreeName in its root is what is to be placed
   };
   static constexpr std::string_view kTreeName = "tree";
-  // kNew: nothing has that name.  kReplace: what has it is exchanged for the tree in one step, and
-  // deleted.  kMerge: a directory of that name gets what is in the tree, each file by itself.
+  // kNew: nothing may have that name.  kReplace: the old owner of the name is exchanged for the
+  // tree in one step, and deleted.  kMerge: the files of the tree are moved into the directory of
+  // that name, one by one.
   enum class Placing { kNew, kReplace, kMerge };
-  // The tree becomes `name` in `parent`, or is merged into `parent` itself if that is empty.
-  // Whole or not at all, but for kMerge.  ALREADY_EXISTS, NOT_FOUND, DATA_LOSS: the tree is not
-  // sound; RESOURCE_EXHAUSTED; FAILED_PRECONDITION: what is there is of another kind, or its pages
-  // are not lent.
+  // Makes the tree `name` in `parent`.  If `name` is empty, merges it into `parent` itself.  Whole
+  // or not at all, except with kMerge.  ALREADY_EXISTS; NOT_FOUND; RESOURCE_EXHAUSTED; DATA_LOSS:
+  // the tree is not sound; FAILED_PRECONDITION: the name has an owner of another kind, or the
+  // tree's pages are not lent.
   absl::Status AdoptTree(const Context& context, const BuiltTree& tree, Ino parent,
                          std::string_view name, Placing placing);
-  // The same in steps, for one who renames it as everybody does: whoever looks up, renames or
-  // removes just this name in `parent` finds the tree, and nobody else sees it.  A directory of
-  // that name is removed with all that is in it.  Errors as above.
+  // The same in steps, for a process that renames the tree through the kernel.  The tree is shown
+  // under a secret name: a lookup, a rename or a removal of exactly this name in `parent` finds it,
+  // and no listing shows it.  Removing it removes all that is in it.  Errors as above.
   absl::Status StageTree(const BuiltTree& tree, Ino parent, std::string_view name);
-  // Deletes what is staged under that name, or has been exchanged for it; and what others have
-  // staged who have not locked their node any more.
+  // Deletes the tree that is staged under that name, or what has been exchanged for it.  Also
+  // deletes staged trees whose processes have not locked their node any more.
   void DiscardStaged(Ino parent, std::string_view name);
 
-  // What processes that are gone have left, staged trees and lent pages, is free again.  (Trees not
-  // while it is frozen.)
+  // Frees what processes that are gone have left: staged trees (not while frozen) and lent pages.
   void Recheck();
 
   FsStats StatFs() const;
 
-  // Another size, of a filesystem in use; nothing keeps what it is, and 0 inodes is
-  // "as many as there are pages".  OUT_OF_RANGE, and nothing changed, when more is in
-  // use or the region cannot grow so far.
+  // Changes the size of a filesystem in use.  An empty optional keeps a value.  0 inodes means "as
+  // many as there are pages".  OUT_OF_RANGE, and nothing changed, when more is in use or the region
+  // cannot grow so far.
   absl::Status Resize(std::optional<uint64_t> region_pages, std::optional<uint64_t> max_inodes);
 
-  // Between them nothing that the region holds changes, so that a copy of it is whole:
-  // calls that change something wait.  (The kernel's lookups are still counted, and memory
-  // that nothing reaches may be given back.)  False when it is so already.
+  // Between Freeze and Thaw nothing in the region changes, so a copy of it is whole.  Calls that
+  // change something wait.  (The kernel's lookups are still counted, and memory that nothing
+  // reaches may be given back.)  False when it is frozen, or not frozen, already.
   bool Freeze() { return gate_.Close(); }
   bool Thaw();
   // Runs `fn` between two changes, with all others waiting; also while it is frozen.
   void AtRest(const std::function<void()>& fn);
-  // The same for another process: nothing changes while it has this page locked, which is lent to
-  // it. `token` stands at the beginning of that page when that begins.  `ends` is asked all the
-  // time. False: it is not lent.
+  // Lets all changes wait while another process has this page locked, which is lent to it.  Stores
+  // `token` at the beginning of that page when the rest begins.  Ends also when `ends` returns
+  // true, which is asked all the time.  False: the page is not lent.
   bool RestWhileLocked(pkram::Pfn page, uint64_t token, const std::function<bool()>& ends);
-  // Holds pages, which somebody has locked for reading, of any files, while it rests for another
-  // process; false, and none is held, if it does not, or some are not locked.
+  // Holds pages of any files that another process has locked for reading.  False, and none is held,
+  // if the filesystem does not rest for another process (RestWhileLocked), or if some are not
+  // locked.
   bool HoldAtRest(absl::Span<const pkram::PageRun> runs);
-  // Says when nobody is left to thaw it: waiting ends then.  Set before use.
+  // To be set before use: tells when nobody is left who could thaw it.  Then waiting ends.
   void set_abandoned(std::function<bool()> abandoned) { gate_.set_abandoned(std::move(abandoned)); }
-  // Told of files that lost set-id bits or capabilities because they were written: the
-  // kernel's idea of them is an old one.  No lock is held.  Set before use.
+  // To be set before use: is called for files that lost set-id bits or capabilities because they
+  // were written, so that the kernel forgets their old mode.  No lock is held.
   void set_privileges_dropped(std::function<void(Ino)> told) {
     privileges_dropped_ = std::move(told);
   }
@@ -211,7 +211,7 @@ class Filesystem {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
   Result<void> SetAcl(const Context& context, Inode* inode, std::string_view name,
                       std::string_view value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(inode->mu);
-  // A directory without links that holds a tree: `ref` keeps its number its own.
+  // A directory without links that holds a tree.  `ref` keeps its number from being used again.
   struct Staged {
     InodeRef ref;
     pkram::Pfn node;

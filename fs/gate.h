@@ -1,9 +1,9 @@
-// Where every change of a filesystem goes through, so that it can be stopped: closing
-// waits until those inside have left, and keeps the others waiting outside.
+// Every change of a filesystem passes this gate, so that changes can be stopped.  Closing waits
+// until the changes inside have left, and keeps the others waiting outside.
 //
-// While it is open nobody who passes takes a lock, and threads count themselves in words of their
-// own.  Who shuts it says so first, and looks at the counts then; who enters counts first, and then
-// looks whether it is shut: one of them sees the other.
+// While the gate is open, a change takes no lock: each thread counts in a word of its own.  The
+// thread that shuts the gate first says so, and then looks at the counts.  A thread that enters
+// first counts, and then looks whether the gate is shut.  So one of the two always sees the other.
 //
 // Thread-safe.
 #ifndef FS_GATE_H_
@@ -22,8 +22,7 @@ namespace pkramfs {
 
 class Gate {
  public:
-  // Nobody waits any longer once `abandoned` says that nobody is left to open it.
-  // Set before use.
+  // To be set before use: waiting ends when `abandoned` says that nobody is left to open the gate.
   void set_abandoned(std::function<bool()> abandoned) { abandoned_ = std::move(abandoned); }
 
   // False when it was closed already, or was opened before it was closed.
@@ -31,10 +30,10 @@ class Gate {
   // False when it was open.
   bool Open();
 
-  // Runs `fn` while nobody is inside, also when it is closed; others wait for it.
+  // Runs `fn` while nobody is inside, also when the gate is closed.  Others wait meanwhile.
   void AtRest(const std::function<void()>& fn);
 
-  // Inside as long as it lives, on one thread.
+  // A thread is inside as long as its Pass lives.
   class Pass {
    public:
     explicit Pass(Gate* gate) : gate_(gate) {
@@ -48,7 +47,7 @@ class Gate {
     Gate* const gate_;
   };
 
-  // For those who must not wait: false when it is shut.  Leave follows, by the same thread.
+  // Enters without waiting; false when the gate is shut.  The same thread calls Leave afterwards.
   bool TryEnter() {
     if (shut_.load()) return false;
     Mine().fetch_add(1);

@@ -53,12 +53,12 @@ class Inode {
   // All attributes, of one moment.
   Attr GetAttr() ABSL_SHARED_LOCKS_REQUIRED(mu);
 
-  // Whether somebody has said which mtime the contents have that they have now.  Pages of a
-  // mapping that come later were stored to before that, for all that we know, and leave it.
+  // Whether somebody has set the mtime since the last write.  Pages of a mapping that the kernel
+  // sends later may have been stored to before that, so they leave the mtime as it is.
   bool has_given_mtime() const;
   void set_has_given_mtime(bool given);
 
-  // Clears the seal; before the first change of anything that it covers.
+  // Clears the seal.  To be called before the first change of anything that the seal covers.
   void Unseal() { region_->Unseal(&object_->header.seal); }
 
   // The page list, adopted on first use.
@@ -72,9 +72,9 @@ class Inode {
   // The index of a directory's names, built on first use.
   Directory& directory() ABSL_SHARED_LOCKS_REQUIRED(mu);
 
-  // The kernel's lookups, in the region: {mount epoch, whether an mtime was given, count}.  The one
-  // word that is stored to outside Publish and Transaction.
-  // REQUIRES: the inode cache's lock.
+  // The kernel's lookups, in the region: {mount epoch, whether an mtime was given, count}.  This is
+  // the only word that is stored to outside Publish and Transaction. REQUIRES: the inode cache's
+  // lock.
   uint64_t lookups() const;
   void SetLookups(uint64_t count);
 
@@ -85,7 +85,7 @@ class Inode {
     return (Word(&InodeRecord::generation_flags) >> 32 & flag) != 0;
   }
   uint64_t Word(uint64_t InodeRecord::*field) const { return pkram::LoadWord(&(record().*field)); }
-  // The word of lookups, as far as it is of this mount.
+  // The word of lookups, or 0 if it is of another mount.
   uint64_t MountWord() const;
   void SetMountWord(uint64_t clear, uint64_t set);
 
@@ -107,7 +107,7 @@ class Inode {
 // REQUIRES, of every call: the inode's lock, exclusively, until after Commit.
 class Change {
  public:
-  // `context`: who asked for it.
+  // `context` says who asked for the change.
   Change(pkram::Region* region, const Context& context)
       : region_(region), receipt_(context.receipt), transaction_(&region->journal()) {}
 
@@ -126,7 +126,7 @@ class Change {
   }
   void SetParent(Inode* inode, Ino parent) { Store(inode, &inode->record().parent, parent); }
   void SetTime(Inode* inode, TimeIndex which, Timestamp time);
-  // What a change of contents does to the times of its inode.
+  // Sets the times that a change of contents changes.
   void Modified(Inode* inode, const Context& context) {
     if (!context.sets_times) return;
     inode->set_has_given_mtime(false);
@@ -135,16 +135,16 @@ class Change {
   }
 
   ~Change();
-  // Pages that the commit makes reachable; without one they are free again.
+  // Pages that the commit makes reachable.  Without a commit they are freed.
   std::vector<pkram::PageRun>* made() { return &made_; }
-  // To be retired once this is committed.
+  // Pages that are retired once this is committed.
   std::vector<pkram::PageRun>* dropped() { return &dropped_; }
-  // For words that are no inode's.
+  // Stores to words that belong to no inode.
   pkram::Transaction& transaction() { return transaction_; }
-  // To be done once this is committed, before Commit returns.
+  // Has a function called once this is committed, before Commit returns.
   void AfterCommit(std::function<void()> action) { after_.push_back(std::move(action)); }
 
-  // `answer`: what the request has come to with it (see Outcome).
+  // `answer` is the outcome of the request (see Outcome).
   void Commit(uint64_t answer = 0);
 
  private:

@@ -1,7 +1,7 @@
 // The inodes in use, one object each, and the kernel's lookup counts.
 //
-// An inode stays while somebody holds an InodeRef or the kernel a lookup; when
-// the last of them goes and it has no links, it is handed to the reclaimer.
+// An inode stays while somebody holds an InodeRef, or the kernel a lookup.  When the last of these
+// goes and the inode has no links, the cache hands it to the reclaimer.
 #ifndef FS_INODE_CACHE_H_
 #define FS_INODE_CACHE_H_
 
@@ -46,18 +46,17 @@ class InodeRef {
 class InodeCache {
  public:
   using Reclaimer = std::function<void(const Inode&)>;
-  // `reclaim` is called for an inode that nobody can reach any more; it must not
-  // call the cache.
+  // `reclaim` is called for an inode that nobody can reach any more.  It must not call the cache.
   InodeCache(pkram::Region* region, InodeTable* table, Reclaimer reclaim);
   ~InodeCache();
 
   // Empty when there is no such inode, or it is on its way to the reclaimer.
   InodeRef Get(Ino ino) { return Find(ino, false); }
-  // The same of one without links and lookups, which nobody else has in use: it stays until this is
-  // let go.
+  // The same for an inode without links and lookups that nobody else has in use.  It stays until
+  // the reference is gone.
   InodeRef GetOrphan(Ino ino) { return Find(ino, true); }
 
-  // Raises the kernel's lookup count; before the reply that tells it.
+  // Raises the kernel's lookup count.  To be called before the reply that tells the kernel.
   void AddLookup(const InodeRef& inode);
   void Forget(Ino ino, uint64_t count);
 
@@ -76,7 +75,7 @@ class InodeCache {
   InodeTable* const table_;
   const Reclaimer reclaim_;
   std::array<Shard, 64> shards_;
-  // How many are in use, and at most were since memory was given back.
+  // How many inodes are in use, and the most that were since memory was given back.
   std::atomic<uint64_t> in_use_{0}, most_{0};
 };
 

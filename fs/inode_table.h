@@ -37,15 +37,15 @@ class InodeTable {
     const uint64_t* word;
   };
   Result<Reservation> Reserve();
-  // The reserved inode does not come to be.
+  // Gives a reserved slot back.
   void Cancel(const Reservation& reservation);
 
-  // Clears the entry of an inode that is gone; the slot is free again.
+  // Clears the entry of an inode that is gone.  The slot is free again.
   void Clear(Ino ino, uint32_t generation);
 
   // --- A tree that was built elsewhere, with a table of its own (adoption.h) ---
-  // As many whole links of this table, one behind the other, in which there is no inode, and which
-  // stay so until they are replaced or returned.  Of these slots `inodes` will be in use.  ENOSPC.
+  // Reserves so many whole links of this table, one behind the other, without any inode.  They stay
+  // empty until they are replaced or returned.  `inodes` of their slots will be in use.  ENOSPC.
   struct Block {
     uint64_t first;  // the number of the first link
     uint64_t links;
@@ -56,7 +56,8 @@ class InodeTable {
   void ReturnBlock(const Block& block);
   // The generation of a free slot's next inode.
   uint32_t NextGeneration(Ino slot) const;
-  // Puts other links in their place, in one store: as many, chained, and numbered as these.
+  // Replaces these links by others, in one store.  The others are as many, chained, and have the
+  // same indexes.
   void ReplaceBlock(const Block& block, pkram::Pfn first, pkram::Pfn last);
 
   uint64_t used() const { return used_.load(std::memory_order_relaxed); }
@@ -99,7 +100,7 @@ class InodeTable {
   pkram::LinkMap entries_ ABSL_GUARDED_BY(mu_);
   uint64_t end_ ABSL_GUARDED_BY(mu_) = 0;  // slots from here on were never used
   std::vector<Ino> free_ ABSL_GUARDED_BY(mu_);
-  // Those that were too small are kept: somebody may be looking at one of them.
+  // Arrays that became too small are kept, because a reader may be looking at one of them.
   std::vector<std::unique_ptr<const Index>> indexes_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -11,8 +11,8 @@
 
 namespace pkramfs {
 
-// The checker cannot follow a lock chosen at run time: whoever uses a set says
-// what it holds with inode->mu.AssertHeld().
+// clang's checker cannot follow a lock that is chosen at run time.  So code that uses a set says
+// what it holds by inode->mu.AssertHeld().
 class LockSet {
  public:
   // Null pointers and repetitions are skipped.

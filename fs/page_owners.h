@@ -1,4 +1,4 @@
-// Which file a page of a region is of, for who has to say what is damaged.
+// Finds out which file a page of a region belongs to, for messages about damage.
 #ifndef FS_PAGE_OWNERS_H_
 #define FS_PAGE_OWNERS_H_
 
@@ -12,9 +12,10 @@
 
 namespace pkramfs {
 
-// The path of whose contents, names, attributes or lists each of those pages holds, from the root
-// of the filesystem; "inode N" where no name leads to it.  One path, of what is shared or has
-// several names.  What is nobody's (a super block, a list of all inodes) has none.
+// For each of these pages, the path of the file whose contents, names, attributes or lists it
+// holds, from the root of the filesystem.  "inode N" if no name leads to that file.  One of the
+// paths, if the page is shared or the file has several names.  A page that belongs to no file (a
+// super block, a list of all inodes) has none.
 std::map<pkram::Pfn, std::string> OwnersOf(const std::set<pkram::Pfn>& wanted,
                                            const pkram::PageView& pages, const SurvivingTree& tree);
 

@@ -1,5 +1,5 @@
-// What a damaged region still holds: the inodes that are sound, and the names that lead to
-// them.  A client of the walk that finds all problems:
+// Collects what is sound in a damaged region: inodes, and the names that lead to them.  It is a
+// client of the walk that finds all problems:
 //
 //   Survivors survivors;
 //   Region::Check(backing, &survivors, [&](const PageView& pages, const Walk& walk) {
@@ -42,7 +42,7 @@ struct SurvivingTree {
     std::string what;  // is wrong with it
   };
   std::map<Ino, Wreck> damaged;
-  // By directory; of damaged ones what can be read, which may be wrong.
+  // Names by directory.  Of a damaged directory, the names that can be read, which may be wrong.
   std::map<Ino, std::vector<SurvivingName>> names;
 };
 
@@ -67,20 +67,20 @@ class Survivors final : public pkram::WalkClient {
   std::vector<SurvivingTree> trees_;
 };
 
-// fn(offset, bytes) for each piece of a file that is not a hole, or of a symlink's target,
-// until it returns false.  Returns false when it did, or when the file cannot be told from
-// another one: a page of it is contested (as Merged gives them), and no seal says whose it is.
+// Calls fn(offset, bytes) for each piece of a file that is not a hole, or of a symlink's target,
+// until it returns false.  Returns false when it did, or when the file cannot be told from another
+// one: a page of it is contested (as Merged gives them), and no seal says whose it is.
 bool ForEachPiece(const pkram::PageView& pages, const std::vector<pkram::PageRun>& contested,
                   const SurvivingTree::Inode& inode,
                   absl::FunctionRef<bool(uint64_t, std::string_view)> fn);
 
-// fn(index, page) for each page of a sound object's list of pages or of bytes that begins with
-// `head`, up to `end`, and for each link that lists them, with no index; until it returns false.
-// Returns false when it did.
+// Calls fn(index, page) for each page of a sound object's list that begins with `head`, up to
+// `end`, and without an index for each link of that list, until it returns false.  Returns false
+// when it did.
 bool ForEachPage(const pkram::PageView& pages, uint64_t head, uint64_t end,
                  absl::FunctionRef<bool(std::optional<uint64_t>, pkram::Pfn)> fn);
 
-// Runs of pages in order, none touching another.
+// Sorts runs of pages, and joins runs that touch each other.
 std::vector<pkram::PageRun> Merged(std::vector<pkram::PageRun> runs);
 
 // The record of an inode.

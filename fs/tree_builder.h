@@ -6,10 +6,10 @@
 //   builder.MakeDirectory(top, builder.root(), attributes, {{"name", file, DT_REG}});
 //   Filesystem::BuiltTree tree = *builder.Finish(top, S_IFDIR);
 //
-// Nothing of it is reachable before it is adopted.  Of what could not be finished nothing is left
-// when the region is closed.
+// Nothing of the tree is reachable before it is adopted.  If it is not finished, nothing of it is
+// left when the region is closed.
 //
-// Thread-safe, but for Finish.
+// Thread-safe, except for Finish.
 #ifndef FS_TREE_BUILDER_H_
 #define FS_TREE_BUILDER_H_
 
@@ -49,19 +49,19 @@ class TreeBuilder {
     Ino ino;
     uint32_t mode;
   };
-  // Bytes of a file that are there, from the beginning of a page; between extents it has holes.
+  // Bytes of a file from the beginning of a page.  Between its extents the file has holes.
   struct Extent {
     uint64_t offset;
     uint64_t size;
   };
-  // Reads bytes of the file, all of them: to memory, or to an offset of the region's file.  Its
-  // errors end the making and are returned.
+  // Reads bytes of the file, exactly as many as asked for: to memory, or to an offset of the
+  // region's file.  An error ends the making of the file, and is returned.
   struct Reader {
     std::function<absl::Status(uint64_t offset, absl::Span<char> bytes)> to_memory;
     std::function<absl::Status(uint64_t offset, uint64_t size, uint64_t region_offset)> to_pages;
   };
 
-  // A number for an inode, which is to be made.
+  // Reserves a number for an inode that the caller will make.
   Ino Reserve();
 
   absl::Status MakeFile(Ino ino, const Attributes& attributes, uint64_t size,
@@ -69,16 +69,16 @@ class TreeBuilder {
   absl::Status MakeSymlink(Ino ino, const Attributes& attributes, std::string_view target);
   // A device, fifo or socket.
   absl::Status MakeNode(Ino ino, const Attributes& attributes);
-  // `parent`: number of the directory that has a name of it, or root().
+  // `parent` is the number of the directory that has its name, or root().
   absl::Status MakeDirectory(Ino ino, Ino parent, const Attributes& attributes,
                              absl::Span<const Name> names);
   static Ino root() { return kRootIno; }
-  // Of an inode that was made, and is not to be in the tree after all.
+  // Takes an inode that was made out of the tree again.
   void Drop(Ino ino);
-  // Of an inode that was made.
+  // Sets the number of links of an inode that was made.
   void SetLinks(Ino ino, uint32_t nlink);
 
-  // All that was reserved is made; `top`, of that mode, is the tree.
+  // Ends the making.  `top`, of that mode, is the tree.  REQUIRES: every reserved inode was made.
   absl::StatusOr<Filesystem::BuiltTree> Finish(Ino top, uint32_t mode);
 
  private:

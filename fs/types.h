@@ -1,4 +1,4 @@
-// What goes into the filesystem's calls and comes out of them: plain values.
+// The values that go into the filesystem's calls and come out of them.
 #ifndef FS_TYPES_H_
 #define FS_TYPES_H_
 
@@ -41,20 +41,21 @@ struct Context {
   gid_t gid = 0;
   Timestamp now;
   uint32_t umask = 0;  // for what is made
-  // False: which times a change of contents has is said by a SetAttr that comes later.
+  // False: a change of contents sets no times, because a SetAttr follows that does.
   bool sets_times = true;
-  // Where the request's outcome is noted, if anywhere.  A request whose receipt is done has been
-  // executed: it is not again, and is answered from it.
+  // Where the request's outcome is noted, or null.  A request whose receipt is done was executed
+  // before: it is not executed again, and is answered from the receipt.
   pkram::Receipt* receipt = nullptr;
   uint64_t done = 0;  // bytes, by earlier steps of the request
-  // What is asked rarely and is dear to know; by default, what `uid` and `gid` say.
+  // Questions that are asked rarely and are expensive to answer.  The defaults answer from `uid`
+  // and `gid`.
   std::function<bool()> is_root{};
   std::function<bool()> keeps_set_id{};  // set-id bits of what it writes to stay: CAP_FSETID
   std::function<Membership(gid_t)> has_group{};  // as one of the caller's groups
 };
 
-// What the request has come to already: an inode's number, bytes, or 0; nothing if it has not been
-// executed.
+// The outcome of a request that was executed before: an inode's number, bytes, or 0.  Nothing if it
+// was not executed.
 inline std::optional<uint64_t> Outcome(const Context& context) {
   if (context.receipt == nullptr || context.receipt->done == 0) return std::nullopt;
   return context.receipt->answer;
@@ -68,7 +69,7 @@ inline bool KeepsSetId(const Context& context) {
   return context.keeps_set_id ? context.keeps_set_id() : context.uid == 0;
 }
 
-// Who keeps set-id bits is in all groups.
+// A caller that keeps set-id bits counts as a member of all groups.
 inline Membership InGroup(const Context& context, gid_t group) {
   if (context.gid == group || KeepsSetId(context)) return Membership::kYes;
   return context.has_group ? context.has_group(group) : Membership::kNo;
@@ -87,8 +88,8 @@ struct Attr {
   Timestamp atime, mtime, ctime, btime;
 };
 
-// Pages of a file that are held for a reader (pkram/loans.h): from `offset` of the file on. Between
-// them it has holes.
+// Pages of a file that are held for a reader (pkram/loans.h), from `offset` of the file on. Between
+// pieces the file has holes.
 struct HeldPages {
   struct Piece {
     uint64_t offset;
@@ -99,7 +100,7 @@ struct HeldPages {
   std::vector<Piece> pieces{};
 };
 
-// What setattr changes; the rest stays.
+// The attributes that setattr changes.  The others stay.
 struct AttrChange {
   enum : uint32_t {
     kSetMode = 1,
@@ -118,8 +119,8 @@ struct AttrChange {
   Timestamp atime{}, mtime{}, ctime{};
 };
 
-// The answer to a read: where the bytes are.  They stay what they were for as
-// long as this lives; no lock is held meanwhile.
+// The answer to a read: where the bytes are.  They do not change as long as this lives, and no lock
+// is held meanwhile.
 struct ReadAnswer {
   std::vector<iovec> iov;
   size_t size = 0;

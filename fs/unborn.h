@@ -1,6 +1,5 @@
-// An inode on its way into the filesystem: a reserved slot of the table and an
-// object page that is filled but that nothing reaches.  Unless a change makes it
-// reachable, all of it is given back.
+// An inode that is being made: a reserved slot of the table, and an object page that is filled but
+// that nothing reaches.  If no change makes it reachable, both are given back.
 #ifndef FS_UNBORN_H_
 #define FS_UNBORN_H_
 
@@ -47,10 +46,10 @@ class Unborn {
 
   Ino ino() const { return slot_.ino; }
 
-  // As InodeCache::AddLookup, while nothing reaches it.
+  // Does what InodeCache::AddLookup does, while nothing reaches the inode.
   void AddLookup();
 
-  // Adds its birth to `change`, which will be committed.
+  // Adds the store that makes the inode exist to `change`, which will be committed.
   void Deliver(Change* change);
 
  private:

@@ -24,7 +24,8 @@ struct XattrEdit {
 
 class Xattrs {
  public:
-  // Of one inode, under its lock; exclusively, to change it.
+  // The attributes of one inode, under its lock.  To change them, the lock must be held
+  // exclusively.
   Xattrs(pkram::Region* region, Inode* inode) ABSL_SHARED_LOCKS_REQUIRED(inode->mu)
       : region_(region), inode_(inode) {}
 
@@ -32,23 +33,23 @@ class Xattrs {
   std::optional<std::string> Get(std::string_view name) const;
   void ForEachName(absl::FunctionRef<void(std::string_view)> fn) const;
 
-  // The names and values of a blob.
+  // Calls fn(name, value) for each attribute of a blob.
   static void ForEachOf(std::string_view blob,
                         absl::FunctionRef<void(std::string_view, std::string_view)> fn);
 
-  // The blob of some attributes, for a new inode.
+  // Adds an attribute to a blob, for a new inode.
   static void Append(std::string* blob, std::string_view name, std::string_view value);
 
-  // Adds edits to `change`, once in its life.  ENOSPC.
+  // Adds edits to `change`.  To be called once for each change.  ENOSPC.
   Result<void> Edit(Change* change, absl::Span<const XattrEdit> edits);
 
-  // Of the namespaces user., trusted. and security., or a POSIX ACL: 0; else EINVAL, ERANGE
-  // or EOPNOTSUPP.
+  // 0 for a name of the namespaces user., trusted. and security., and for a POSIX ACL.  EINVAL,
+  // ERANGE or EOPNOTSUPP for others.
   static int CheckName(std::string_view name);
 
-  // Says that the blob of an inode of this mode is well-formed: whole entries, names that
-  // can be asked for, none twice, values of a possible size, ACLs that are some, the access one as
-  // the mode is, the default one a directory's.
+  // Whether a blob is well-formed for an inode of this mode.  Entries are whole, names are allowed
+  // and none stands there twice, values have a possible size, ACLs are valid.  An access ACL says
+  // what the mode says, and only directories have a default ACL.
   static bool Sound(std::string_view blob, uint32_t mode);
 
  private:

@@ -45,7 +45,7 @@ class Depot {
 
   // Whether so many pages are free that threads may keep some at hand.
   bool plenty() const { return plenty_.load(std::memory_order_relaxed); }
-  // From now on no thread may keep pages at hand (true), or threads may again (false).
+  // Whether threads may keep pages at hand from now on.
   void SetStocking(bool allowed);
 
   // A page comes back in two steps.  It is announced when nothing reaches it any more.  Then it is
