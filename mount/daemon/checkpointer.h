@@ -1,4 +1,4 @@
-// The checkpoints of a mount: to which file, when, and what became of them.
+// Makes the checkpoints of a mount: knows to which file, when, and what became of them.
 #ifndef MOUNT_DAEMON_CHECKPOINTER_H_
 #define MOUNT_DAEMON_CHECKPOINTER_H_
 
@@ -27,19 +27,19 @@ class Checkpointer {
 
   pkram::Watch* watch() { return checkpoints_.watch(); }
 
-  // What is wrong with the options, of a mount of that region that is to be.
+  // Checks the options of a mount of that region, before it is mounted.
   absl::Status Check(const pkram::Region& region) const;
-  // Bytes that copies may take of what is changed meanwhile.  Before Start.
+  // How many bytes may be aside, of pages that change meanwhile.  To be called before Start.
   void set_most_aside(uint64_t bytes) { checkpoints_.set_most_aside(pkram::PagesFor(bytes)); }
-  // From now on, of this region; `device` is the mount's, on which no image may be.  Those of the
-  // option checkpoint_every= are made until Stop.
+  // Begins for this region.  `device` is the mount's own device, on which no image may be.  Until
+  // Stop, makes checkpoints as often as checkpoint_every= says.
   void Start(Filesystem* fs, pkram::Region* region, const std::string& where,
              const std::string& device);
   void Stop();
   bool is_started() const { return fs_ != nullptr; }
 
-  // Makes one; "" is the option's file.  FAILED_PRECONDITION when there is none, or it cannot be an
-  // image of this region; as pkram::Checkpoints says.
+  // Makes a checkpoint.  "" is the option's file.  FAILED_PRECONDITION when there is no such file,
+  // or it cannot be an image of this region; errors of pkram::Checkpoints.
   absl::StatusOr<pkram::Checkpoints::Made> Make(const std::string& file,
                                                 const pkram::Progress& progress);
   CheckpointState state() const;

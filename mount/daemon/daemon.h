@@ -10,11 +10,12 @@
 
 namespace pkramfs {
 
-// Mounts and serves until it is unmounted or told to end, or changes what is mounted already
-// (remount); the exit status.  `arguments`: what `options` were read from, for successors.
+// Mounts, and serves until the mount is unmounted or the process is told to end.  Or changes a
+// mount that is there (remount).  Returns the exit status.  `arguments` is the command line that
+// `options` were read from, for successors.
 int Serve(const MountOptions& options, const std::vector<std::string>& arguments);
 
-// What the program is when it is started for a mount that is there.
+// The role of the program when it is started for a mount that is there already.
 int ServeInPlaceOf(const Role& role, const MountOptions& options,
                    const std::vector<std::string>& arguments);
 int KeepFor(const Role& role, const MountOptions& options,

@@ -5,9 +5,9 @@
 //   server  dies;  the keeper sees the link close, and starts the program again
 //   keeper  --- the descriptors --->  successor, which serves, and hands over its own
 //
-// The other way round a server whose keeper dies starts another.  And a server that is to be
-// replaced by another program hands over that, and ends: the successor is that program, or, if it
-// cannot, the old one again; then the keeper becomes it, too.
+// A server whose keeper dies starts another keeper.  For an upgrade, the server hands the new
+// program to the keeper, and ends.  The keeper starts the new program as the successor, or the old
+// one again if that fails.  After a success the keeper becomes the new program, too.
 #ifndef MOUNT_DAEMON_KEEPER_H_
 #define MOUNT_DAEMON_KEEPER_H_
 
@@ -22,15 +22,15 @@
 
 namespace pkramfs {
 
-// What a successor ends with when there is no use in another.  (And mount(8)'s, which passes on
-// what its helpers end with.)
+// The exit status of a successor that says: do not start another.  (It is mount(8)'s, too, which
+// passes on the status of its helpers.)
 inline constexpr int kRefused = 32;
 
-// The keeper's life: until the mount is over.  `server` is the process at the other end of `link`
-// if it is a child of this one, else 0.  `estate`: what it keeps already, if it does.  Returns what
-// to end with: as the server, 0 when the mount ended, 1 when there was no successor to be had.
-// `startup`: who waits for the mount, and hears of it as soon as there is what to keep: then it is
-// there whoever dies.  Null when nobody does.
+// Runs the keeper until the mount is over.  `server` is the process at the other end of `link` if
+// that is a child of this process, or else 0.  `estate` is what it keeps already, if anything.
+// `startup` is told that the mount is there as soon as the keeper has something to keep, because
+// from then on the mount survives the death of either process; it may be null.  Returns the exit
+// status: the server's own, 0 when the mount has ended, 1 when no successor could be started.
 int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
          const MountOptions& options, Startup* startup);
 

@@ -1,5 +1,5 @@
-// Between a server and its keeper: a socket, by which each learns of the other's end, and what one
-// hands the other.
+// The connection between a server and its keeper: a socket.  Each learns through it that the other
+// has ended, and one hands things to the other.
 #ifndef MOUNT_DAEMON_LINK_H_
 #define MOUNT_DAEMON_LINK_H_
 
@@ -13,11 +13,12 @@
 
 namespace pkramfs {
 
-// What a successor needs of a server, and can have of nobody else.  Descriptors are held by whoever
-// has them, so none of it ends with one process.
+// What a successor needs from a server, and can get from nobody else.  Each process that has the
+// descriptors holds them open, so nothing of it ends with one process.
 struct Estate {
-  // If there is one, to the fusermount3 that unmounts when nobody serves: it is opened before the
-  // connection, and so closed after it, wherever it is handed to (session.cc says why).
+  // The socket to the fusermount3 that unmounts when nobody serves, if there is one.  It is opened
+  // before the connection to the kernel, and so closed after it, wherever it is handed to.
+  // (session.cc says why.)
   pkram::Descriptor fusermount{-1};
   pkram::Descriptor connection{-1};  // to the kernel
   pkram::Descriptor region{-1};      // with its lock
@@ -26,13 +27,12 @@ struct Estate {
   std::string mount_id, device, mount_point;
 };
 
-// What an estate is besides its descriptors, as text; and the same again.  False when it is no
-// such.
+// An estate without its descriptors, as text; and an estate from that text.  False when the text is
+// none of an estate.
 std::string WordsOf(const Estate& estate);
 bool ReadWords(const std::string& text, Estate* estate);
 
-// What comes through it: an estate, or, before a server that is to be replaced ends, the program to
-// replace it by.
+// A message: an estate; or the program that is to replace the server, before the server ends.
 struct Message {
   std::optional<Estate> estate;
   pkram::Descriptor program{-1};
@@ -40,10 +40,10 @@ struct Message {
 
 class Link {
  public:
-  // Both ends.  RESOURCE_EXHAUSTED.
+  // Makes a link, and returns both ends.  RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::pair<Link, Link>> Make();
-  // The end that this process was started with, and that no other shall have: who holds it is
-  // alive.
+  // The end that this process was started with.  No other process may get it, because whoever holds
+  // it counts as alive.
   explicit Link(pkram::Descriptor socket);
 
   int fd() const { return socket_.get(); }
@@ -51,9 +51,9 @@ class Link {
   // False when the other end is gone.
   bool HandOver(const Estate& estate);
   bool HandOver(const pkram::Descriptor& program);
-  // Waits for the next.  Nothing when the other has ended without.
+  // Waits for the next message.  Nothing when the other process has ended.
   std::optional<Message> Receive();
-  // Waits for an estate, which is what comes first.
+  // Waits for an estate, which is the first message.
   std::optional<Estate> ReceiveEstate();
 
  private:

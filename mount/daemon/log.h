@@ -1,5 +1,4 @@
-// What an operator should know later: to syslog(3), and so to the journal; with -f, to standard
-// error.
+// The log, for operators: syslog(3), and so the journal; with -f, standard error.
 #ifndef MOUNT_DAEMON_LOG_H_
 #define MOUNT_DAEMON_LOG_H_
 
@@ -9,12 +8,12 @@
 
 namespace pkramfs {
 
-// Before the first line.
+// To be called before the first line.
 void LogToStandardError();
 
-// May wait for who writes the log, and that one for a file of this mount: whoever calls it has
-// nothing left to do that serving needs.
-// `priority`: LOG_INFO, LOG_WARNING, LOG_ERR.
+// Writes a line.  This may wait for the process that writes the log, and that process may wait for
+// a file of this mount.  So the caller must have nothing left to do that serving needs. `priority`:
+// LOG_INFO, LOG_WARNING, LOG_ERR.
 void Log(int priority, const std::string& line);
 
 }  // namespace pkramfs

@@ -1,4 +1,4 @@
-// `mount -o remount`: what of a mount can be changed in place.
+// `mount -o remount`: changes a mount in place.
 #ifndef MOUNT_DAEMON_REMOUNT_H_
 #define MOUNT_DAEMON_REMOUNT_H_
 
@@ -10,11 +10,11 @@
 
 namespace pkramfs {
 
-// Changes the mount on options.mount_point: its flags, size= and nr_inodes=.  Options that the
-// mount has already are taken, as mount(8) gives those of fstab and of the kernel again; mode=,
-// uid= and gid= are a new filesystem's.  INVALID_ARGUMENT names an option that would have to
-// change and cannot.  Where an error is returned, nothing was changed.  `warn` gets sentences about
-// what will go wrong later.
+// Changes the mount on options.mount_point: its flags, size=, nr_inodes= and mlock.  Options that
+// the mount has already are accepted, because mount(8) passes those of fstab and of the kernel
+// again.  mode=, uid= and gid= are ignored: they are of a new filesystem.  INVALID_ARGUMENT names
+// an option that would have to change and cannot.  After an error nothing is changed.  `warn` gets
+// sentences about what will go wrong later.
 absl::Status Remount(const MountOptions& options,
                      const std::function<void(const std::string&)>& warn);
 

@@ -1,4 +1,4 @@
-// A filesystem that is served: its region, its session with the kernel, and who answers.  It begins
+// A filesystem that is served: its region, its session with the kernel, and its threads.  It begins
 // with a mount, or in the place of a server that died.
 #ifndef MOUNT_DAEMON_SERVICE_H_
 #define MOUNT_DAEMON_SERVICE_H_
@@ -29,20 +29,20 @@ class Service {
   // later.
   static absl::StatusOr<std::unique_ptr<Service>> Mount(
       MountOptions options, const std::function<void(const std::string&)>& warn);
-  // Goes on where a server died.  Changes nothing unless the region is sound.
+  // Goes on in the place of a server that died.  Changes nothing unless the region is sound.
   static absl::StatusOr<std::unique_ptr<Service>> TakeOver(const MountOptions& options,
                                                            Estate estate);
   ~Service();
 
-  // Requests are answered from now on, those that a predecessor has left first.
+  // Starts to answer requests, those that a predecessor has left first.
   absl::Status Start();
-  // What was made on the way stays.
+  // Says that the mount has succeeded, so what was made stays.
   void Keep() { file_->Keep(); }
-  // For a keeper.
+  // What a keeper needs.
   Estate estate() const;
   Session& session() { return *session_; }
   InFlight& in_flight() { return *in_flight_; }
-  // How another program takes this one's place; before Start.
+  // Sets how another program takes this one's place.  To be called before Start.
   void set_upgrade(std::function<absl::Status(const std::string& path)> upgrade) {
     server_.upgrade = std::move(upgrade);
   }

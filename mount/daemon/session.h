@@ -1,4 +1,4 @@
-// A session of libfuse: a mount that serves as long as this lives.
+// A session of libfuse: a mount, as long as this object lives.
 #ifndef MOUNT_DAEMON_SESSION_H_
 #define MOUNT_DAEMON_SESSION_H_
 
@@ -22,38 +22,38 @@ namespace pkramfs {
 
 class Session {
  public:
-  // Mounts on a directory and begins the session: when this returns, the kernel has taken our
-  // answer.  By itself, if it may: who may rename what leads to the mount point leads it nowhere
-  // else, neither now nor when it unmounts.  fusermount3, which mounts for ordinary users (and
-  // with auto_unmount), goes to the path with their rights.  `server` and
-  // `in_flight` outlive it.
+  // Mounts on a directory, and begins the session.  When this returns, the kernel has taken our
+  // answer to INIT.  If this process may mount, it mounts on exactly the directory that it looked
+  // at, and later unmounts exactly that mount, even if somebody renames a directory above.  For
+  // ordinary users (and with auto_unmount) fusermount3 mounts: it goes to the path with their
+  // rights.  `server` and `in_flight` outlive this.
   static absl::StatusOr<std::unique_ptr<Session>> Mount(const std::string& fuse_options,
                                                         const FlagChange& flags,
                                                         const std::string& mount_point,
                                                         bool by_itself, Server* server,
                                                         InFlight* in_flight);
-  // Goes on with the session of a server that died, on its connection.
+  // Goes on with the session of a server that died, on its connection to the kernel.
   static absl::StatusOr<std::unique_ptr<Session>> Resume(Estate estate,
                                                          const std::string& fuse_options,
                                                          Server* server, InFlight* in_flight);
   // Unmounts.
   ~Session();
 
-  // Requests are answered from now on, those that a predecessor has left first.
-  // RESOURCE_EXHAUSTED without threads.
+  // Starts to answer requests, those that a predecessor has left first.  RESOURCE_EXHAUSTED when no
+  // thread can be started.
   absl::Status Start() { return threads_->Start(); }
-  // Until it is unmounted or the process is told to end, and no request is being answered; or as
-  // Threads' does.
+  // Waits until the mount is unmounted or the process is told to end, and no request is being
+  // answered; or until Threads' Wait returns.
   Threads::Wake WaitToEnd(int link, int timeout);
   bool ended() const { return fuse_session_exited(session_) != 0; }
 
-  // What the kernel has cached of them.
+  // Makes the kernel forget what it has cached of an inode's attributes.
   void ForgetAttributes(Ino ino) { fuse_lowlevel_notify_inval_inode(session_, ino, -1, 0); }
-  // Nothing in it, if that cannot be known.
+  // The mount.  Empty if that cannot be known.
   const MountIdentity& mount() const { return mount_; }
-  // To the kernel.
+  // The connection to the kernel.
   int connection() const { return fuse_session_fd(session_); }
-  // To the fusermount3 that unmounts once nobody has it open; -1 without auto_unmount.
+  // The socket to the fusermount3 that unmounts once nobody has it open; -1 without auto_unmount.
   int fusermount() const { return fusermount_.get(); }
 
  private:

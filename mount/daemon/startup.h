@@ -1,29 +1,29 @@
-// Becoming a daemon, so that whoever started it learns whether it serves.
+// Becoming a daemon, in such a way that the caller learns whether the mount serves.
 //
-// The parent forks before anything is opened and waits; the child opens, mounts
-// and tells.  Standard error is the child's until then, so errors and warnings
-// come out where they should.
+// The parent forks before anything is opened, and waits.  The child opens and mounts, and tells the
+// parent. The child has the standard error until then, so its errors and warnings reach the user.
 #ifndef MOUNT_DAEMON_STARTUP_H_
 #define MOUNT_DAEMON_STARTUP_H_
 
 namespace pkramfs {
 
-// From the terminal and the directory that it was started in.  False when there is no root.
+// Detaches from the terminal, and from the directory in which the process was started.  False when
+// there is no root directory.
 bool Detach();
 
 class Startup {
  public:
-  // Forks, unless `foreground`.  Returns in the child only; the parent ends with
-  // status 0 once Ready was called, or with the child's when it ended without.
+  // Forks, unless `foreground`.  Returns in the child only.  The parent ends with status 0 once the
+  // child has called Ready, or with the child's status when the child ends without.
   explicit Startup(bool foreground);
   ~Startup();
   Startup(const Startup&) = delete;
   Startup& operator=(const Startup&) = delete;
 
-  // The mount serves: lets the parent go and detaches from the terminal.  False
-  // when the parent is gone (the start was interrupted).
+  // Says that the mount serves: lets the parent end, and detaches from the terminal.  False when
+  // the parent is gone because the start was interrupted.
   bool Ready();
-  // Another process, which this one has started, will say so.
+  // Leaves it to another process, which this one has started, to call Ready.
   void LeaveToAnother();
 
  private:

@@ -1,5 +1,5 @@
-// A server's side of its own succession: it sees to it that there is a keeper, and makes way for
-// another program when it is told to.
+// A server's part in its own succession.  It makes sure that there is a keeper, and it makes way
+// for another program in an upgrade.
 #ifndef MOUNT_DAEMON_SUCCESSION_H_
 #define MOUNT_DAEMON_SUCCESSION_H_
 
@@ -19,21 +19,22 @@ namespace pkramfs {
 
 class Succession {
  public:
-  // `service` has not started.  `where` it is mounted, for the log.  `link`: to the keeper, which
-  // has started this process; none without takeover.  `program` outlives it.
+  // `service` has not started yet.  `where` is the mount point, for the log.  `link` leads to the
+  // keeper that has started this process; none without takeover.  `program` outlives this.
   Succession(std::unique_ptr<Service> service, std::string where, const Program& program,
              std::optional<Link> link);
   Succession(const Succession&) = delete;
   Succession& operator=(const Succession&) = delete;
 
   Service& service() { return *service_; }
-  // Gives the keeper what it keeps.  False when it has ended.
+  // Gives the keeper the estate.  False when the keeper has ended.
   bool HandOver();
   // Serves until the mount is over, and seals.  A keeper that ends is replaced.
   absl::Status ServeToTheEnd();
 
  private:
-  // Ends this process, and the keeper starts that program.  Returns why not.
+  // Ends this process, so that the keeper starts that program.  Returns only when it cannot, and
+  // says why.
   absl::Status MakeWayFor(const std::string& path);
   void ReplaceKeeper();
 
@@ -42,7 +43,7 @@ class Succession {
   pid_t keeper_ = 0;  // if it is a child of this process
   pkram::Mutex mu_;
   std::optional<Link> link_ ABSL_GUARDED_BY(mu_);
-  // The thread's that serves to the end.
+  // Used only by the thread that serves to the end.
   int link_fd_;        // -1 without
   int retry_in_ = -1;  // milliseconds, when there should be a keeper and is none
   // Its threads end before the rest of this.

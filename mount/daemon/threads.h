@@ -1,5 +1,5 @@
-// Who serves a session's requests: as many threads as there are requests that wait (a change waits
-// while the filesystem is frozen, and who thaws it needs a thread, too).
+// The threads that serve a session's requests.  There are as many as there are requests that wait:
+// a change waits while the filesystem is frozen, and the request that thaws it needs a thread, too.
 #ifndef MOUNT_DAEMON_THREADS_H_
 #define MOUNT_DAEMON_THREADS_H_
 
@@ -16,10 +16,10 @@
 
 namespace pkramfs {
 
-// Signals that end a daemon (SIGTERM, SIGINT, SIGHUP) are taken from the process as a whole, and
-// from what it starts: they wait until WaitToEnd asks for them.  One that was ignored stays so.
+// Blocks the signals that end a daemon (SIGTERM, SIGINT, SIGHUP) for this process and those that it
+// starts: they wait until WaitToEnd asks for them.  A signal that was ignored stays ignored.
 void TakeEndSignals();
-// A fault of this process is noted in the slot of the request that it was executing.
+// Has a crash of this process noted in the slot of the request that it was executing.
 void TakeFaults();
 // The signals that end a daemon; and whether one has come.
 sigset_t EndSignals();
@@ -27,19 +27,19 @@ bool IsToldToEnd();
 
 class Threads {
  public:
-  // Both outlive it.
+  // Both outlive this.
   Threads(fuse_session* session, InFlight* in_flight) : session_(session), in_flight_(in_flight) {}
-  // Waits until each is done with the request that it has; `session` must have been ended.
+  // Waits until each thread is done with its request.  REQUIRES: `session` was ended.
   ~Threads();
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
 
-  // The first one, and with it all; and one for each request that a predecessor has left.
-  // RESOURCE_EXHAUSTED.
+  // Starts the first thread, which starts the others; and one for each request that a predecessor
+  // has left. RESOURCE_EXHAUSTED.
   absl::Status Start();
-  // Until the session ends, or the process is told to: then it ends the session.  Or until the
-  // other end of `link` is closed (-1: there is none), or so many milliseconds have passed (-1: as
-  // long as it takes).
+  // Waits until the session ends, or until the process is told to end: then it ends the session. Or
+  // until the other end of `link` is closed (-1: there is none), or until so many milliseconds have
+  // passed (-1: as long as it takes).
   enum class Wake { kEnd, kLinkClosed, kTimeout };
   Wake WaitToEnd(int link, int timeout);
 
@@ -70,7 +70,7 @@ class Threads {
   std::list<Worker> ended_ ABSL_GUARDED_BY(mu_);         // when all are
   std::vector<pthread_t> retired_ ABSL_GUARDED_BY(mu_);  // they need nothing any more but a join
   unsigned idle_ ABSL_GUARDED_BY(mu_) = 0;
-  // Who starts others.
+  // Starts other threads.
   pthread_t starter_{};
   bool has_starter_ = false;
   pkram::CondVar none_idle_;

@@ -1,7 +1,7 @@
-// The clock by which the kernel stamps files.  With any other, times of this filesystem's files
-// would be in the wrong order beside those of other filesystems, and beside those that the kernel
-// sets itself (with writeback).  CLOCK_REALTIME is another one.  CLOCK_REALTIME_COARSE is this one,
-// but not where the kernel has multigrain times.
+// The clock by which the kernel stamps files.  With any other clock, this filesystem's files would
+// be in the wrong order beside files of other filesystems, and beside times that the kernel sets
+// itself (with writeback).  CLOCK_REALTIME is another clock.  CLOCK_REALTIME_COARSE is the same one
+// only where the kernel has no multigrain times.
 #ifndef MOUNT_REGION_FILE_CLOCK_H_
 #define MOUNT_REGION_FILE_CLOCK_H_
 
@@ -9,7 +9,7 @@
 
 namespace pkramfs {
 
-// What a file that is changed now gets as its ctime.  Never before what an earlier call returned,
+// The ctime of a file that is changed now.  It is never before the result of an earlier call,
 // unless the clock was set back.  Thread-safe.
 Timestamp FileTime();
 

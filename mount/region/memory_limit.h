@@ -1,4 +1,4 @@
-// How much memory the cgroups of this process let it have.
+// How much memory this process may have in its cgroups.
 #ifndef MOUNT_REGION_MEMORY_LIMIT_H_
 #define MOUNT_REGION_MEMORY_LIMIT_H_
 
@@ -14,7 +14,8 @@ struct MemoryLimit {
   bool is_version_1;
 };
 
-// The lowest of its cgroup and those above, as far as this process sees them; nothing without any.
+// The lowest limit of its cgroup and of those above, as far as this process sees them.  Nothing if
+// there is no limit.
 std::optional<MemoryLimit> LowestMemoryLimit();
 
 // Bytes that this process may have: the machine's memory, or the lowest limit.

@@ -12,23 +12,24 @@
 
 namespace pkramfs {
 
-// Which of mount(2)'s MS_ flags are wanted, and which are not; the others stay.
+// Which of mount(2)'s MS_ flags to set, and which to clear.  The others stay.
 struct FlagChange {
   unsigned long set = 0, clear = 0;
 
-  // A word as "noexec", over what earlier ones said.  False when it is no flag.
+  // Applies a word such as "noexec", over earlier ones.  False when it is no flag.
   bool Apply(std::string_view word);
 
-  // The words of those to set that every libfuse and fusermount3 take.  (atime and nodiratime are
-  // words that some read, and then do not know.)
+  // The words for the flags to set, as far as every libfuse and fusermount3 takes them.  (Some
+  // refuse atime and nodiratime.)
   std::vector<std::string> FuseWords() const;
 };
 
-// All flags of a mount and its filesystem, those that it does not have as clear ones.
+// All flags of a mount and its filesystem.  Flags that it does not have are in `clear`.
 FlagChange FlagsOf(const MountEntry& mount);
 
-// Gives a mount those flags, if it does not have them.  An ordinary user's has what fusermount3
-// gave it: for those that make no difference to a FUSE filesystem that is all right.
+// Gives a mount those flags, if it does not have them.  An ordinary user cannot change what
+// fusermount3 gave the mount.  That is no error for flags that make no difference to a FUSE
+// filesystem.
 // PERMISSION_DENIED, INTERNAL.
 absl::Status ChangeFlags(const MountIdentity& mount, const FlagChange& change);
 

@@ -1,5 +1,5 @@
-// A directory to mount on, and the mount that is made there: both are known by what they are, as
-// the path to them may lead elsewhere by the time.
+// A directory to mount on, and the mount that is made there.  Both are identified by what they are,
+// because the path to them may lead elsewhere by then.
 #ifndef MOUNT_REGION_MOUNT_POINT_H_
 #define MOUNT_REGION_MOUNT_POINT_H_
 
@@ -10,27 +10,28 @@
 
 namespace pkramfs {
 
-// The path of what a descriptor holds, without links; or nothing.
+// The path of the file that a descriptor has open, without links; or nothing.
 std::string NameOf(const pkram::Descriptor& fd);
 
 // /proc/self/fd/N
 std::string PathOf(const pkram::Descriptor& fd);
 
-// The directory, held.  FAILED_PRECONDITION says what to do about it.
+// Opens the directory to mount on.  FAILED_PRECONDITION says what is wrong and what to do.
 absl::StatusOr<pkram::Descriptor> OpenMountPoint(const std::string& path);
 
-// One mount among all that there are.  The kernel gives a number again when a mount is gone, but
-// no device as long as its filesystem lives anywhere, so both together are one mount's for good.
+// Identifies one mount among all.  The kernel uses the number of a mount again when the mount is
+// gone. But it uses no device again as long as the filesystem lives anywhere.  So both together
+// belong to one mount for ever.
 struct MountIdentity {
   std::string id, device;  // mountinfo's
 };
 
-// What was mounted last on a directory that is held; nothing, if that cannot be known.
+// The mount that was made last on an open directory; nothing if that cannot be known.
 MountIdentity MountOn(const pkram::Descriptor& directory);
 
-// Detaches that mount, wherever it is by now, and no other.
+// Detaches exactly that mount, wherever it is by now.
 void DetachMount(const MountIdentity& mount);
-// The same for who may not: fusermount3 does it, by its path.
+// The same for a user who may not unmount: fusermount3 does it, by the path.
 void DetachMountAsUser(const MountIdentity& mount);
 
 }  // namespace pkramfs

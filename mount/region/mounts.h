@@ -27,12 +27,12 @@ std::vector<MountEntry> AllMounts();
 // The pkramfs mounts of this mount namespace, alive or dead.
 std::vector<MountEntry> PkramfsMounts();
 
-// Those of one region, by root, by this user or by whose region it is: anybody may say of a
-// mount of their own that it is of this region.  The path may lead there through links (see
-// pkram/place.h).
+// The mounts of one region that were made by root, by this user, or by the owner of the region's
+// file. Mounts of other users do not count: any user can claim that a mount is of this region.  The
+// path may lead there through links (see pkram/place.h).
 std::vector<MountEntry> MountsOf(const std::string& region_path);
 
-// An absolute path without links where the file exists, or as it was given.
+// The path as an absolute one without links if the file exists, or as it was given.
 std::string Canonical(const std::string& path);
 
 }  // namespace pkramfs

@@ -1,4 +1,4 @@
-// What the command line of pkramfs says.
+// The options of a mount, as the command line gives them.
 #ifndef MOUNT_REGION_OPTIONS_H_
 #define MOUNT_REGION_OPTIONS_H_
 
@@ -41,7 +41,7 @@ struct MountOptions {
 
   bool takes_over() const { return takeover.value_or(true); }
 
-  // Says of options that none but size= and nr_inodes= are given.
+  // Whether no options but size= and nr_inodes= are given.
   bool OnlySizes() const {
     return !mode && !uid && !gid && node == "pkramfs" && !lock_memory && export_handles &&
            !writeback && !takeover && checkpoint.empty() && !remount && fuse.empty() &&
@@ -49,18 +49,20 @@ struct MountOptions {
   }
 };
 
-// Applies one comma-separated list, as -o takes it.  INVALID_ARGUMENT naming the
-// option.  A % of size= is of `memory` bytes.
+// Applies one comma-separated list, as -o takes it.  A percentage in size= is one of `memory`
+// bytes. INVALID_ARGUMENT names the option.
 absl::Status ApplyMountOptions(std::string_view list, uint64_t memory, MountOptions* options);
 
-// Applies the lists that -o was given.  False when one is wrong, which is said in `program`'s name.
+// Applies the lists that -o was given.  If one is wrong, says so in the name of `program`, and
+// returns false.
 bool ApplyLists(const std::string& program, const std::vector<std::string>& lists,
                 MountOptions* options);
 
 // "16k", "2G", "50%": bytes, k, m, g, t as tmpfs takes them.
 absl::StatusOr<uint64_t> ParseSize(std::string_view text, uint64_t memory);
 
-// A name without a slash is one of /dev/shm; fd=N is an open descriptor.
+// The path of the region that a user's word stands for.  A name without a slash is a file in
+// /dev/shm; fd=N is an open descriptor.
 std::string RegionPath(std::string_view name);
 
 }  // namespace pkramfs

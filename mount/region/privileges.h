@@ -7,16 +7,17 @@ namespace pkramfs {
 // Whether this process may mount by itself.
 bool MayMount();
 
-// For the rest of the process's life, and before it has other threads:
-//   * every capability goes but CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, to unmount when it is
-//     told to end, wherever that is, and CAP_IPC_LOCK, as mlock may be asked for later; programs
-//     that it runs get no more, and only with `has_heirs` these: the program itself, started again.
-//     (Without root there is none to lose.)
-//   * with `writes_for_reclaim`, it does not wait for its own writing when it needs memory
-//     (PR_SET_IO_FLUSHER); it cannot have anything swapped out for it then,
-//   * it is the last that the kernel kills when memory is short: what it holds is in the region,
-//     and killing it would give back nothing of that.
-// Best effort: what this process may not do stays as it was.
+// To be called before the process has other threads; holds for the rest of its life:
+//   * It gives up every capability but three.  CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH let it unmount
+//     when it is told to end, wherever the mount is.  CAP_IPC_LOCK is kept because mlock may be
+//     asked for later.  Programs that it runs get none, or with `has_heirs` (the program itself,
+//     started again) these three.  (Without root there is none to lose.)
+//   * With `writes_for_reclaim`, it does not wait for its own writing when it needs memory
+//     (PR_SET_IO_FLUSHER).  Then the kernel swaps nothing out on its behalf.
+//   * The kernel kills it last when memory is short.  Its memory is the region's, so killing it
+//   would
+//     give back nothing.
+// What this process may not do stays as it was.
 void SettleDown(bool writes_for_reclaim, bool has_heirs);
 
 }  // namespace pkramfs

@@ -22,7 +22,7 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
 
-  // Of this process: no line is shown from now on (--quiet).
+  // From now on this process shows no line (--quiet).
   static void Silence();
   // Whether a line would be shown.
   static bool IsSeen();

@@ -1,5 +1,5 @@
-// The region of a mount: found, made on first use, opened, or refused with a
-// sentence that says why and what to do.
+// The region of a mount.  It is found, made on first use, and opened; or refused with a sentence
+// that says why and what to do.
 #ifndef MOUNT_REGION_REGION_FILE_H_
 #define MOUNT_REGION_REGION_FILE_H_
 
@@ -27,15 +27,15 @@ std::string RegionName(const std::string& given);
 // NOT_FOUND.
 absl::Status CheckDescriptor(const std::string& given);
 
-// As pkram::OpenBacking, with what a user should know when it is not there.  kCreating
-// makes no file where devices are.
+// Does what pkram::OpenBacking does.  Its errors also say what a user should know when the region
+// is not there.  kCreating makes no file where devices are.
 absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
                                                                   pkram::OpenFor mode);
 
-// What pkram::Region::Check says of it, and the filesystems' own checks.  Changes nothing.
+// Checks a region, and the filesystems in it (pkram::Region::Check).  Changes nothing.
 absl::StatusOr<pkram::Region::Report> InspectRegion(const std::string& path);
 
-// What is done about what is there already.
+// What to do with a file or device that holds something already.
 enum class Existing {
   kUse,        // a region is used; an empty file becomes one
   kKeep,       // only what holds nothing becomes a region; on a device, any but a region
@@ -45,36 +45,35 @@ enum class Existing {
 // A region that is open, and what its opening changed.
 class RegionFile {
  public:
-  // Waits up to 10 s for a daemon whose mount is gone already; with checkpoint=, which that one may
-  // be writing, 10 minutes.  `warn` gets
-  // sentences about what will go wrong later.
-  // `watch` hears of each page that changes, and outlives it.
+  // Opens the region, or makes it.  Waits up to 10 s for a daemon whose mount is gone already; with
+  // checkpoint= 10 minutes, because that daemon may be writing an image.  `warn` gets sentences
+  // about what will go wrong later.  `watch` hears of each page that changes, and outlives this.
   static absl::StatusOr<std::unique_ptr<RegionFile>> Open(
       const MountOptions& options, Existing existing,
       const std::function<void(const std::string&)>& warn, pkram::Watch* watch = nullptr);
 
-  // In the place of a user that died: `region` is the descriptor that it had, with its lock.
-  // Changes nothing but what Open of a region would, and no size.
+  // Goes on in the place of a server that died.  `region` is the descriptor that it had, with its
+  // lock. Changes what Region::Open changes, and no size.
   static absl::StatusOr<std::unique_ptr<RegionFile>> TakeOver(const MountOptions& options,
                                                               const pkram::Descriptor& region,
                                                               std::vector<pkram::Receipt*> receipts,
                                                               pkram::Watch* watch = nullptr);
 
   pkram::Region* region() const { return region_.get(); }
-  // Whether it is a copy of an image, which shows it and is not to change.
+  // Whether this is a copy of an image, which shows the image and must not change.
   bool shows_image() const { return shows_image_; }
-  // One that others can use, too, while this process lives.
+  // A path of the region that other processes can use, too, while this process lives.
   const std::string& path() const { return path_; }
 
   // The filesystem that the options name; made when there is none of that name.
   absl::StatusOr<std::unique_ptr<Filesystem>> OpenFilesystem(const MountOptions& options,
                                                              bool frozen = false);
 
-  // The mount came about: what was made stays.
+  // Says that the mount has succeeded, so what was made stays.
   void Keep() { made_ = created_ = false; }
   // Seals and closes.
   absl::Status Close();
-  // Without Keep, what was made on the way is unmade.
+  // Without Keep, deletes what was made.
   ~RegionFile();
 
  private:

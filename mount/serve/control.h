@@ -47,9 +47,9 @@ struct ControlCheckpoint {
 };
 static_assert(sizeof(ControlCheckpoint) == 5120);
 
-// --- Doors for owners (docs/bulk.md) ---
+// --- For bulk work by the owner of a mount (docs/bulk.md) ---
 
-// Pages of the region's file to build in, which the caller locks then (pkram/page_locks.h).
+// Lends pages of the region's file, to build in.  The caller locks them next (pkram/page_locks.h).
 struct ControlLend {
   uint64_t want;    // in: how many, at most
   uint64_t first;   // out: pages from this one on
@@ -58,7 +58,7 @@ struct ControlLend {
 };
 static_assert(sizeof(ControlLend) == 512);
 
-// Whether pages that the caller has locked are lent to it, or held for it.
+// Asks whether pages that the caller has locked are lent to it, or held for it.
 struct ControlKeep {
   uint64_t first;
   uint64_t count;
@@ -70,7 +70,7 @@ struct ControlKeep {
 };
 static_assert(sizeof(ControlKeep) == 56);
 
-// Pages of a file, for the caller to lock and to read (it is asked of the file).
+// Finds the pages of a file, for the caller to lock and to read.  To be asked on the file itself.
 struct ControlHold {
   uint64_t offset;      // in: of a page; out: where to go on, or the end
   uint64_t end;         // in: of what is wanted
@@ -85,8 +85,8 @@ struct ControlHold {
 };
 static_assert(sizeof(ControlHold) == 14440);
 
-// Pages that the caller has locked for reading, and may read from now on; while it has the region
-// rest (ControlRest).
+// Holds pages that the caller has locked for reading, so that it may read them from now on.  To be
+// asked while the region rests for the caller (ControlRest).
 struct ControlHoldPages {
   uint64_t count;
   uint64_t kept;  // out: 0 or 1; 0: it does not rest, or some are not locked
@@ -97,15 +97,16 @@ struct ControlHoldPages {
 };
 static_assert(sizeof(ControlHoldPages) == 14416);
 
-// Answered when the caller has unlocked a page that was lent to it, and nothing changes in the
-// region until then.  `token` stands at the beginning of that page when that begins.
+// Lets the region rest: nothing changes in it until the caller has unlocked a page that was lent to
+// it. The answer comes then.  `token` stands at the beginning of that page as soon as the rest has
+// begun.
 struct ControlRest {
   uint64_t page;
   uint64_t token;  // in
 };
 
-// A tree that was built there: found, until the caller unlocks its node, under the name in the
-// directory that this is asked of, by who looks up or renames just that.
+// Proves and adopts a tree that was built in lent pages.  From then on, and until the caller
+// unlocks the tree's node, exactly this name leads to it in the directory that this is asked on.
 struct ControlStage {
   uint64_t node;     // in: its page
   uint64_t links;    // in: of its table
@@ -116,13 +117,13 @@ struct ControlStage {
 static_assert(sizeof(ControlStage) == 1280);
 inline constexpr char kControlStaged[] = ".pkramfs-staged-";
 
-// Deletes what has that name by then.
+// Deletes what has that name now: the tree, or what it was exchanged for.
 struct ControlDiscard {
   char name[256];
 };
 
 inline constexpr unsigned kControlStatistics = _IOR('P', 1, ControlReply);
-// For root and the user who mounted; EPERM.
+// Only root and the user who mounted may ask for these.  Others get EPERM.
 inline constexpr unsigned kControlResize = _IOWR('P', 2, ControlResize);
 inline constexpr unsigned kControlFreeze = _IO('P', 3);  // EBUSY when it is frozen
 inline constexpr unsigned kControlThaw = _IO('P', 4);    // EINVAL when it is not

@@ -1,5 +1,5 @@
-// What answers each kind of request: decode it, one call into the filesystem, one reply.  Called by
-// libfuse, on the thread that received the request.
+// The functions that answer requests.  Each decodes its request, makes one call into the
+// filesystem, and sends one reply.  libfuse calls them, on the thread that received the request.
 #ifndef MOUNT_SERVE_HANDLERS_H_
 #define MOUNT_SERVE_HANDLERS_H_
 

@@ -1,10 +1,10 @@
 // The requests that were received and are not answered yet, in memory that outlives the process
-// that received them.  Its successor finds each of them there, and how far it had come
-// (pkram/receipt.h): a caller of the kernel waits for ever for an answer that nobody gives.
+// that received them.  A successor finds each of them there, and how far it had come
+// (pkram/receipt.h). Without that, a program would wait for ever for an answer that nobody gives.
 //
-// The kernel copies a request into its slot itself (read of /dev/fuse), so there is no moment at
-// which it has given it away and nobody has it.  A slot is free while its first word, the length
-// that the kernel writes, is 0.
+// A thread reads /dev/fuse straight into a slot.  So there is no moment at which the kernel has
+// given a request away and nobody has it.  A slot is free while its first word, the length that the
+// kernel writes, is 0.
 //
 // Thread-safe.
 #ifndef MOUNT_SERVE_IN_FLIGHT_H_
@@ -31,7 +31,7 @@ namespace pkramfs {
 
 class InFlight {
  public:
-  // In that memory: one request at a time, one thread's.
+  // A slot holds one request at a time, of one thread.
   struct Slot {
     pkram::Receipt receipt;
     uint64_t faults = 0;    // processes that died of a fault of theirs while they executed it
@@ -41,19 +41,19 @@ class InFlight {
     char* request() { return reinterpret_cast<char*>(this) + kPage; }
     fuse_in_header& header() { return *reinterpret_cast<fuse_in_header*>(request()); }
     bool is_free() { return header().len == 0; }
-    // Before a request is received.
+    // To be called before a request is received.
     void Prepare();
-    // It is answered, or need not be: nobody executes it again.
+    // Says that the request is answered, or need not be.  Nobody executes it again.
     void Clear();
   };
   static constexpr size_t kPage = 4096;
-  // Of the largest request: 1 MiB to write, and what stands before it.
+  // The size of the largest request: 1 MiB to write, and the headers before it.
   static constexpr size_t kRequestBytes = (size_t{1} << 20) + kPage;
 
   // RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<InFlight>> Make();
-  // A predecessor's.  FAILED_PRECONDITION when it is of another version; the requests that were in
-  // flight are in slots that are taken.
+  // Takes over the memory of a predecessor.  Its requests in flight are in the slots that are
+  // taken. FAILED_PRECONDITION when the memory is of another version.
   static absl::StatusOr<std::unique_ptr<InFlight>> Adopt(pkram::Descriptor memory);
   ~InFlight();
   InFlight(const InFlight&) = delete;
@@ -64,67 +64,68 @@ class InFlight {
 
   // A slot for a thread; null without memory.
   Slot* Take();
-  // Before this process receives into a slot for the first time, and after a Trim.  The kernel
-  // fails a request with EIO whose reader is killed while it waits for a page to copy it to.
+  // To be called before this process receives into a slot for the first time, and after a Trim.  If
+  // a reader is killed while the kernel waits for a page of the slot, the kernel fails the request
+  // with EIO.
   static void MakePresent(Slot* slot);
-  // Gives back the memory that the slot's request does not take.
+  // Gives back the memory of a slot that its request does not need.
   void Trim(Slot* slot);
-  // The thread ends: the memory goes.  REQUIRES: it is free.
+  // Frees a slot's memory, because its thread ends.  REQUIRES: the slot is free.
   void Return(Slot* slot);
-  // Those that a predecessor has left.
+  // The slots with requests that a predecessor has left.
   const std::vector<Slot*>& left() const { return left_; }
 
   // The kernel's first request, which it never sends again; empty until it is kept.
   absl::Span<const char> init() const;
   void KeepInit(absl::Span<const char> request);
-  // Whether changes wait: they do for the successor, too.  Noted by the request that froze or
-  // thawed (the kernel's number of it, `unique`), so that who is given it again knows.
+  // Whether the filesystem is frozen; it stays so for a successor.  The note has the kernel's
+  // number of the request that froze or thawed it (`unique`).  So a successor that is given this
+  // request again knows that it is done.
   bool frozen() const;
   void NoteFrozen(uint64_t unique);
   void NoteThawed(uint64_t unique);
   bool WasFrozenBy(uint64_t unique) const;
   bool WasThawedBy(uint64_t unique) const;
-  // What was agreed on with the kernel, and cannot be otherwise for a successor.
+  // What was agreed on with the kernel.  A successor cannot change it.
   bool writeback() const;
   void set_writeback(bool writeback);
   // Whether the region is kept from being swapped out.
   bool locks_memory() const;
   void set_locks_memory(bool locks);
-  // Whether the server's cgroup may have less memory than the region takes: it and its heirs are
-  // not to be spared when memory is looked for.
+  // Whether the server's cgroup may have less memory than the region takes.  Then the server and
+  // its successors do not set PR_SET_IO_FLUSHER.
   void set_is_tight(bool is_tight);
-  // Whether it shows an image, and nothing may change.
+  // Whether the mount shows an image, so that nothing may change.
   bool shows_image() const;
   void set_shows_image(bool shows);
   // How many inodes there may be, if that was changed since the mount.
   std::optional<uint64_t> max_inodes() const;
   void set_max_inodes(uint64_t count);
-  // What has become of an upgrade: the program that was asked for serves, or another one still
-  // does.
+  // The outcome of an upgrade: the new program serves, or another one still does.
   enum class Upgrade : uint64_t { kNone, kDone, kFailed };
   Upgrade upgrade() const;
   void set_upgrade(Upgrade state);
-  // The process that watches this one; 0 when there is none.
+  // The pid of the keeper; 0 when there is none.
   pid_t keeper() const;
   void set_keeper(pid_t pid);
-  // Servers that went on where one had died, why the last one had, and for how long nobody served.
+  // How many servers have taken over, why the last one had to, and for how long nobody served then.
   struct Takeovers {
     uint64_t count;
     std::string reason;
     uint64_t pause;  // microseconds
   };
   Takeovers takeovers() const;
-  // One more: this process serves from now on.  Returns the pause.
+  // Notes one more takeover: this process serves from now on.  Returns how long nobody served.
   uint64_t NoteTakeover();
-  // The mount is over, or is being ended: there will be no successor.
+  // Says that the mount is over, or is being ended, so that there will be no successor.
   void set_ended();
 
-  // Of somebody else's, as its keeper sees it.
+  // A keeper's view of the server's memory.
   static bool Ended(int fd);
   static bool IsTight(int fd);
   static void NoteDeath(int fd, const std::string& how);
   static void NoteUpgrade(int fd, Upgrade state);
-  // How many requests have been answered; more is later.
+  // How many requests have been answered.  A keeper compares two looks at it.
   static uint64_t Progress(int fd);
 
  private:

@@ -1,5 +1,5 @@
-// What every answer to a request of the kernel is made of: the server that a request came to, and
-// replies from the filesystem's results.
+// What all handlers of requests share: the server that a request came to, and replies made of the
+// filesystem's results.
 #ifndef MOUNT_SERVE_REQUEST_H_
 #define MOUNT_SERVE_REQUEST_H_
 
@@ -14,7 +14,7 @@
 
 namespace pkramfs {
 
-// Nobody but this filesystem changes what the kernel has cached of it.  In seconds.
+// How long the kernel may cache, in seconds.  Nobody but this filesystem changes its files.
 inline constexpr double kForever = 1e9;
 
 inline Server* ServerOf(fuse_req_t req) { return static_cast<Server*>(fuse_req_userdata(req)); }
@@ -22,8 +22,8 @@ inline Server* ServerOf(fuse_req_t req) { return static_cast<Server*>(fuse_req_u
 // Counts the request and gives the filesystem that answers it.
 Filesystem* Begin(fuse_req_t req, Request kind);
 
-// Who changes contents.  With writeback the kernel keeps the times of that itself, has set them
-// before it sent the request, and tells them later.
+// The context of a change of contents.  With writeback the kernel keeps the times itself: it has
+// set them before it sent the request, and tells them later.
 Context WriterOf(fuse_req_t req);
 
 timespec ToTimespec(Timestamp t);
@@ -41,14 +41,15 @@ void ReplyStatus(fuse_req_t req, const Result<void>& result);
 void ReplyAttr(fuse_req_t req, const Result<Attr>& attr, double seconds = kForever);
 void ReplyEntry(fuse_req_t req, const Result<Attr>& made);
 
-// After a reply with a name that the kernel did not take: the caller was interrupted, and the
-// lookup that came with it is none.  But of a request that a predecessor has executed the kernel
-// may have its answer.
+// To be called when the kernel did not take a reply with a name, because the caller was
+// interrupted. The lookup that the reply counted is taken back.  If a predecessor has executed the
+// request, nothing is taken back: the kernel may have that one's answer.
 void UndoLookup(Filesystem* fs, Ino ino);
 
-// Before a size changes.  While such a call is under way the kernel passes on the sizes that we
-// answer, but keeps the one that it has; and it would tell that to the next who asks.  So it
-// forgets it first: then it asks us each time, until the call returns.
+// To be called before a size changes.  While such a call is under way, the kernel passes on the
+// sizes that we answer, but keeps the one that it has cached, and would tell the cached one to the
+// next program that asks.  So the kernel must forget it first.  Then it asks us each time, until
+// the call returns.
 void ForgetSize(fuse_req_t req, fuse_ino_t ino);
 
 }  // namespace pkramfs

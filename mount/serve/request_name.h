@@ -8,8 +8,8 @@
 
 namespace pkramfs {
 
-// "WRITE, inode 12, offset 4096"; the offset where there is one.  `header` stands before the rest
-// of the request, in memory of the largest one.
+// "WRITE, inode 12, offset 4096"; without an offset where there is none.  The rest of the request
+// stands behind `header`, in memory that has room for the largest request.
 std::string NameOfRequest(const fuse_in_header& header);
 
 }  // namespace pkramfs

@@ -1,5 +1,5 @@
-// Translates requests of the kernel: decode one, one call into the filesystem,
-// one reply.
+// Translates requests of the kernel: decodes one, makes one call into the filesystem, sends one
+// reply.
 #ifndef MOUNT_SERVE_SERVER_H_
 #define MOUNT_SERVE_SERVER_H_
 
@@ -27,7 +27,7 @@ struct CheckpointState {
   std::optional<uint64_t> changed;  // pages, since the last one
 };
 
-// What the requests of one session are answered from.
+// What the handlers of one session need.
 struct Server {
   Filesystem* fs = nullptr;
   pkram::Region* region = nullptr;
@@ -41,18 +41,19 @@ struct Server {
   uint64_t checkpoint_every = 0;  // seconds; 0: never
   bool checkpoint_at_exit = true;
   uint32_t max_read = 0;  // bytes that the kernel may ask for at once; 0: as many as it likes
-  // Another program goes on in this one's place: returns only when it cannot.  Nothing without a
+  // Lets another program take this one's place.  Returns only when it cannot.  Empty without a
   // keeper.
   std::function<absl::Status(const std::string& path)> upgrade;
-  // Has the kernel ask for an inode's attributes again; nothing where there is no kernel.
+  // Makes the kernel ask for an inode's attributes again.  Empty where there is no kernel.
   std::function<void(Ino)> forget_attributes;
-  // After the region has another size: what will go wrong later, as a sentence, or "".
+  // To be called after the region has got another size: a sentence about what will go wrong later,
+  // or "".
   std::function<std::string()> resized;
-  // Makes an image of the region, as it is in a moment, of the file at `path`.
+  // Makes the file at `path` an image of the region as it is in a moment.
   std::function<absl::StatusOr<pkram::Checkpoints::Made>(const std::string& path,
                                                          const pkram::Progress& progress)>
       checkpoint;
-  // How far one is, and what the last one was.
+  // How far a checkpoint has come, and the outcome of the last one.
   std::function<CheckpointState()> checkpoint_state;
   Statistics statistics;
 };
@@ -64,7 +65,7 @@ std::string Describe(const Server& server);
 
 // The operations of a session whose user data is a Server.
 const fuse_lowlevel_ops& Operations();
-// Those that change something refused with EROFS.
+// The same, but operations that change something are refused with EROFS.
 const fuse_lowlevel_ops& ReadOnlyOperations();
 
 }  // namespace pkramfs

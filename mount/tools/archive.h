@@ -1,4 +1,4 @@
-// Archives of files, as libarchive reads and writes them, and what stands in a region.
+// Converts between entries of archives, as libarchive has them, and inodes of a region.
 #ifndef MOUNT_TOOLS_ARCHIVE_H_
 #define MOUNT_TOOLS_ARCHIVE_H_
 
@@ -28,9 +28,8 @@ using EntryPtr = std::unique_ptr<struct archive_entry, ArchiveDeleter>;
 void ToEntry(const TreeBuilder::Attributes& attributes, struct archive_entry* entry);
 TreeBuilder::Attributes FromEntry(struct archive_entry* entry);
 
-// Builds the tree that an archive of any format holds, which comes from `fd`, called `name`.  An
-// error names the path: an archive that is damaged or ends too early, a path that leads upwards, no
-// space.
+// Builds the tree of an archive of any format, which is read from `fd`, called `name`.  Errors name
+// the path: the archive is damaged or ends too early, a path leads upwards, or there is no space.
 absl::StatusOr<Filesystem::BuiltTree> BuildFromArchive(int fd, const std::string& name,
                                                        pkram::Region* region,
                                                        ImportProgress* progress);

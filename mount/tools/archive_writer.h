@@ -1,4 +1,4 @@
-// What goes out of a region, as libarchive writes it.
+// Writes a tree of a region through libarchive.
 #ifndef MOUNT_TOOLS_ARCHIVE_WRITER_H_
 #define MOUNT_TOOLS_ARCHIVE_WRITER_H_
 
@@ -14,7 +14,7 @@
 
 namespace pkramfs {
 
-// What libarchive says has gone wrong.
+// The error that libarchive reports.
 absl::Status ArchiveError(struct archive* archive, const std::string& path);
 
 // Writes one tree of a filesystem that was found sound into an archive, or to a disk.
@@ -25,9 +25,10 @@ class ArchiveWriter {
                 ImportProgress* progress, const std::function<void(const std::string&)>& skipped)
       : pages_(pages), tree_(tree), out_(out), progress_(progress), skipped_(skipped) {}
 
-  // A directory is ".", what is in it stands below; a file has its name.
+  // Writes `top`.  A directory is called ".", and its contents stand below; a file is called
+  // `name`.
   absl::Status Write(Ino top, const std::string& name);
-  // Of the directory that this process is in.
+  // Sets the times of the current directory of this process to those of the inode.
   void SetTimes(Ino ino) const;
 
  private:

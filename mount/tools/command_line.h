@@ -1,5 +1,5 @@
-// What the programs' command lines have in common.  CLI11 does the work; it is compiled once, here,
-// as it takes half a minute.
+// The programs' command lines.  CLI11 does the work.  It is compiled here only, because that takes
+// half a minute.
 #ifndef MOUNT_TOOLS_COMMAND_LINE_H_
 #define MOUNT_TOOLS_COMMAND_LINE_H_
 
@@ -15,12 +15,12 @@ class Option;
 
 namespace pkramfs {
 
-// A name may be anything: what would change what a terminal shows is escaped.
+// Escapes control characters, so that a name in a message cannot change what a terminal shows.
 std::string Printable(const std::string& text);
 
-// Describe what may be given, then Parse.  Names are CLI11's: "region" is the next word,
-// "-f,--force" an option.  A variable that is not given keeps its value, which the help shows; it
-// must live until Parse has returned.
+// Usage: describe the arguments, then call Parse.  Names are CLI11's: "region" is the next word,
+// "-f,--force" an option.  An argument that is not given leaves its variable as it is; the help
+// shows that value.  The variable must live until Parse has returned.
 class CommandLine {
  public:
   CommandLine(const std::string& program, const std::string& what, const std::string& footer = "");
@@ -32,20 +32,21 @@ class CommandLine {
   void Option(const std::string& names, T* value, const std::string& help,
               const std::string& kind = "");
   void Required(const std::string& name, std::string* value, const std::string& help);
-  // All the words that are left.
+  // Takes all words that are left.
   enum class Least { kNone, kOne };
   void Rest(const std::string& name, std::vector<std::string>* values, const std::string& help,
             Least least = Least::kOne);
   void Flag(const std::string& names, bool* value, const std::string& help);
-  // One whose value may be missing, and whose meaning is somebody else's.
+  // An option that is accepted and ignored.  Its value may be missing.
   void Ignored(const std::string& name, const std::string& help);
 
-  // One of several commands, of which one must be given.
+  // Adds a command.  One of the commands must be given.
   CommandLine& Command(const std::string& name, const std::string& what);
   bool given() const;
 
-  // Adds --help and --version.  The status to end with, because one of these was asked for or
-  // the command line is wrong (`wrong_usage`), which is said; or nothing.
+  // Adds --help and --version, and parses.  Returns the exit status if the program is to end:
+  // because one of these was given, or because the command line is wrong (`wrong_usage`), which it
+  // says.
   std::optional<int> Parse(int argc, char** argv, int wrong_usage = 2);
 
  private:

@@ -1,4 +1,4 @@
-// Directories of this machine.
+// Directories of this machine's filesystems.
 #ifndef MOUNT_TOOLS_DIRECTORY_H_
 #define MOUNT_TOOLS_DIRECTORY_H_
 
@@ -14,10 +14,10 @@ namespace pkramfs {
 // "PATH: what errno says".  FAILED_PRECONDITION.
 absl::Status Failed(const std::string& path, int error);
 
-// The names in an open directory, but "." and "..".  Errors name `path`.
+// The names in an open directory, without "." and "..".  Errors name `path`.
 absl::StatusOr<std::vector<std::string>> ListNames(int directory, const std::string& path);
 
-// A directory that is made, mode 0700, or is there and empty; else FAILED_PRECONDITION.
+// Makes a directory of mode 0700, or opens one that is empty.  FAILED_PRECONDITION otherwise.
 absl::StatusOr<pkram::Descriptor> OpenEmptyDirectory(const std::string& path);
 
 }  // namespace pkramfs

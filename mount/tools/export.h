@@ -1,4 +1,4 @@
-// pkramctl export: a tree of a region goes out at once, past the kernel's transport.
+// pkramctl export: brings a tree out of a region, past the kernel's transport.
 #ifndef MOUNT_TOOLS_EXPORT_H_
 #define MOUNT_TOOLS_EXPORT_H_
 
@@ -18,10 +18,9 @@ struct ExportOptions {
   int output = -1;
 };
 
-// What stands there at one moment.  What is mounted goes on, but for the time in which what there
-// is is noted: then whoever changes something waits.  `skipped` gets a line for each socket, of
-// which archives know nothing.  FAILED_PRECONDITION, DATA_LOSS: the region is damaged (pkramctl
-// check).
+// Exports the tree as it is at one moment.  A mount goes on meanwhile; but changes wait while this
+// notes which files there are.  `skipped` gets a line for each socket, because archives have no
+// sockets. FAILED_PRECONDITION; DATA_LOSS when the region is damaged (pkramctl check).
 absl::Status Export(const ExportOptions& options, ImportProgress* progress,
                     const std::function<void(const std::string&)>& skipped);
 

@@ -1,4 +1,4 @@
-// What a file of this machine is, but for its contents.
+// Attributes of this machine's files.
 #ifndef MOUNT_TOOLS_FILE_ATTRIBUTES_H_
 #define MOUNT_TOOLS_FILE_ATTRIBUTES_H_
 
@@ -11,20 +11,20 @@
 
 namespace pkramfs {
 
-// Whether it is the same file, and nothing of it has changed.
+// Whether both are of the same file, and it has not changed in between.
 bool IsSame(const struct stat& a, const struct stat& b);
 
-// All but its extended attributes.
+// All attributes except extended ones.
 TreeBuilder::Attributes AttributesOf(const struct stat& st);
 
-// The extended attributes of an open file, or of what a path leads to, links not followed: those
-// that this filesystem keeps (not system.*, but ACLs).  Errors name `path`.
+// Reads the extended attributes of an open file, or of a path whose links are not followed.  Takes
+// those that this filesystem keeps: not system.*, except ACLs.  Errors name `path`.
 absl::Status ReadXattrs(int fd, const std::string& path, uint32_t mode, std::string* blob);
 absl::Status ReadXattrs(const std::string& file, const std::string& path, uint32_t mode,
                         std::string* blob);
 
-// `to` gets those of `from`; both are open directories of a pkramfs.  It loses an ACL that `from`
-// does not have.  Errors name `path`.
+// Gives `to` the extended attributes of `from`.  Both are open directories of a pkramfs.  `to`
+// loses an ACL that `from` does not have.  Errors name `path`.
 absl::Status CopyXattrs(int from, int to, uint32_t mode, const std::string& path);
 
 }  // namespace pkramfs

@@ -1,4 +1,4 @@
-// Images of regions (pkram/image.h), as pkramctl deals with them.
+// What pkramctl does with images of regions (pkram/image.h).
 #ifndef MOUNT_TOOLS_IMAGES_H_
 #define MOUNT_TOOLS_IMAGES_H_
 
@@ -11,15 +11,16 @@
 
 namespace pkramfs {
 
-// Whether a file ends as an image does, whole or damaged.
+// Whether a file ends as an image does.  It may be a damaged image.
 bool IsImage(const std::string& path);
 
-// The pages of an image that are damaged, each with the path of what it is of (OwnersOf), or none
-// where that is not known.  As pkram::Image::Open says.
+// The damaged pages of an image, each with the path of the file that it belongs to (OwnersOf), or
+// "" where that is not known.  Errors as pkram::Image::Open's.
 absl::StatusOr<std::map<pkram::Pfn, std::string>> DamagedPages(const std::string& path);
 
-// Makes a region of an image, where none is.  ALREADY_EXISTS, FAILED_PRECONDITION when something is
-// there; as pkram::Restore says.  What fails leaves nothing behind, but of a device.
+// Makes a region from an image, where there is none.  ALREADY_EXISTS, FAILED_PRECONDITION when
+// something is there; errors of pkram::Restore.  A failure leaves nothing behind, except on a
+// device.
 absl::Status RestoreImage(const std::string& image, const std::string& region);
 
 }  // namespace pkramfs

@@ -1,4 +1,4 @@
-// pkramctl import: a tree of files comes into a region at once, past the kernel's transport.
+// pkramctl import: brings a tree of files into a region, past the kernel's transport.
 #ifndef MOUNT_TOOLS_IMPORT_H_
 #define MOUNT_TOOLS_IMPORT_H_
 
@@ -20,13 +20,13 @@ struct ImportOptions {
   int threads = 0;  // 0: as many as there are processors
 };
 
-// The same into a filesystem that this process has open, of a region at that path, which nobody
-// else uses.  `path`: in the filesystem; "" is its root, which is merged into.
+// The same for a filesystem that this process has open, of a region at that path which nobody else
+// uses.  `path` is in the filesystem; "" is its root, into which the tree is merged.
 absl::Status ImportInto(Filesystem* fs, const std::string& region_path, const std::string& path,
                         const ImportOptions& options, ImportProgress* progress);
 
-// The tree is there, whole, when this returns.  An error, and nothing of it is there (but of
-// kMerge, whose files come one by one).
+// When this returns, the whole tree is there.  After an error nothing of it is there, except with
+// kMerge, whose files come one by one.
 absl::Status Import(const ImportOptions& options, ImportProgress* progress);
 
 }  // namespace pkramfs

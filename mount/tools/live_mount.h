@@ -24,10 +24,11 @@ absl::StatusOr<std::string> RegionAt(const std::string& place);
 
 class LiveMount {
  public:
-  // Of the region at a path (see RegionPath), or on a directory.  NOT_FOUND when it is not mounted
-  // here.
+  // The mount of the region at a path (see RegionPath), or the mount on a directory.  NOT_FOUND
+  // when the region is not mounted here.
   static absl::StatusOr<LiveMount> Of(const std::string& path);
-  // On a directory.  NOT_FOUND when no pkramfs is mounted just there, UNAVAILABLE when it is dead.
+  // The mount on a directory.  NOT_FOUND when no pkramfs is mounted on it, UNAVAILABLE when it is
+  // dead.
   static absl::StatusOr<LiveMount> On(const std::string& directory);
 
   const MountEntry& entry() const { return entry_; }
@@ -36,18 +37,18 @@ class LiveMount {
 
   // kControlFreeze or kControlThaw.
   absl::Status Ask(const char* what, unsigned command, void* argument = nullptr) const;
-  // What the options say of size= and nr_inodes=; whatever else they say.  `warn` gets a sentence
+  // Applies size= and nr_inodes= of the options, and ignores the others.  `warn` gets a sentence
   // about what will go wrong later.
   absl::Status Resize(const MountOptions& options,
                       const std::function<void(const std::string&)>& warn) const;
   // Keeps the region from being swapped out, or no longer.  PERMISSION_DENIED.
   absl::Status LockMemory(bool locks) const;
-  // Another program serves when this returns.  FAILED_PRECONDITION, saying why, when it does not.
+  // When this returns OK, the other program serves.  FAILED_PRECONDITION says why it does not.
   absl::Status Upgrade(const std::string& program) const;
-  // An image of the region, as it is in a moment, becomes the file of that path, as the daemon sees
-  // it; "" is the mount's own.
+  // Has an image made of the region as it is in a moment.  `file` is a path as the daemon sees it;
+  // "" is the mount's own image.
   absl::StatusOr<ControlCheckpoint> Checkpoint(const std::string& file) const;
-  // The kernel sends what programs have stored through shared mappings, too.
+  // Has the kernel send what it keeps, also what programs have stored through shared mappings.
   absl::Status Sync() const;
 
  private:

@@ -20,13 +20,13 @@ struct Salvaged {
   pkram::Region::Report report;
 };
 
-// Copies every inode of each filesystem in the region at `path` that is sound into
-// `directory`/NODE, with its names, attributes and holes; those that no name leads to any
-// more into `directory`/NODE.lost+found.  `lost` gets a line for everything that is not
-// intact: its path, or its inode number, and why.  Changes nothing in the region.
+// Copies every sound inode of each filesystem in the region at `path` to `directory`/NODE, with its
+// names, attributes and holes.  Inodes that no name leads to any more go to
+// `directory`/NODE.lost+found.  `lost` gets a line for everything that is not intact: its path, or
+// its inode number, and why.  Changes nothing in the region.
 //
-// `directory` is made, mode 0700, or must be empty.  As Region::Check; FAILED_PRECONDITION
-// or INTERNAL, naming what, when the directory cannot take it.
+// `directory` is made, mode 0700, or must be empty.  Errors as Region::Check's; FAILED_PRECONDITION
+// or INTERNAL, which names the file, when the directory cannot take it.
 absl::StatusOr<Salvaged> SalvageRegion(const std::string& path, const std::string& directory,
                                        const std::function<void(const std::string&)>& lost);
 

@@ -1,5 +1,5 @@
-// What a word of a command line names: something in the filesystem of a region, which is mounted or
-// is not.
+// The place that a word of a command line names: a path in the filesystem of a region, which may be
+// mounted or not.
 #ifndef MOUNT_TOOLS_TARGET_H_
 #define MOUNT_TOOLS_TARGET_H_
 
@@ -21,18 +21,18 @@ struct Target {
   std::string name() const { return path.empty() ? "" : path.substr(path.rfind('/') + 1); }
 };
 
-// Of a path on a mount, REGION:/PATH or MOUNT:/PATH.  NOT_FOUND, INVALID_ARGUMENT.
+// Finds the place for a path on a mount, REGION:/PATH or MOUNT:/PATH.  NOT_FOUND, INVALID_ARGUMENT.
 absl::StatusOr<Target> FindTarget(const std::string& given);
 
-// What the daemon of a mount lends, which a directory of is open as `directory`.
+// Gets pages from the daemon of a mount.  `directory` is an open directory of it.
 class MountLender final : public pkram::Lender {
  public:
-  // `region`: the file that is said to be the region's.
+  // `region` is the file that is said to be the region's.
   MountLender(int directory, int region, std::string name)
       : directory_(directory), region_(region), name_(std::move(name)) {}
   absl::StatusOr<pkram::PageRun> Lend(uint64_t want) override;
   absl::StatusOr<bool> Keep(pkram::PageRun run) override;
-  // Why an ioctl has failed, by errno.
+  // The error of an ioctl that has just failed, by errno.
   absl::Status Refused() const;
 
  private:

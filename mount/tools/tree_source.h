@@ -15,22 +15,22 @@
 
 namespace pkramfs {
 
-// How far it is.  Other threads may look.
+// How far an import has come.  Other threads may read it.
 struct ImportProgress {
   std::atomic<uint64_t> inodes{0};
   std::atomic<uint64_t> bytes{0};  // of files' contents that were read, or are to be (CountTree)
   std::atomic<uint64_t> pages{0};  // of the region that it takes; of CountTree
 };
 
-// Builds one source as it is; of several, a directory that has each under the last part of its
-// path. Owners, modes, times, attributes, links among the files, holes: all is as it is there.  An
-// error names the path: a file that is gone, has changed while it was read, or cannot be read; no
+// Builds one source as it is, or of several sources a directory that has each under the last part
+// of its path.  Keeps owners, modes, times, attributes, links among the files, and holes.  Errors
+// name the path: a file is gone, has changed while it was read, or cannot be read; there is no
 // space.
 absl::StatusOr<Filesystem::BuiltTree> BuildTree(const std::vector<std::string>& sources,
                                                 pkram::Region* region, int threads,
                                                 ImportProgress* progress);
 
-// What that would take.  Reads no contents.
+// Counts what BuildTree would read and take.  Reads no contents.
 absl::Status CountTree(const std::vector<std::string>& sources, ImportProgress* progress);
 
 }  // namespace pkramfs

@@ -1,4 +1,4 @@
-// Work for other threads.
+// Some threads that do work for another one.
 #ifndef MOUNT_TOOLS_WORKERS_H_
 #define MOUNT_TOOLS_WORKERS_H_
 
@@ -12,14 +12,14 @@
 
 namespace pkramfs {
 
-// Done by some threads, in the order in which it comes.
+// The threads begin work in the order in which it comes.
 class Workers {
  public:
   explicit Workers(int threads) {
     for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
   }
   ~Workers() { Finish(); }
-  // Whoever is far ahead of them does it at once.
+  // Hands over a piece of work.  If much waits already, the caller does it at once.
   void Add(std::function<void()> work) {
     constexpr size_t kMost = 256;
     {
