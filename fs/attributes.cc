@@ -147,8 +147,8 @@ Result<std::string> Filesystem::ListXattrs(const Context& context, Ino ino) {
   return names;
 }
 
-// What an access list says of the owner, the group and the others is said by the mode,
-// too; one that says nothing else is kept as the mode only.
+// The mode says the same as an access list's owner, group and others.  A list that says nothing
+// else is kept as the mode only.
 Result<void> Filesystem::SetAcl(const Context& context, Inode* inode, std::string_view name,
                                 std::string_view value) {
   if (S_ISLNK(inode->mode())) return Errno{EOPNOTSUPP};
@@ -203,7 +203,7 @@ Result<void> Filesystem::RemoveXattr(const Context& context, Ino ino, std::strin
   if (const int error = Xattrs::CheckName(name); error != 0) return Errno{error};
   WriterLock lock(&inode->mu);
   Xattrs xattrs(region_, inode.get());
-  // An ACL is taken away whether there is one or not.
+  // Taking away an ACL that is not there is no error.
   if (!IsAcl(name) && !xattrs.Get(name)) return Errno{ENODATA};
   Change change(region_, context);
   const XattrEdit edit{name, std::nullopt};

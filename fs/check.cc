@@ -134,8 +134,8 @@ std::string FsCheck::CheckBlock(Ino directory, uint64_t block, const Slot* slots
 std::string FsCheck::CheckDirectory(const InodeRecord& record, const pkram::WalkedObject& object) {
   absl::flat_hash_set<std::string_view> names;
   if ((record.generation_flags >> 32) != 0) return "has unknown inode flags";
-  // Blocks are made one behind the other, so whoever walks over them needs no more
-  // steps than there are entries.
+  // Blocks are made one behind the other.  So a walk over them needs no more steps than there are
+  // entries.
   if (object.object->header.allocated_end > object.links * pkram::format::kLinkEntries) {
     return "its allocated end is behind its links";
   }
@@ -179,8 +179,8 @@ std::string FsCheck::CheckLinks() const {
   return "";
 }
 
-// Every directory has one name by now; so what does not end at the root is a circle, or ends at a
-// directory without links, which is to be deleted with what is in it.
+// Every directory has exactly one name by now.  So a path of parents that does not end at the root
+// is a circle, or ends at a doomed directory.
 std::string FsCheck::CheckTree() const {
   enum : uint8_t { kUnknown, kOnPath, kRooted };
   std::vector<uint8_t> state(inodes_.size(), kUnknown);

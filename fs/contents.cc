@@ -1,4 +1,4 @@
-// What the filesystem does with contents.
+// Operations on contents.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -18,7 +18,7 @@ using pkram::WriterLock;
 
 namespace {
 
-// What is copied at once.
+// How many bytes are copied at once.
 constexpr size_t kPiece = 1 << 20;
 
 constexpr auto kMaxSize = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
@@ -59,7 +59,8 @@ Result<size_t> Filesystem::Write(const Context& context, Ino ino, uint64_t offse
   return WriteTo(context, inode.get(), offset, bytes, sent);
 }
 
-// Of a request that a predecessor executed: it may have died before it told of privileges.
+// For a request that a predecessor has executed: it may have died before it told the kernel about
+// privileges that were dropped.
 std::optional<uint64_t> Filesystem::AlreadyWritten(const Context& context, Ino ino) {
   const std::optional<uint64_t> bytes = Outcome(context);
   if (bytes && privileges_dropped_) privileges_dropped_(ino);
@@ -77,7 +78,8 @@ Result<size_t> Filesystem::WriteTo(const Context& context, Inode* inode, uint64_
   return written;
 }
 
-// Adds to `change` what a change of contents takes away; says whether that is anything.
+// Adds the privileges that a change of contents takes away to `change`.  Returns whether there are
+// any.
 Result<bool> Filesystem::PrepareWrite(const Context& context, Inode* inode, Change* change) {
   std::vector<XattrEdit> edits;
   const uint32_t mode = DropPrivileges(context, inode, false, &edits);
@@ -177,15 +179,14 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
   if (!source->is_regular() || !target->is_regular()) return Errno{EINVAL};
   if (const int error = CheckRange(from_offset, size); error != 0) return Errno{error};
   {
-    // What the copy itself adds to the file is not copied.
+    // Bytes that the copy itself adds to the file are not copied.
     ReaderLock lock(&source->mu);
     size = std::min(size, source->size() - std::min(source->size(), from_offset));
   }
   if (from == to && from_offset < to_offset + size && to_offset < from_offset + size) {
     return Errno{EINVAL};
   }
-  // Whole pages are shared, bytes around them are copied: not more than a caller would
-  // wait for.
+  // Whole pages are shared, and bytes around them are copied: no more than a caller would wait for.
   constexpr size_t kMostCopied = 64 << 20;
   size_t done = 0, copied = 0;
   bool shares = true;
@@ -196,10 +197,11 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
     const size_t left = size - done;
     Result<size_t> step = size_t{0};
     if (shares) step = SharePages(step_context, source.get(), at, target.get(), to_at, left);
-    // Sharing takes lists, for which there may be no space where bytes have theirs already.
+    // Sharing takes new lists.  There may be no space for these, although the bytes have pages
+    // already.
     shares = shares && step.error() != ENOSPC;
     if (!shares || (step.ok() && *step == 0)) {
-      // Only as far as to where the next whole page may begin.
+      // Copies only up to the place where the next whole page may begin.
       const bool aligned = at % kPageSize == to_at % kPageSize && at % kPageSize != 0;
       const size_t most = aligned ? kPageSize - at % kPageSize : kPiece;
       step = CopyBytes(step_context, source.get(), at, target.get(), to_at, std::min(left, most));
@@ -212,9 +214,8 @@ Result<size_t> Filesystem::CopyRange(const Context& context, Ino from, uint64_t 
   return done;
 }
 
-// Gives the target the source's pages, as many of `size` bytes as are whole pages; the
-// last page of the source is one if nothing of the target follows it.  Returns how many
-// bytes that is: 0 if it is none.
+// Shares the source's whole pages with the target, of `size` bytes.  The source's last page counts
+// as whole if nothing of the target follows it.  Returns how many bytes were shared, or 0.
 Result<size_t> Filesystem::SharePages(const Context& context, Inode* source, uint64_t from,
                                       Inode* target, uint64_t to, size_t size) {
   if (from % kPageSize != 0 || to % kPageSize != 0) return size_t{0};
@@ -246,7 +247,7 @@ Result<size_t> Filesystem::SharePages(const Context& context, Inode* source, uin
   return shared;
 }
 
-// By way of a buffer: whoever waits for space must hold no pages of a reader.
+// Copies through a buffer, because a thread that waits for space must hold no pins.
 Result<size_t> Filesystem::CopyBytes(const Context& context, Inode* source, uint64_t from,
                                      Inode* target, uint64_t to, size_t size) {
   std::vector<std::byte> buffer(size);

@@ -83,8 +83,8 @@ Result<uint64_t> Directory::FindRoom(Change* change, uint64_t slots) {
     region_->space().Discard({*page, 1});
     return ToErrno(word.status());
   }
-  // A page of free slots is no change of the directory, so it may be published
-  // ahead; behind the allocated end it counts only from the commit on.
+  // A page of free slots does not change the directory, so it may be published before.  It lies
+  // behind the allocated end, so it counts only from the commit on.
   region_->journal().Publish(*word, format::MakeEntry(*page));
   absent_.erase(block);
   if (block > end_block()) change->SetAllocatedEnd(inode_, block);
@@ -146,7 +146,7 @@ void Directory::Remove(Change* change, std::string_view name) {
     absent_.insert(block);
   }
   if (entries_ == 0 && end_block() > 0) {
-    // Nothing is left at all: no page is, so the links can go too.
+    // No page is left at all, so the links can go, too.
     change->SetAllocatedEnd(inode_, 0);
     absent_.clear();
     while (!free_.empty() && free_.rbegin()->first >= kBlockSlots) TakeFree(free_.rbegin()->first);

@@ -16,7 +16,7 @@ namespace format = pkram::format;
 
 namespace {
 
-// What holes read as.
+// Holes read as these bytes.
 constexpr size_t kZeroBytes = 1 << 20;
 alignas(kPageSize) const char kZeros[kZeroBytes] = {};
 
@@ -71,7 +71,7 @@ Result<ReadAnswer> FileData::Read(uint64_t offset, size_t size) {
 }
 
 // If a page is a hole of the region's file, and there is no space for it, the answer cannot be
-// given from the mapping: then it becomes a copy.
+// given from the mapping.  Then the bytes are copied.
 Result<void> FileData::MakeReadable(ReadAnswer* answer) {
   const pkram::Mapping& mapping = region_->mapping();
   const auto offset_of = [&](const iovec& v) { return mapping.OffsetOf(v.iov_base); };
@@ -105,8 +105,8 @@ void FileData::WriteInline(Change* change, uint64_t offset, absl::Span<const std
   if (offset + bytes.size() > size) change->SetSize(inode_, offset + bytes.size());
 }
 
-// Gives an inline file its first page, if it needs one.  What it holds stands where its short link
-// is to stand, and makes way for it in a transaction of its own, which changes nothing that
+// Gives an inline file its first page, if it needs one.  Its contents stand where its short link is
+// to stand.  They make way for the link in a transaction of their own, which changes nothing that
 // anybody sees.  ENOSPC.
 Result<void> FileData::MoveToPages(Change* change) {
   inode_->mu.AssertHeld();
@@ -145,7 +145,7 @@ Result<void> FileData::MoveToFirstPage() {
   change.Store(inode_, &link->entry[0], format::MakeEntry(run->first));
   change.Store(inode_, &inode_->header().pages, format::MakeShort(inode_->page()));
   change.Commit();
-  // What is left of the contents stands behind the allocated end, where entries are garbage.
+  // The rest of the old contents stands behind the allocated end, where entries are garbage.
   for (uint64_t i = 1; i < format::kShortLinkEntries; ++i) {
     if (link->entry[i] != 0) region_->journal().Publish(&link->entry[i], 0);
   }
@@ -154,7 +154,7 @@ Result<void> FileData::MoveToFirstPage() {
   return {};
 }
 
-// Whether storing to a page of the file would be seen elsewhere.
+// Whether a store to a page of the file would be seen in another file.
 bool FileData::SeenByOthers(uint64_t index) {
   inode_->mu.AssertHeld();
   pkram::LinkMap& pages = inode_->pages();
@@ -162,7 +162,7 @@ bool FileData::SeenByOthers(uint64_t index) {
   if (!format::IsPage(entry)) return false;
   if (!format::IsShared(entry)) return region_->space().loans().Held(format::EntryPfn(entry));
   if (region_->space().Shared(format::EntryPfn(entry))) return true;
-  // Nobody else is left who could.
+  // No other file or reader is left that could see it.
   region_->journal().Publish(pages.ExistingWord(index), format::MakeEntry(format::EntryPfn(entry)));
   return false;
 }
@@ -175,7 +175,7 @@ bool FileData::AwaitAlone(uint64_t index) {
          !SeenByOthers(index);
 }
 
-// Gives a page that others see, too, a copy that only this file sees.  ENOSPC.
+// Replaces a page that others see, too, by a copy that only this file sees.  ENOSPC.
 Result<void> FileData::MakeOwn(uint64_t index) {
   inode_->mu.AssertHeld();
   if (inline_ || !SeenByOthers(index)) return {};
@@ -186,9 +186,8 @@ Result<void> FileData::MakeOwn(uint64_t index) {
   return {};
 }
 
-// Zeroes what is there of [offset, end).
-// REQUIRES: pages of which it zeroes a part are nobody else's.  Those that are it leaves,
-// for another page to be put in their place.
+// Zeroes the pages of [offset, end) that exist.  Shared pages are left, because another page will
+// replace them.  REQUIRES: a page of which only a part is zeroed is not shared.
 void FileData::Zero(uint64_t offset, uint64_t end) {
   inode_->mu.AssertHeld();
   inode_->Unseal();
@@ -206,7 +205,8 @@ void FileData::Zero(uint64_t offset, uint64_t end) {
   });
 }
 
-// There may be no space for a page that does not exist; but that is all zeros as it is.
+// If there is no space for a page that does not exist, nothing is to be done: it is all zeros
+// anyway.
 void FileData::ZeroInPage(Pfn pfn, uint64_t from, uint64_t size) {
   const uint64_t offset = pfn.offset() + from;
   const auto* const zeros = reinterpret_cast<const std::byte*>(kZeros);
@@ -217,9 +217,9 @@ void FileData::ZeroInPage(Pfn pfn, uint64_t from, uint64_t size) {
   std::memset(region_->mapping().WritableAt(pfn) + from, 0, size);
 }
 
-// Zeroes what stands behind the end of the file, up to an offset that the file is about
-// to reach: the rest of its last page, and pages that were allocated there, to which a
-// write may have been on its way when the process died.  ENOSPC.
+// Zeroes the bytes behind the end of the file, up to an offset that the file is about to reach: the
+// rest of its last page, and pages that were allocated there.  (A write may have been on its way to
+// these when a process died.)  ENOSPC.
 Result<void> FileData::ZeroBehindEnd(uint64_t up_to) {
   const uint64_t size = inode_->size();
   if (size >= up_to) return {};
@@ -228,9 +228,9 @@ Result<void> FileData::ZeroBehindEnd(uint64_t up_to) {
   return {};
 }
 
-// Writes where the file has no pages, or pages that others see: allocates some, fills
-// them, publishes their entries.  Bytes around the written ones stay what they are.
-// Returns how many of the bytes that took.
+// Writes where the file has no pages, or pages that others see.  Allocates pages, fills them, and
+// publishes their entries.  Bytes around the written ones stay what they are.  Returns how many
+// bytes were written.
 Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> bytes) {
   inode_->mu.AssertHeld();
   pkram::LinkMap& pages = inode_->pages();
@@ -255,7 +255,7 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
   };
   const uint64_t end = offset + taken;
   const size_t tail = (kPageSize - end % kPageSize) % kPageSize;
-  // What stands around the new bytes is read.
+  // Reads the bytes around the new ones.
   for (const auto& [edge, read] : {std::pair{offset, head}, {end, tail}}) {
     const uint64_t entry = pages.Get(edge / kPageSize);
     if (read == 0 || !format::IsPage(entry)) continue;

@@ -1,5 +1,5 @@
-// Of FileData: calls that change which pages a file has, by putting other links in the place of
-// some.
+// The calls of FileData that change which pages a file has.  They replace some of its links by
+// others.
 #include <algorithm>
 #include <array>
 
@@ -19,10 +19,9 @@ namespace {
 using Entries = std::array<uint64_t, kLinkEntries>;
 }  // namespace
 
-// Adds to `change` that other links stand in place of those that hold [first, last): the
-// ones that `next` names (it finds the first number at or behind a number that is to be
-// looked at), with the entries that `edit` makes of theirs: it gets the index of the
-// first one, and all of them.  ENOSPC.
+// Adds to `change` that other links replace those of [first, last).  `next` finds the first number,
+// from a number on, of a link that is to be edited.  `edit` gets the index of the link's first
+// entry and all its entries, and changes them.  ENOSPC.
 template <typename Next, typename Edit>
 Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkram::Urgency urgency,
                               Next next, Edit edit) {
@@ -68,7 +67,7 @@ Result<void> FileData::Splice(Change* change, uint64_t first, uint64_t last, pkr
   return {};
 }
 
-// Whether what its last page holds behind the end is zeros already.
+// Whether the bytes behind the file's end, in its last page, are zeros already.
 bool FileData::IsZeroBehindEnd() {
   inode_->mu.AssertHeld();
   const uint64_t from = inode_->size() % kPageSize;
@@ -126,7 +125,7 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
   const uint64_t last = PagesFor(end);
   const uint64_t free = region_->space().counts().free;
   if (inline_) {
-    // What cannot be done leaves the file in its inode.
+    // If there is no space, the file stays in its inode.
     if (last - first > free) return Errno{ENOSPC};
     if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
   }
@@ -138,11 +137,11 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
     if (edge % kPageSize == 0 || !zeroed) continue;
     if (const auto r = MakeOwn(edge / kPageSize); !r.ok()) return r;
   }
-  // To be zeroed as a whole, and others are not to see that.
+  // These pages are zeroed as a whole, which other files must not see.
   const auto replaces = [&](uint64_t index) {
     return zero && index >= PagesFor(offset) && index < end / kPageSize && SeenByOthers(index);
   };
-  // More than there are is refused before any is taken from others.
+  // If it needs more pages than there are, it is refused before it takes any.
   uint64_t missing = 0;
   for (uint64_t at = pages.FindHole(first, last); at < last && missing <= free;) {
     const uint64_t hole_end = pages.FindPage(at, last);
@@ -161,8 +160,8 @@ Result<void> FileData::Allocate(Change* change, uint64_t offset, uint64_t end, b
     const uint64_t stop = std::min(last - base, kLinkEntries);
     for (uint64_t k = first > base ? first - base : 0; k < stop; ++k) {
       const uint64_t index = base + k;
-      // A run that was taken is for pages that follow one another, whoever has let go of one
-      // of them meanwhile.
+      // A run that was taken is used for pages that follow one another, even if another file has
+      // given up one of them meanwhile.
       if (fresh.count == 0 && format::IsPage((*entries)[k]) && !replaces(index)) continue;
       if (fresh.count == 0) {
         uint64_t want = std::max<uint64_t>(1, pages.FindPage(index, last) - index);
@@ -201,7 +200,7 @@ Result<void> FileData::PunchHole(Change* change, uint64_t offset, uint64_t end) 
   inode_->mu.AssertHeld();
   inode_->Unseal();
   if (inline_) {
-    // The page that it counts as goes only with all of it.
+    // An inline file counts as one page, which goes only if all of it goes.
     Zero(offset, end);
     if (offset == 0 && end >= kPageSize && inode_->size() > 0) change->SetInline(inode_, false);
     return {};
@@ -244,7 +243,7 @@ Result<void> FileData::Share(Change* change, Inode* source, uint64_t from, uint6
     if (const Result<void> moved = MoveToPages(change); !moved.ok()) return moved;
   }
   if (const auto r = ZeroBehindEnd(to * kPageSize); !r.ok()) return r;
-  // The source's first: a flag that says too much does no harm.
+  // The source's entries are marked first: a flag too many does no harm.
   pkram::LinkMap& theirs = source->pages();
   source->Unseal();
   theirs.ForEachPage(from, from + count, [&](uint64_t index, uint64_t entry) {

@@ -1,5 +1,5 @@
-// Opening a filesystem, and what concerns all of it.  What concerns attributes,
-// contents and names is in attributes.cc, contents.cc and names.cc.
+// Opens a filesystem, and has what concerns the whole of it.  Attributes, contents, names and trees
+// are in attributes.cc, contents.cc, names.cc and trees.cc.
 #include "fs/filesystem.h"
 
 #include <algorithm>
@@ -123,8 +123,8 @@ void Filesystem::ReclaimOrphans() {
   }
 }
 
-// The kernel's forgets cannot wait for a thaw, so what they reclaim does.  Nobody gets at the
-// inode meanwhile: the cache refuses those without links and lookups.
+// The kernel's forgets cannot wait for a thaw.  So the inodes that they free wait.  Nobody gets at
+// such an inode meanwhile: the cache refuses inodes without links and lookups.
 void Filesystem::Reclaim(const Inode& inode) {
   {
     pkram::MutexLock lock(&deferred_mu_);  // who thaws sees all that was put off
@@ -152,7 +152,7 @@ void Filesystem::AtRest(const std::function<void()>& fn) {
   ReclaimDeferred();
 }
 
-// What is put off again while it is frozen waits for the thaw.
+// Inodes that are put off again, because it is frozen again, wait for the next thaw.
 void Filesystem::ReclaimDeferred() {
   std::vector<Ino> deferred;
   {
@@ -162,7 +162,8 @@ void Filesystem::ReclaimDeferred() {
   // A doomed directory may have been put off again when it was empty.
   std::sort(deferred.begin(), deferred.end());
   deferred.erase(std::unique(deferred.begin(), deferred.end()), deferred.end());
-  // Whoever has it in use by now lets it go later; and it may be another inode.
+  // Another thread may have it in use by now, and will let it go later.  Or the number is another
+  // inode's.
   for (const Ino ino : deferred) cache_.GetOrphan(ino);
 }
 
@@ -202,7 +203,7 @@ absl::Status Filesystem::Resize(std::optional<uint64_t> region_pages,
 FsStats Filesystem::StatFs() const {
   const pkram::Space::Counts counts = region_->space().counts();
   FsStats stats;
-  // The region is larger than what it may hold by what holding costs.
+  // A region is larger than the contents that it can hold, by what its lists and its journal take.
   stats.pages = pkram::Region::ContentPages(counts.total);
   const uint64_t fixed = region_->super().journal_first + region_->super().journal_slots;
   const uint64_t used = counts.total - counts.free - counts.reserved - fixed;

@@ -49,7 +49,7 @@ void Gate::WaitAndEnter() {
     if (!closed_ || (abandoned_ && abandoned_())) break;
     changed_.WaitUntil(&mu_, std::chrono::steady_clock::now() + std::chrono::seconds(1));
   }
-  // Whoever shuts it waits for the lock.
+  // The thread that shuts the gate waits for this lock.
   Mine().fetch_add(1);
 }
 

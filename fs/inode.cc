@@ -8,7 +8,7 @@
 namespace pkramfs {
 namespace {
 
-// Of the word of lookups.
+// Parts of the word of lookups.
 constexpr uint64_t kGivenMtime = 1u << 31;
 constexpr uint64_t kLookups = kGivenMtime - 1;
 
@@ -57,7 +57,7 @@ Attr Inode::GetAttr() {
   return attr;
 }
 
-// Under a shared lock nobody changes the list, so whoever comes first may adopt it.
+// Under a shared lock nobody changes the list.  So the first thread that needs it may adopt it.
 pkram::LinkMap& Inode::pages() {
   std::call_once(pages_once_, [this] {
     // In a directory's page there are names, where a short link would stand.
@@ -130,8 +130,8 @@ void Change::SetFlag(Inode* inode, uint32_t flag, bool value) {
 }
 
 void Change::SetTime(Inode* inode, TimeIndex which, Timestamp time) {
-  // The clock may be set back, and who comes first need not have read it first: what
-  // says "changed since" must not go back with it.
+  // The clock may be set back.  And the thread that changes the file first need not have read the
+  // clock first.  ctime, which says "changed since", must not go back.
   if (which == kCtime) time = std::max(time, TimeOf(inode->record(), kCtime));
   Store(inode, &inode->record().seconds[which], static_cast<uint64_t>(time.seconds));
   const uint64_t* const nanos = &inode->record().nanos[which / 2];

@@ -59,7 +59,8 @@ void InodeCache::Release(Inode* inode) {
     if (inode->nlink() == 0) reclaim_(*inode);
     shard.inodes.erase(inode->ino());
   }
-  // What a flood has left is worth the time that it takes once half of it is gone.
+  // After a flood of inodes, memory is given back once half of them are gone; then it is worth the
+  // time.
   constexpr uint64_t kFlood = 1 << 16;
   const uint64_t left = in_use_.fetch_sub(1, std::memory_order_relaxed) - 1;
   uint64_t most = most_.load(std::memory_order_relaxed);

@@ -108,7 +108,7 @@ Result<Ino> InodeTable::TakeSlot() {
   return taken.as_errno();
 }
 
-// Adds at least one slot for a thread to keep, the one that it is to use first behind the others.
+// Adds at least one slot to a thread's stock.  The slot that it uses first comes last.
 Result<void> InodeTable::TakeFromTable(std::vector<Ino>* slots) {
   pkram::MutexLock lock(&mu_);
   const uint64_t want = std::clamp<uint64_t>(used() * kAtOnce / kSmallTable, 1, kAtOnce);
@@ -121,7 +121,7 @@ Result<void> InodeTable::TakeFromTable(std::vector<Ino>* slots) {
       break;
     }
     NoteLink(slot / format::kLinkEntries);
-    // From here on the slot is another's to fill, so it must not look unused to Word.
+    // From here on another thread may fill the slot, so it must not look unused to Word.
     if (pkram::LoadWord(*word) == 0) region_->journal().Publish(*word, format::MakeHole());
     slots->push_back(slot);
     fresh ? void(++end_) : free_.pop_back();

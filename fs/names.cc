@@ -1,4 +1,4 @@
-// What the filesystem does with names: look up, make, link, remove, rename, list.
+// Operations on names: look up, make, link, remove, rename, list.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -27,7 +27,7 @@ namespace {
 
 uint32_t TypeOf(uint32_t mode) { return (mode & S_IFMT) >> 12; }
 
-// For names that are to be made; those of system calls never hold a slash or NUL.
+// Checks a name that is to be made.  Names of system calls never hold a slash or NUL.
 int CheckName(std::string_view name) {
   if (name.empty()) return ENOENT;
   if (name.size() > kMaxName) return ENAMETOOLONG;
@@ -84,7 +84,7 @@ Result<Attr> Filesystem::Lookup(Ino parent, std::string_view name) {
 
 // --- Making -------------------------------------------------------------------------
 
-// What a new inode has from its maker and from its directory: owner, group, ACLs.
+// Sets what a new inode gets from its maker and from its directory: owner, group, ACLs.
 void Filesystem::Inherit(const Context& context, Inode* directory, Birth* birth) {
   const bool makes_directory = S_ISDIR(birth->mode);
   birth->uid = context.uid;
@@ -95,8 +95,8 @@ void Filesystem::Inherit(const Context& context, Inode* directory, Birth* birth)
     birth->gid = static_cast<uint32_t>(directory->record().owner >> 32);
     if (makes_directory) birth->mode |= S_ISGID;
   }
-  // Nobody makes a program that runs as a group that he is not in.  (Where it is not known, the
-  // kernel has seen to it.)
+  // A user cannot make a program that runs as a group of which the user is no member.  (Where the
+  // groups are not known, the kernel has checked this.)
   constexpr uint32_t kRunsAsGroup = S_ISGID | S_IXGRP;
   if (!makes_directory && (birth->mode & kRunsAsGroup) == kRunsAsGroup &&
       InGroup(context, birth->gid) == Membership::kNo) {
@@ -138,7 +138,7 @@ Result<Attr> Filesystem::MakeInode(const Context& context, Ino parent, std::stri
     const auto inserted =
         directory->directory().Insert(&change, name, unborn->ino(), TypeOf(birth.mode));
     if (!inserted.ok()) return inserted.as_errno();
-    // It is in use before anybody could take its name away, and it.
+    // It is in use before anybody could remove its name, and free it.
     unborn->AddLookup();
     unborn->Deliver(&change);
     if (makes_directory) change.AddLinks(directory, 1);
@@ -204,7 +204,7 @@ Result<Attr> Filesystem::MakeTemporary(const Context& context, Ino parent, uint3
   Inherit(context, directory, &birth);
   Result<Unborn> unborn = Unborn::Conceive(region_, &table_, birth);
   if (!unborn.ok()) return unborn.as_errno();
-  // It is in use before anybody could take it for one that nobody uses.
+  // It is in use before anybody could take it for an inode that nobody uses.
   unborn->AddLookup();
   Change change(region_, context);
   unborn->Deliver(&change);

@@ -25,7 +25,7 @@ class Paths {
     std::set<Ino> seen;
     for (Ino at = ino; at != kRootIno;) {
       const auto name = names_.find(at);
-      // In what is damaged a directory may be below itself.
+      // In a damaged region a directory may be below itself.
       if (name == names_.end() || !seen.insert(at).second) return absl::StrCat("inode ", ino);
       names.push_back(name->second.second);
       at = name->second.first;

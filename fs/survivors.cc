@@ -44,7 +44,7 @@ void Survivors::Damaged(uint64_t index, pkram::Pfn pfn, const std::string& what)
   trees_.back().damaged[index] = {pfn, what};
 }
 
-// As many as there are up to what is no slot.
+// Reads names up to the first slot that is not valid.
 void Survivors::TakeNames(const pkram::WalkedObject& object) {
   const auto& record = *reinterpret_cast<const InodeRecord*>(object.object->client);
   if (!S_ISDIR(static_cast<uint32_t>(record.mode_nlink))) return;
@@ -89,8 +89,8 @@ const InodeRecord& RecordOf(const pkram::PageView& pages, const SurvivingTree::I
 
 bool ForEachPage(const pkram::PageView& pages, uint64_t head, uint64_t end,
                  absl::FunctionRef<bool(std::optional<uint64_t>, pkram::Pfn)> fn) {
-  // The walk has found all of this sound.  But an image may be written to since (it has no lock):
-  // what leads out of it, or back, is not followed.
+  // The walk has found all of this sound.  But an image has no lock, and may be written to since.
+  // So pointers that lead out of it, or back, are not followed.
   const auto is_there = [&](uint64_t entry) {
     return format::EntryPfn(entry).value() < pages.existing();
   };
@@ -98,7 +98,7 @@ bool ForEachPage(const pkram::PageView& pages, uint64_t head, uint64_t end,
   for (uint64_t word = head; word != 0 && is_there(word);) {
     const pkram::LinkRef link = pkram::LinkAt(pages, word);
     const uint64_t first = link->index;
-    // What begins behind the end is garbage, and was not walked.
+    // Links that begin behind the end are garbage, and were not walked.
     if (first >= end || first < next) break;
     next = first + 1;
     if (!fn(std::nullopt, format::EntryPfn(word))) return false;

@@ -1,8 +1,9 @@
-// Whole trees: one that was built elsewhere comes in, and one that nobody needs any more goes.
+// Operations on whole trees: a tree that was built elsewhere comes in, and a tree that nobody needs
+// any more is deleted.
 //
-// Both have a step in between: a directory without links and with something in it, which is called
-// *doomed*.  Nothing leads to it.  It is deleted, with what is in it; if this process does not get
-// that far, by the next one.
+// Both go through a *doomed* directory: one that has no links and is not empty.  Nothing leads to
+// it.  It is deleted, with what is in it.  If this process dies before that, the next mount deletes
+// it.
 #include <sys/stat.h>
 
 #include <atomic>
@@ -57,7 +58,7 @@ absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
       tree.inodes > tree.links * pkram::format::kLinkEntries) {
     return absl::DataLossError("the tree is not sound: it has no table");
   }
-  // Numbers are given for no more than can be there.
+  // Reserves no more numbers than the lent pages can hold inodes.
   if (tree.links + tree.inodes > loans.counts().lent) {
     return absl::FailedPreconditionError("its pages are not lent");
   }
@@ -69,13 +70,13 @@ absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
     return absl::ResourceExhaustedError("no space is left, or no inodes: see df and df -i");
   }
   absl::Cleanup give_back = [&] { table_.ReturnBlock(*block); };
-  // Nothing of this can be seen, so that it may take its time: also while the filesystem is frozen.
+  // Nobody sees anything of this, so it may take its time, also while the filesystem is frozen.
   const absl::StatusOr<ProvenTree> proven =
       ProveTree(region_, tree.node, tree.links, tree.inodes, block->base(),
                 [&](Ino slot) { return table_.NextGeneration(slot); });
   if (!proven.ok()) return proven.status();
   const Gate::Pass pass(&gate_);
-  // From here on they are pages of the filesystem, and new ones.
+  // From here on these pages belong to the filesystem, as new ones.
   std::vector<pkram::PageRun> all = proven->metadata;
   all.insert(all.end(), proven->data.begin(), proven->data.end());
   if (!loans.Adopt(all)) return absl::FailedPreconditionError("its pages are not lent");
@@ -88,7 +89,7 @@ absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
   return Staged{cache_.GetOrphan(block->base() + kRootIno), tree.node};
 }
 
-// Nobody but `staged` has it in use, or nothing is in it.
+// REQUIRES: nobody but `staged` has the directory in use, or it is empty.
 void Filesystem::Discard(Staged staged) { DeleteDoomed({staged.ref->ino()}); }
 
 absl::Status Filesystem::AdoptTree(const Context& context, const BuiltTree& tree, Ino parent,
@@ -143,14 +144,14 @@ void Filesystem::Recheck() {
   DiscardStaged(0, "");
 }
 
-// Its contents are deleted by DiscardStaged.
+// DiscardStaged deletes its contents.
 void Filesystem::NoteDoomed(InodeRef inode) {
   pkram::MutexLock lock(&staged_mu_);
   removed_.push_back(std::move(inode));
 }
 
-// Whoever dies has nothing locked, so that it rests no longer than somebody wants it to.  (A
-// process that is killed while it waits for the answer to this keeps its lock until it has that.)
+// A process that dies loses its lock, so the rest ends with it.  (A process that is killed while it
+// waits for the answer to this request keeps its lock until it has the answer.)
 bool Filesystem::RestWhileLocked(pkram::Pfn page, uint64_t token,
                                  const std::function<bool()>& ends) {
   constexpr std::chrono::minutes kMost{5};
@@ -181,14 +182,15 @@ bool Filesystem::RestWhileLocked(pkram::Pfn page, uint64_t token,
   return rested;
 }
 
-// Only then: whoever changes a file looks once whether its pages are held, under its lock, which
-// nobody has here.
+// Pages are held only during a rest.  A change of a file looks once, under the inode's lock,
+// whether the file's pages are held; during a rest no change is under way.
 bool Filesystem::HoldAtRest(absl::Span<const pkram::PageRun> runs) {
   pkram::MutexLock lock(&rest_mu_);
   return rests_for_another_ && region_->space().loans().HoldLocked(runs);
 }
 
-// What a name leads through: the directory in which it stands, and the name that it has there.
+// If the name is that of a staged tree, returns the directory in which the tree stands, and changes
+// `name` to the name that it has there.
 Ino Filesystem::ThroughStaged(Ino parent, std::string_view* name) {
   if (!any_staged_) return parent;
   pkram::MutexLock lock(&staged_mu_);
@@ -227,7 +229,7 @@ absl::Status Filesystem::Place(const Context& context, Ino staging, Ino parent,
   return Merge(context, (*from)->ino(), (*to)->ino(), path);
 }
 
-// What is in `from` goes to `to`, and the attributes with it.
+// Moves everything in `from` to `to`, and gives `to` the attributes of `from`.
 absl::Status Filesystem::Merge(const Context& context, Ino from, Ino to, const std::string& path) {
   struct Entry {
     std::string name;
@@ -304,8 +306,8 @@ bool Filesystem::IsDoomed(const Inode& inode) const {
   return inode.size() > DirectorySize(0);
 }
 
-// Takes all names out of a doomed directory.  Subdirectories lose their links as they are, so that
-// nobody who is in one can make anything there any more: they are returned.
+// Takes all names out of a doomed directory.  Subdirectories lose their links with their contents,
+// so a process that is in one cannot make anything there any more.  Returns these subdirectories.
 std::vector<Ino> Filesystem::DoomContents(Ino ino) {
   std::vector<Ino> subdirectories;
   const InodeRef directory = cache_.GetOrphan(ino);
@@ -324,7 +326,7 @@ std::vector<Ino> Filesystem::DoomContents(Ino ino) {
       const LockSet locks({directory.get(), inode.get()});
       directory->mu.AssertHeld();
       inode->mu.AssertHeld();
-      // Whoever is in there may take things out.
+      // A process that is in there may have taken it out.
       const auto now = directory->directory().Find(name);
       if (!now || now->ino != child) continue;
       Change change(region_, Context{});

@@ -21,8 +21,8 @@ namespace format = pkram::format;
 
 namespace {
 
-// fn(name, value, entry) for each entry, until it returns false; false when the
-// blob ends in the middle of one.
+// Calls fn(name, value, entry) for each entry, until it returns false.  Returns false when the blob
+// ends in the middle of an entry.
 template <typename Fn>
 bool ForEach(std::string_view blob, Fn fn) {
   while (!blob.empty()) {
@@ -114,8 +114,8 @@ void Xattrs::ForEachName(absl::FunctionRef<void(std::string_view)> fn) const {
   });
 }
 
-// Takes a name away where it stands: it becomes part of a value that has no name.  For
-// when there is no space for a blob without it.
+// Takes an attribute away in place: its name becomes part of a value that has no name.  Used when
+// there is no space for a blob without it.
 void Xattrs::Blot(Change* change, std::string_view name) {
   uint64_t offset = 0;
   uint64_t header = 0;
@@ -160,7 +160,7 @@ Result<void> Xattrs::Edit(Change* change, absl::Span<const XattrEdit> edits) {
   }
   if (!adds && gone.empty()) return {};  // what is to go is not there
   if (blob.size() > format::kMaxMetadataBytes) return Errno{ENOSPC};
-  // What takes no more than there was may use what is kept for making space.
+  // A blob that is no larger than the old one may use the reserve.
   const auto urgency = blob.size() <= inode_->header().bytes_len ? pkram::Urgency::kMakesSpace
                                                                  : pkram::Urgency::kNormal;
   const absl::StatusOr<uint64_t> bytes = pkram::BuildBytes(region_, blob, urgency, change->made());

@@ -1,4 +1,4 @@
-// Finds out what kind of backing something is; and what the kinds have in common.
+// Finds out what kind of backing a file or a device is.  Also has what the kinds have in common.
 #include "pkram/backing.h"
 
 #include <fcntl.h>
@@ -42,7 +42,7 @@ absl::StatusOr<uint64_t> ReadNumber(const std::string& path) {
   return absl::FailedPreconditionError(absl::StrCat(path, ": no number is there"));
 }
 
-// The device's own node, if that is another than what was opened, or -1.
+// Opens the device's own node, if another node of it was opened; or -1.
 int OpenOwnNode(const std::string& sysfs, const struct stat& opened) {
   const int fd = open(absl::StrCat("/dev/", LinkName(sysfs)).c_str(),
                       O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -123,14 +123,14 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
   const std::string name = absl::StrCat("fd=", fd);
   const int flags = fcntl(fd, F_GETFL);
   if (flags < 0) return absl::NotFoundError(absl::StrCat(name, ": not an open descriptor"));
-  // Opening it anew must not give more than was handed over.
+  // The new descriptor must not allow more than the one that was handed over.
   if (mode != OpenFor::kReading && (flags & O_ACCMODE) != O_RDWR) {
     return absl::PermissionDeniedError(absl::StrCat(
         name,
         ": not open for reading and writing: hand over one that is, as with 3<>FILE in a "
         "shell"));
   }
-  // Its owner has seen to what it is.
+  // The owner of the descriptor has chosen the file.
   const int again = mode == OpenFor::kTakingOver
                         ? fcntl(fd, F_DUPFD_CLOEXEC, 3)
                         : open(absl::StrCat("/proc/self/fd/", fd).c_str(),
@@ -141,7 +141,7 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
 
 absl::Status IoStatus(const std::string& name, const char* what, int error) {
   const std::string message = absl::StrCat(name, ": ", what, ": ", std::strerror(error));
-  // Memory of the system, or of a cgroup, is what the space of a file on tmpfs is.
+  // A file on tmpfs takes memory of the system, or of a cgroup.
   if (error == ENOSPC || error == EDQUOT || error == EFBIG || error == ENOMEM) {
     return absl::ResourceExhaustedError(message);
   }
@@ -180,8 +180,8 @@ int LockHolder(int fd) {
     unsigned long long ino = 0;
     if (!(in >> number >> kind >> advisory >> access >> pid >> file)) continue;
     if (kind != "FLOCK" || std::sscanf(file.c_str(), "%x:%x:%llu", &maj, &min, &ino) != 3) continue;
-    // Who took the lock may be gone, and another process hold the same open file (a server that
-    // took over).
+    // The process that took the lock may be gone, and another one may hold the same open file (a
+    // server that took over).
     if (ino != st.st_ino || makedev(maj, min) != st.st_dev) continue;
     return kill(pid, 0) == 0 || errno == EPERM ? pid : 0;
   }

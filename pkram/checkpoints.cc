@@ -28,7 +28,7 @@ absl::StatusOr<Checkpoints::Made> Checkpoints::Make(Region* region, const AtRest
   const auto from = std::chrono::steady_clock::now();
   const absl::StatusOr<std::unique_ptr<Image>> there = ImageToReplace(path, region->super().uuid);
   if (!there.ok()) return there.status();
-  // What can be changed is what was made last, and all of it is in its place.
+  // A delta needs the image that was made last, with all pages in their places.
   const Image* base = there->get();
   if (base != nullptr && (base->footer().id != last_ || base->has_delta())) base = nullptr;
   const auto before = std::chrono::steady_clock::now();
@@ -98,7 +98,7 @@ absl::Status Restore(const Image& image, Backing* backing, const Progress& progr
                                               image.footer().pages, " pages, and ", backing->name(),
                                               " has ", *device));
   }
-  // What decides comes last.
+  // The super block comes last: it decides whether there is a region.
   std::byte first[kPageSize] = {};
   std::memcpy(first, &format::kRestoring, sizeof(format::kRestoring));
   const auto write = [backing](Pfn pfn, absl::Span<const std::byte> pages) {

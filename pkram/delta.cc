@@ -75,14 +75,14 @@ absl::Status DeltaWriter::Commit(const Bitmap& in_use) {
   return Apply();
 }
 
-// Whenever this ends, the delta is there until all of it is in the image.
+// Whenever this process dies here, the delta stays until all of it is in the image.
 absl::Status DeltaWriter::Apply() {
   absl::StatusOr<std::unique_ptr<DiskFile>> image = disk_->Open("");
   if (!image.ok()) return image.status();
   constexpr uint64_t kAtOnce = 256;
   std::vector<std::byte> bytes(kAtOnce * kPageSize);
   for (uint64_t i = 0; i < header_.pages;) {
-    // Pages that follow one another.
+    // Pages that follow one another are written together.
     uint64_t count = 1;
     while (count < kAtOnce && i + count < header_.pages &&
            entries_[i + count].pfn == entries_[i].pfn + count) {
@@ -93,7 +93,7 @@ absl::Status DeltaWriter::Apply() {
     if (absl::Status s = (*image)->Write(entries_[i].pfn * kPageSize, piece); !s.ok()) return s;
     i += count;
   }
-  // Those behind these are not in the image any more.
+  // The entries behind these are of pages that are not in the image any more.
   for (uint64_t i = header_.pages; i < entries_.size();) {
     uint64_t count = 1;
     while (i + count < entries_.size() && entries_[i + count].pfn == entries_[i].pfn + count) {
@@ -102,7 +102,7 @@ absl::Status DeltaWriter::Apply() {
     (*image)->GiveBack(entries_[i].pfn * kPageSize, count * kPageSize);
     i += count;
   }
-  // Of the list of checksums those pages that have changed.
+  // Writes the pages of the list of checksums that have changed.
   constexpr uint64_t kInPage = kPageSize / sizeof(uint32_t);
   std::vector<uint64_t> pages;
   for (const format::DeltaEntry& entry : entries_) pages.push_back(entry.pfn / kInPage);

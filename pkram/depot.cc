@@ -11,15 +11,15 @@ namespace {
 // Metadata pages made to exist by one call.
 constexpr uint64_t kReserveBatch = 16;
 
-// Giving back takes longer than deleting a small file: as many pages may wait for each
-// other, if no more come at once.
+// Giving pages back takes longer than deleting a small file.  So this many pages may wait, to be
+// given back together, if no more come at once.
 constexpr uint64_t kMostIdle = 128;
 constexpr uint64_t kFewPages = 16;
 
 // While fewer pages than this are free (8 MiB), threads keep none at hand.
 constexpr uint64_t kPlenty = 2048;
 
-// Sorted, and neighbours joined: one call gives back what one file held.
+// Sorts runs and joins neighbours, so that one call gives back the pages of a file.
 void Coalesce(std::vector<PageRun>* runs) {
   std::sort(runs->begin(), runs->end(),
             [](const PageRun& a, const PageRun& b) { return a.first < b.first; });
@@ -56,7 +56,7 @@ uint64_t Depot::Total(absl::Span<const PageRun> runs) {
   return n;
 }
 
-// How many free pages this caller leaves.
+// How many free pages an allocation of this urgency must leave.
 uint64_t Depot::Kept(Urgency urgency) const {
   const uint64_t missing = reserve_ - std::min<uint64_t>(reserve_, spare_.size());
   return beyond_ + (urgency == Urgency::kMakesSpace ? 0 : missing);
@@ -96,8 +96,8 @@ PageRun Depot::TakeSome(Purpose purpose, uint64_t want) {
   return run;
 }
 
-// The pages are the caller's: nobody else changes whether they exist.  Free pages behind them come
-// to exist by the same call: under the lock, so that the tail is not cut off meanwhile.
+// The pages belong to the caller, so nobody else changes whether they exist.  The same call makes
+// free pages behind them exist.  It holds the lock, so that the tail is not cut off meanwhile.
 absl::Status Depot::MakeExist(PageRun run) {
   if (Exist(run)) return absl::OkStatus();
   Visit();
@@ -143,8 +143,8 @@ bool Depot::HasSpare() const {
   return !spare_.empty();
 }
 
-// Pages that exist already, so that making space does not take space: neither of the
-// region nor of what is under it.
+// The reserve: pages that exist already.  So an operation that makes space takes none, neither of
+// the region nor of the filesystem under it.
 void Depot::FillSpare() {
   // One by one: a run as long as the reserve would get a cluster of its own.
   while (keeps_spare_ && spare_.size() < reserve_ && map_.free_pages() > beyond_) {
@@ -172,8 +172,7 @@ void Depot::KeepSpare() {
   FillSpare();
 }
 
-// What was taken from the spare pages is put back first.  A page need not exist: it may be one
-// that could not be filled.
+// Fills the reserve first.  A freed page need not exist: perhaps it could not be filled.
 void Depot::RefillSpare(std::vector<PageRun>* runs) {
   while (keeps_spare_ && spare_.size() < reserve_ && !runs->empty()) {
     PageRun& run = runs->back();
@@ -225,8 +224,8 @@ void Depot::Return(std::vector<PageRun> runs) {
   returned_.NotifyAll();
 }
 
-// (Nobody waits for these in AwaitReturn: who does has emptied all stocks, and none is filled again
-// before there are many pages.)
+// (Nobody waits for these in AwaitReturn.  A caller of AwaitReturn has emptied all stocks, and no
+// stock is filled before there are many pages.)
 void Depot::PutBack(Purpose purpose, PageRun run) {
   if (run.count == 0) return;
   Visit();
@@ -292,7 +291,7 @@ bool Depot::GiveBackIdle() {
   return true;
 }
 
-// Of pages from `page` on, none of which is in use, none exists.
+// Says that no page from `page` on exists.  REQUIRES: none of them is in use.
 void Depot::ForgetFrom(uint64_t page) {
   for (Bitmap* const bits : {&exists_, &touched_}) {
     for (uint64_t at = page; (at = bits->FindSet(at, bits->size())) != Bitmap::kNone;) {

@@ -79,7 +79,7 @@ class DeviceBacking final : public Backing {
 
 absl::StatusOr<std::unique_ptr<Backing>> MakeDeviceBacking(std::string name, int fd, int lock_fd,
                                                            DeviceShape shape, bool writable) {
-  // What does not fill a unit cannot be mapped.
+  // A rest that is smaller than a unit cannot be mapped.
   if (shape.alignment != 0) shape.bytes -= shape.bytes % shape.alignment;
   auto device = std::make_unique<DeviceBacking>(std::move(name), fd, lock_fd, shape);
   if (shape.bytes == 0 || shape.alignment % kPageSize != 0) {

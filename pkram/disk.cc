@@ -117,7 +117,7 @@ class PlainDisk final : public Disk {
 absl::StatusOr<std::unique_ptr<Disk>> OpenDisk(const std::string& path) {
   absl::StatusOr<Place> place = FindPlace(path);
   if (!place.ok()) return place.status();
-  // One that can be synced.
+  // A descriptor of the directory that can be synced.
   Descriptor directory(openat(place->directory.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.get() < 0) return OpenStatus(path, errno);
   return std::make_unique<PlainDisk>(std::move(directory), path, std::move(place->name));

@@ -105,7 +105,7 @@ class FileBacking final : public Backing {
     return fstat(fd_, &st) != 0 || static_cast<uint64_t>(st.st_blocks) * 512 > pages * kPageSize;
   }
 
-  // Where it is not supported, the pages stay and are used again.
+  // Where punching is not supported, the pages stay, and are used again.
   void GiveBack(PageRun run) override { (void)Punch(run); }
 
   void ShrinkTo(uint64_t pages) override {

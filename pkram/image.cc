@@ -101,7 +101,7 @@ absl::Status ImageWriter::Commit() {
 // --- Reading --------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<Image>> Image::Open(const std::string& path) {
-  // A checkpoint may change it between two reads.
+  // A checkpoint may change the image between two reads.
   constexpr int kTries = 3;
   for (int i = 1;; ++i) {
     absl::StatusOr<std::unique_ptr<Image>> image = OpenOnce(path);
@@ -156,8 +156,8 @@ absl::StatusOr<std::unique_ptr<Image>> Image::OpenOnce(const std::string& path) 
   return image;
 }
 
-// One that is not whole, or not of this image, says nothing: what it was to change tells by its
-// checksum.  True when the image is what it says.
+// Reads the delta.  A delta that is not whole, or not of this image, is ignored: if it was written
+// to the image in part, checksums tell.  True when the delta is a part of the image.
 bool Image::ReadDelta(bool has_footer) {
   delta_ = Descriptor(open((name_ + kDelta).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   format::DeltaHeader header;
@@ -169,7 +169,7 @@ bool Image::ReadDelta(bool has_footer) {
     return false;
   }
   rejected_ = header.footer.id;
-  // It may have been written to the image in part, or all of it.
+  // The delta may have been written to the image in part, or all of it.
   const bool is_ours = std::memcmp(header.footer.uuid, footer_.uuid, sizeof(footer_.uuid)) == 0 &&
                        (!has_footer || footer_.id == header.base || footer_.id == header.footer.id);
   const auto bytes = static_cast<uint64_t>(st.st_size);
@@ -193,7 +193,7 @@ bool Image::ReadDelta(bool has_footer) {
 
 Image::~Image() { close(fd_); }
 
-// The delta first: once it is gone, the new footer is there.
+// Opens the delta before it reads the footer: once the delta is gone, the new footer is there.
 bool Image::IsBeingChanged() const {
   const Descriptor delta(open((name_ + kDelta).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   format::DeltaHeader header;

@@ -27,7 +27,7 @@ void Journal::StoreWord(uint64_t* word, uint64_t value) {
 
 void Journal::Publish(const uint64_t* word, uint64_t value) {
   StoreWord(mapping_->Writable(word), value);
-  // What this made unreachable may be used again only after the store.
+  // Pages that this store makes unreachable may be used again only after it.
   std::atomic_thread_fence(std::memory_order_release);
 }
 
@@ -41,8 +41,8 @@ bool Journal::TryAcquireSlot(uint64_t* slot) {
   return false;
 }
 
-// Who waits says so first, and looks at the slots then; who releases one looks afterwards whether
-// somebody waits.
+// A thread that waits for a slot first says so, and then looks at the slots.  A thread that
+// releases a slot looks afterwards whether somebody waits.
 uint64_t Journal::AcquireSlot() {
   uint64_t slot = 0;
   if (TryAcquireSlot(&slot)) return slot;
@@ -61,7 +61,7 @@ void Journal::ReleaseSlot(uint64_t slot) {
   freed_.NotifyOne();
 }
 
-// Until the slot is cleared, a receipt that names it is answered by it.
+// Until the slot is cleared, it tells whether a receipt that names it was committed.
 void Journal::Execute(const format::JournalStore* stores, size_t count, Receipt* receipt,
                       uint64_t answer) {
   const uint64_t index = AcquireSlot();

@@ -10,8 +10,9 @@ absl::StatusOr<bool> OwnLender::Keep(PageRun run) {
   return space_->loans().Keep({&run, 1}, PageUse::kBuilding);
 }
 
-// A lender that is short of pages takes back what is not locked yet, and gives it to somebody else;
-// and its successor does not know of it.
+// Asks until pages are ours.  A lender that is short of pages takes back pages that are not locked
+// yet, and may lend them to another process.  A successor of the lender does not know of them
+// either.
 absl::StatusOr<PageRun> Borrow(Lender* lender, int fd, uint64_t want) {
   constexpr int kTries = 1000;
   absl::Status refused;

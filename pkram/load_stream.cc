@@ -97,7 +97,7 @@ size_t LoadObject::ReadBytes(absl::Span<std::byte> into) {
   return done;
 }
 
-// Makes position_ one at an entry, from the next link if need be.
+// Moves position_ to an entry, in the next link if need be.
 bool LoadAccess::HaveEntry() {
   while (position_.link == nullptr || position_.entry == kLinkEntries ||
          position_.link->entry[position_.entry] == 0) {

@@ -82,7 +82,7 @@ bool Loans::HoldLocked(absl::Span<const PageRun> runs) {
 
 bool Loans::Keep(absl::Span<const PageRun> runs, PageUse use, std::optional<uint64_t> generation) {
   MutexLock lock(&mu_);
-  // They may have been another's since, and noted for somebody else.
+  // Meanwhile they may have been lent to another process.
   if (generation && *generation != generation_) return false;
   const Bitmap& noted = use == PageUse::kBuilding ? lent_ : held_;
   for (const PageRun& run : runs) {
@@ -127,7 +127,7 @@ std::vector<PageRun> Loans::Recheck() {
   if (!lends_ && !holds_) return freed;
   MutexLock lock(&mu_);
   const std::vector<LockedPages> locked = FindLockedPages(fd_, {Pfn(0), bound_});
-  // fn(run) for the pages of `run` that no lock covers.
+  // Calls fn(run) for the pages of `run` that no lock covers.
   const auto for_each_unlocked = [&](PageRun run, bool by_builders, const auto& fn) {
     uint64_t at = run.first.value();
     const uint64_t end = at + run.count;

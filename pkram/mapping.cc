@@ -37,7 +37,7 @@ absl::Status Mapping::LockInMemory(uint64_t pages) {
 void Mapping::UnlockFromMemory() { munlock(mapped_.data(), mapped_.size()); }
 
 void Mapping::LetGoOfUsed() {
-  // What Linux makes of it (vma_has_recency): it does not look whether pages were used.
+  // Linux then does not look whether pages were used lately (vma_has_recency).
   madvise(mapped_.data(), mapped_.size(), MADV_RANDOM);
 }
 

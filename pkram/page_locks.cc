@@ -24,8 +24,8 @@ struct flock LockOf(PageRun run, short type) {
 
 std::vector<LockedPages> FindLockedPages(int fd, PageRun within) {
   std::vector<LockedPages> found;
-  // The kernel names one lock that is in the way, not the first: what is left of it and right of it
-  // is asked for, too.
+  // The kernel names any lock that is in the way, not the first one.  So the parts before and
+  // behind it are asked for, too.
   std::vector<PageRun> open{within};
   while (!open.empty()) {
     const PageRun run = open.back();

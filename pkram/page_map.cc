@@ -42,7 +42,7 @@ void PageMap::MakeRoom(uint64_t pages) {
 void PageMap::SetPages(uint64_t pages) {
   assert(end() <= pages && pages <= used_.size());
   free_pages_ = free_pages_ + pages - pages_;
-  // The last cluster may be another, or only have another length.
+  // The last cluster may be another one, or may only have another length.
   const uint64_t changed = std::min(pages, pages_) / kClusterPages;
   pages_ = pages;
   clusters_ = (pages + kClusterPages - 1) / kClusterPages;
@@ -85,7 +85,8 @@ uint64_t PageMap::ClaimShared(PageRun run, Tally* tally) {
 
 void PageMap::FinishClaims() {
   shareable_ = Bitmap(0);
-  // Only now: what a region says of its size must cost nothing until it is accepted.
+  // This takes memory by the region's size.  A hostile region may claim any size, so this is done
+  // only when the region is accepted.
   in_use_.resize(used_.size() / kClusterPages + 1);
   kind_.resize(used_.size() / kClusterPages + 1);
   for (uint64_t cluster = 0; cluster < clusters_; ++cluster) {
@@ -96,7 +97,7 @@ void PageMap::FinishClaims() {
       data += static_cast<uint64_t>(std::popcount(data_.Word(at)));
     }
     in_use_[cluster] = static_cast<uint16_t>(used);
-    // Metadata wins a mixed cluster: what is free there stays close to it.
+    // A cluster with both kinds counts as metadata, so that new metadata comes close to the old.
     kind_[cluster] = used > data ? kMetadataKind : kDataKind;
     Reindex(cluster);
   }

@@ -13,7 +13,7 @@ namespace pkram {
 int Processors() {
   constexpr int kMost = 16;
   cpu_set_t set;
-  // It fails where there are more of them than the set has room for.
+  // This fails if there are more processors than the set has room for.
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return kMost;
   return std::clamp(CPU_COUNT(&set), 1, kMost);
 }

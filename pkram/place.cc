@@ -24,8 +24,8 @@ bool IsProc(const Descriptor& directory) {
   return fstatfs(directory.get(), &st) == 0 && st.f_type == PROC_SUPER_MAGIC;
 }
 
-// A name that somebody else has made where everybody may, to lead us astray.  (In a user
-// namespace that does not know the host's root, root is who owns "/".)
+// Whether somebody else may have made a link, to lead us astray.  (In a user namespace that does
+// not know the host's root, the owner of "/" counts as root.)
 absl::Status CheckLink(const std::string& path, const std::string& name, const struct stat& st) {
   struct stat root;
   if (st.st_uid == 0 || st.st_uid == geteuid() ||
@@ -37,8 +37,8 @@ absl::Status CheckLink(const std::string& path, const std::string& name, const s
                    ": give the path that it leads to, if it is right"));
 }
 
-// A step to what others follow behind is one into a directory, which is what has the kernel
-// mount what is to be mounted there on demand; a link is none.
+// If more steps follow, this one must go into a directory.  Asking for a directory makes the kernel
+// mount what is to be mounted there on demand.  A link is no directory.
 Descriptor StepTo(const Descriptor& at, const std::string& name, bool last) {
   int fd = last ? -1 : openat(at.get(), name.c_str(), kStep | O_NOFOLLOW | O_DIRECTORY);
   if (fd < 0 && (last || errno == ENOTDIR)) {
@@ -68,7 +68,7 @@ absl::StatusOr<Place> FindPlace(const std::string& path) {
     Descriptor step = StepTo(at, name, last);
     struct stat st;
     if (step.get() < 0 || fstat(step.get(), &st) != 0) {
-      // Whoever opens it is told what is wrong with it, as with a dead mount.
+      // The open that follows reports what is wrong, for example a dead mount.
       if (last && (errno == ENOENT || step.get() >= 0)) return Place{std::move(at), name};
       return OpenStatus(path, errno);
     }
@@ -103,7 +103,7 @@ absl::Status CheckOwner(const std::string& name, const struct stat& st) {
         absl::StrCat(name, ": belongs to user ", st.st_uid,
                      ", who could change it while it is in use: chown it, or be that user"));
   }
-  // (What has no name, a memfd, nobody comes by who is not given it.)
+  // (A memfd has no name, so a process has it only if it was given it.)
   if ((st.st_mode & 022) != 0 && st.st_nlink > 0) {
     return absl::PermissionDeniedError(
         absl::StrCat(name, ": others may write to it: take that away (chmod go-w)"));

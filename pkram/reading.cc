@@ -35,7 +35,7 @@ PageRun Head(const SuperBlock& super, uint64_t existing) {
 
 namespace {
 
-// Enough to find the journal, without which the rest cannot be read.
+// Checks what is needed to find the journal.  Without the journal the rest cannot be read.
 absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
   if (super.magic == format::kRestoring) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -67,7 +67,7 @@ absl::Status CheckIdentity(const std::string& name, const SuperBlock& super) {
 constexpr char kWrongChecksum[] = "the super block's checksum is wrong";
 constexpr char kWrongSize[] = "the super block's size is out of bounds";
 
-// What is wrong with it, or nothing.
+// Says what is wrong with the super block, or nothing.
 std::string GeometryProblem(const SuperBlock& super) {
   if (super.checksum != SuperChecksum(super)) return kWrongChecksum;
   if (super.page_count < format::kMinPages || super.page_count > format::kMaxPages ||
@@ -92,8 +92,8 @@ absl::Status CheckGeometry(const std::string& name, const SuperBlock& super, boo
   return absl::OkStatus();
 }
 
-// Each committed slot is applied to the view; of one that is damaged, what is wrong is said.
-// on_damage(pfn, what) says whether to go on with the next.
+// Applies each committed slot to the view.  Calls on_damage(pfn, what) for a damaged slot; it
+// returns whether to go on with the next.
 template <typename OnDamage>
 void ReadJournal(Reading* reading, OnDamage on_damage) {
   const auto& raw = *reading->mapping->At<SuperBlock>(Pfn(0));
@@ -134,8 +134,8 @@ uint64_t RoomToGrow(const Backing& backing, uint64_t pages) {
                   std::max(pages, backing.device_pages().value_or(format::kMaxPages)));
 }
 
-// Holes of a file come to be pages when they are read through a mapping: then there must be memory
-// for them.  (A copy of a region has holes where the region's pages are zeros.)
+// A hole of a file becomes a page when it is read through a mapping, and then there must be memory
+// for it. (A copy of a region has holes where the region's pages are zeros.)
 absl::Status ProveReadable(const std::string& name, Mapping* mapping, PageRun run) {
   if (mapping->Populate(run).ok()) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(name, ": some of its first ",
@@ -190,11 +190,11 @@ absl::StatusOr<Reading> ReadRegion(Backing* backing, const Region::OpenOptions& 
     const uint64_t least = std::max(bound, options.pages);
     absl::StatusOr<std::unique_ptr<Mapping>> mapping =
         Mapping::Create(backing, options.resizable ? RoomToGrow(*backing, least) : least, access);
-    // It does with less when there is no more.
+    // Less address space will do if there is no more.
     if (!mapping.ok() && options.resizable) mapping = Mapping::Create(backing, least, access);
     if (!mapping.ok()) return damaged.ok() ? mapping.status() : damaged;
     reading.mapping = *std::move(mapping);
-    // A page of which the file has a part is as good as missing: the rest would read as zeros.
+    // If the file ends within a page, that page counts as missing: its rest would read as zeros.
     reading.view =
         std::make_unique<PageView>(reading.mapping.get(), std::min(*size / kPageSize, bound));
     reading.committed_slots = 0;

@@ -5,7 +5,7 @@
 
 namespace pkram {
 
-// Makes `page` the first one of its run, if it has a run.
+// Splits the run of `page`, if it has one, so that a run begins with `page`.
 void ReferenceMap::SplitAt(uint64_t page) {
   const auto next = runs_.lower_bound(page);
   if (next == runs_.begin()) return;
@@ -16,7 +16,7 @@ void ReferenceMap::SplitAt(uint64_t page) {
   runs_.emplace_hint(next, page, rest);
 }
 
-// Makes one of neighbours that do not differ, between the pages `from` and `to`.
+// Joins neighbouring runs with equal counts, between the pages `from` and `to`.
 void ReferenceMap::Join(uint64_t from, uint64_t to) {
   auto it = runs_.lower_bound(from);
   if (it != runs_.begin()) --it;

@@ -74,7 +74,7 @@ std::string UuidOf(const SuperBlock& super) {
   return text;
 }
 
-// Of what is no region.
+// The glance at something that is no region.
 Region::Glance Only(Region::Holds holds) {
   Region::Glance glance;
   glance.holds = holds;
@@ -125,7 +125,7 @@ absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents)
   }
   if (absl::Status s = BeyondDevice(*backing, pages); !s.ok()) return s;
   if (contents == Contents::kGiveUp) {
-    // Not for a region that could not be opened.
+    // If the region could not be opened, nothing is done.
     const absl::StatusOr<std::unique_ptr<Mapping>> all =
         Mapping::Create(backing, pages, Mapping::Access::kReadOnly);
     if (!all.ok()) return all.status();
@@ -150,7 +150,8 @@ absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents)
   super.checksum = SuperChecksum(super);
   const iovec iov{&super, sizeof(super)};
   if (*size != 0) {
-    // The first word decides: it comes last, when the slots of the journal say nothing.
+    // The first word decides whether there is a region.  It is stored last, when the journal is
+    // empty.
     const PageRun head{Pfn(0), super.journal_first + super.journal_slots};
     if (absl::Status s = backing->FillZeros(head); !s.ok()) return s;
     super.magic = 0;
@@ -158,8 +159,8 @@ absl::Status Region::Format(Backing* backing, uint64_t pages, Contents contents)
     std::atomic_thread_fence(std::memory_order_seq_cst);
     super.magic = format::kMagic;
   }
-  // The super block is all there is to an empty region, and it comes to be in
-  // one write: an interrupted format leaves an empty file.
+  // An empty region consists of its super block, which one write makes.  So an interrupted format
+  // leaves an empty file.
   return backing->Fill(0, {&iov, 1});
 }
 
@@ -210,8 +211,8 @@ absl::StatusOr<std::unique_ptr<Region>> Region::Open(std::unique_ptr<Backing> ba
   return region;
 }
 
-// From here on the region is changed: what was committed is applied, what is
-// garbage is cleared, and this use begins.
+// From here on the region is changed: committed slots are applied, garbage is cleared, and this
+// mount begins.
 absl::Status Region::Accept(const Walk& walk, PageMap map, std::unique_ptr<Loans> loans,
                             Space::Size size, const OpenOptions& options) {
   if (absl::Status s = backing_->Reserve(Head(super(), super().page_count)); !s.ok()) return s;
@@ -224,7 +225,7 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, std::unique_ptr<Loans
     journal_->Publish(reinterpret_cast<const uint64_t*>(mapping_->base() + s.offset), s.value);
   }
   Unseal(&super().seal);
-  // A predecessor may be an older program, which goes on if this one does not get that far.
+  // The predecessor may be an older program, which goes on if this one fails.
   StoreSuper(size, options.takes_over ? 0 : format::kShortLists);
   if (!options.takes_over) {
     journal_->Publish(&super().mount_epoch, (super().mount_epoch + 1) & 0xffffffff);
@@ -240,7 +241,7 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, std::unique_ptr<Loans
   return absl::OkStatus();
 }
 
-// A death came between the change of an object's list and Shorten.
+// For a process that died between the change of an object's list and Shorten.
 void Region::FinishShortening(Pfn object) {
   const format::ObjectHeader& header = mapping_->At<format::Object>(object)->header;
   if (!format::IsToShorten(header.pages)) return;  // the list was garbage
@@ -272,8 +273,8 @@ absl::Status Region::Resize(uint64_t pages) {
         absl::StrCat(backing_->name(), ": cannot grow beyond ", mapping_->pages(),
                      " pages while it is in use: unmount it, and mount it with the new size"));
   }
-  // Space beyond the old size must not be used before the region has it, and space beyond
-  // the new one not any more when it has not.
+  // Growing: space beyond the old size is used only after the region has the new size.  Shrinking:
+  // space beyond the new size is not used any more before the region has it.
   const uint64_t before = super().page_count;
   if (pages > before) {
     if (locked_) {
@@ -394,7 +395,8 @@ absl::Status Region::LockInMemory() {
   MutexLock lock(&resize_mu_);
   if (locked_) return absl::OkStatus();
   if (absl::Status s = mapping_->LockInMemory(super().page_count); !s.ok()) return s;
-  // What is filled from now on is locked then; what was before, here.
+  // Pages that are filled later are locked when they are filled.  Pages that exist now are locked
+  // here.
   locked_ = true;
   const int fd = backing_->fd();
   for (off_t end = 0, at; (at = lseek(fd, end, SEEK_DATA)) >= 0;) {
@@ -417,9 +419,9 @@ void Region::UnlockFromMemory() {
   mapping_->UnlockFromMemory();
 }
 
-// A copy through the mapping takes a fraction of a call's time, and not the lock that the kernel
-// takes for each write to a file.  But only the backing can say that there is no space for a page;
-// and the first touch of a page takes a fault, which is slower than a call.
+// A copy through the mapping takes a fraction of a call's time, and avoids the lock that the kernel
+// takes for each write to a file.  But only the backing's call can say that there is no space for a
+// page.  And the first touch of a page takes a fault, which is slower than a call.
 bool Region::AtHand(PageRun run) const {
   return space_->depot().Exist(run) && space_->depot().Touched(run);
 }
@@ -443,7 +445,7 @@ absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
 }
 
 absl::Status Region::FillZeros(PageRun run) {
-  // They are made holes first, and may stay so.
+  // The pages are made holes first, and may stay holes.
   space_->depot().Forget(run);
   absl::Status filled = backing_->FillZeros(run);
   if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->FillZeros(run);
@@ -451,7 +453,8 @@ absl::Status Region::FillZeros(PageRun run) {
 }
 
 absl::Status Region::Overwrite(uint64_t offset, absl::Span<const std::byte> bytes) {
-  // Pages that are overwritten again and again are worth a fault: one time in so many it is taken.
+  // A page that is overwritten again and again is worth a fault.  One overwrite in so many touches
+  // it.
   constexpr uint32_t kColdOnes = 256;
   static thread_local uint32_t cold = 0;
   const PageRun run = PagesOf(offset, bytes.size());

@@ -110,7 +110,7 @@ absl::Status SaveObject::Finish() {
   auto* header = &mapping.WritableAt<format::Object>(page_)->header;
   header->pages = LinkBuilder::Chain(region_, page_links_);
   header->bytes_len = bytes_len_;
-  // Bytes fill their pages in order; what a failed write left over is freed.
+  // Bytes fill their pages in order.  Pages that a failed write has left over are freed.
   for (const Pfn link : std::exchange(byte_links_, {})) region_->space().Discard({link, 1});
   std::vector<PageRun> used;
   uint64_t page = 0;
@@ -144,7 +144,7 @@ absl::Status SaveObject::FillBytes(absl::Span<const std::byte> bytes, uint64_t o
 absl::Status SaveObject::WriteBytes(absl::Span<const std::byte> bytes) {
   MutexLock lock(&mu_);
   const uint64_t end = bytes_len_ + bytes.size();
-  // Pages first, so that the rest cannot run out of them.
+  // Allocates all pages first, so that the rest cannot fail.
   while (byte_pages_ * kPageSize < end) {
     const uint64_t want = PagesFor(end) - byte_pages_;
     const Pfn goal = byte_runs_.empty() ? Pfn() : byte_runs_.back().first + byte_runs_.back().count;

@@ -31,8 +31,8 @@ void SharedPages::Add(absl::Span<const PageRun> runs) {
   }
 }
 
-// Whoever drops an entry of a shared page sees `any`: the page came to be shared under that entry's
-// lock, or before that entry was made.
+// A thread that drops an entry of a shared page sees `any` set.  The page became shared under that
+// entry's lock, or before that entry was made.
 void SharedPages::Drop(absl::Span<const PageRun> runs, std::vector<PageRun>* last,
                        absl::FunctionRef<void()> left) {
   for (const PageRun& run : runs) {

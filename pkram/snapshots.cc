@@ -9,7 +9,7 @@
 namespace pkram {
 namespace {
 
-// The pages of a word that lie in a run.
+// The bits of a word whose pages lie in a run.
 uint64_t MaskOf(PageRun run, uint64_t word) {
   const uint64_t from = std::max(run.first.value(), word * 64);
   const uint64_t to = std::min(run.first.value() + run.count, word * 64 + 64);
@@ -18,7 +18,7 @@ uint64_t MaskOf(PageRun run, uint64_t word) {
   return ones << (from % 64);
 }
 
-// By words, as some that mean nothing to another use of the region change meanwhile.
+// Copies word by word, because words that mean nothing to the next mount may change meanwhile.
 void CopyPage(std::byte* to, const std::byte* from) {
   for (size_t at = 0; at < kPageSize; at += sizeof(uint64_t)) {
     auto* const word = reinterpret_cast<uint64_t*>(const_cast<std::byte*>(from + at));
@@ -49,7 +49,7 @@ uint64_t Snapshots::Begin(const Mapping& mapping, const Bitmap& in_use, Take tak
   end_ = std::min(words_.load(std::memory_order_relaxed), in_use.size() / 64 + 1);
   uint64_t pages = 0;
   for (uint64_t w = 0; w < end_; ++w) {
-    // (Everybody waits for this loop, and most words are 0.)
+    // (All changes wait for this loop, so it skips words that are 0; most are.)
     uint64_t since = before_[w].load(std::memory_order_relaxed);
     if (changed_[w].load(std::memory_order_relaxed) != 0) {
       since |= changed_[w].exchange(0, std::memory_order_relaxed);
@@ -95,7 +95,7 @@ void Snapshots::BeforeChange(PageRun run) {
   }
 }
 
-// Before any lock that the stream takes.
+// To be called before the stream takes any lock.
 void Snapshots::WaitForRoom() {
   MutexLock lock(&mu_);
   if (waiting_ < most_aside_) return;
@@ -123,7 +123,8 @@ void Snapshots::CopyAside(uint64_t word, uint64_t mask) {
 }
 
 absl::Status Snapshots::StreamWord(uint64_t word, const Sink& sink) {
-  // Copied under the lock, and delivered without: whoever wants to change them waits for no disk.
+  // Pages are copied under the lock, and delivered without it.  So a thread that wants to
+  // change them does not wait for a disk.
   thread_local std::vector<std::byte> copy(64 * kPageSize);
   uint64_t bits;
   {
@@ -169,7 +170,7 @@ absl::Status Snapshots::Stream(const Sink& sink) {
   absl::Status status;
   for (uint64_t w = 0; w < end_ && status.ok(); ++w) {
     if (pending_[w].load(std::memory_order_acquire) != 0) status = StreamWord(w, sink);
-    // So that what is aside stays little.
+    // Keeps the number of pages aside small.
     if (status.ok() && w % kStripes == 0) status = StreamAside(sink);
   }
   // No page is pending any more, so no more come aside.
@@ -183,8 +184,8 @@ void Snapshots::Cancel() {
 }
 
 void Snapshots::Settle() {
-  // What was not in use is not in it, and changes before it is again.  (What was never stored to
-  // takes no memory.)
+  // A page that was not in use is not in the snapshot.  It changes before it is in use again, so it
+  // will be noted then.  (Bits that were never stored to take no memory.)
   const uint64_t words = words_.load(std::memory_order_relaxed);
   for (uint64_t w = 0; w < words; ++w) {
     if (before_[w].load(std::memory_order_relaxed) != 0) {

@@ -25,7 +25,8 @@ Space::Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit,
 
 // --- Pages at hand ------------------------------------------------------------
 
-// Pfn() if there is none: of metadata, if the depot has not many more, either.
+// Takes a page from the stock.  Pfn() if it has none; of metadata also if the depot has not many
+// more.
 Pfn Space::TakeStocked(Purpose purpose) {
   Stock& mine = Mine();
   MutexLock lock(&mine.mu);
@@ -52,8 +53,8 @@ PageRun Space::Cut(Stock* stock, uint64_t want) {
   return cut;
 }
 
-// A file that grows by small writes may be written to by one thread after the other: its next page
-// is in the stock of the thread that has written before.
+// One thread after the other may write to a file that grows by small writes.  Then the file's next
+// page is in the stock of the thread that has written before.
 PageRun Space::TakeStockedData(uint64_t want, Pfn goal) {
   if (goal) {
     for (Stock& stock : stocks_) {
@@ -82,7 +83,7 @@ PageRun Space::TakeStockedData(uint64_t want, Pfn goal) {
   return run;
 }
 
-// All that threads keep is the depot's again; false if that is nothing.
+// Gives all pages that threads keep back to the depot.  False if there were none.
 bool Space::GiveUpStocks() {
   bool any = false;
   for (Stock& stock : stocks_) {
@@ -101,8 +102,8 @@ bool Space::GiveUpStocks() {
 
 // --- Allocation ---------------------------------------------------------------
 
-// Waits for limbo if that is where the free pages are.  Pins are held by readers that take no lock,
-// so waiting under locks cannot deadlock.
+// Waits for limbo if the free pages are there.  Readers that hold pins take no locks, so waiting
+// under locks cannot deadlock.
 PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
   std::optional<std::chrono::steady_clock::time_point> deadline;
   for (uint64_t returns = depot_.returns();;) {
@@ -111,7 +112,7 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
     if (GiveUpStocks()) continue;
     RecheckLoans();
     if (depot_.coming() == 0) {
-      // They may have come since Take has looked.
+      // Pages may have come since Take has looked.
       if (returns == depot_.returns()) {
         if (shortage_ && shortage_()) continue;
         return {};
@@ -129,7 +130,7 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
 absl::StatusOr<Pfn> Space::AllocateMetadata(Urgency urgency) {
   Pfn pfn;
   absl::Status error;
-  // Where there is no space for a page, other threads may keep some that exist.
+  // The backing has no space for a page, but other threads may keep pages that exist.
   for (int attempt = 0; attempt < 2 && !pfn; ++attempt) {
     if (attempt > 0 && !GiveUpStocks()) break;
     pfn = TakeStocked(Purpose::kMetadata);
@@ -181,7 +182,7 @@ void Space::Retire(std::vector<PageRun> runs) {
 // Puts announced pages into limbo.
 void Space::Lay(std::vector<PageRun> last) {
   const uint64_t epoch = epoch_++;
-  // Whoever may have seen these pages has pinned them before their entries were dropped.
+  // Every reader that may have seen these pages has pinned them before their entries were dropped.
   if (pins_.Oldest() > epoch) return Bury(std::move(last));
   Stock& mine = Mine();
   {
@@ -192,7 +193,7 @@ void Space::Lay(std::vector<PageRun> last) {
   Exhume(&mine);
 }
 
-// Takes out of limbo what no reader can see any more.
+// Takes pages out of limbo that no reader can see any more.
 void Space::Exhume(Stock* stock) {
   std::vector<PageRun> dead;
   {
@@ -209,7 +210,7 @@ void Space::Exhume(Stock* stock) {
   Bury(std::move(dead));
 }
 
-// Announced pages become free.  A thread keeps some of those that exist, as it will need others
+// Frees announced pages.  The thread keeps some of those that exist, because it will need pages
 // soon.
 void Space::Bury(std::vector<PageRun> runs) {
   if (runs.empty()) return;
@@ -262,7 +263,7 @@ absl::StatusOr<PageRun> Space::Lend(uint64_t want) {
   for (;;) {
     const PageRun run = Take(Purpose::kData, want, Pfn(), Urgency::kNormal);
     if (run.count == 0) return Full();
-    // Somebody may have locked pages that are nobody's: they wait until he is done.
+    // A process may have locked pages that were not lent to it.  They wait until it unlocks them.
     if (loans_->WithholdIfLocked(run)) continue;
     mapping_->WritableRun(run);  // for those who watch: others store to it from now on
     loans_->Lend(run);
@@ -282,7 +283,7 @@ void Space::Add(PageRun run) { depot_.Add(run); }
 
 // --- All pages ----------------------------------------------------------------
 
-// What a thread keeps is not in use, and need not exist.
+// Pages that a thread keeps are not in use, and need not exist.
 Bitmap Space::InUse() {
   depot_.SetStocking(false);
   GiveUpStocks();

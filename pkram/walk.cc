@@ -17,7 +17,7 @@ using format::EntryPfn;
 using format::IsHole;
 using format::kLinkEntries;
 
-// What distinguishes the lists of the format.
+// How the lists of the format differ.
 struct Walk::ListRules {
   bool live = false;            // aligned links, order 0, holes; else contiguous runs
   bool dense = false;           // no gap between links, starting at 0
@@ -26,7 +26,8 @@ struct Walk::ListRules {
   bool skip = false;            // what is wrong with one entry is passed over
   bool may_be_short = false;    // the first link may stand in the object's own page
   uint64_t end = ~uint64_t{0};  // indexes at or beyond are garbage, not looked at
-  // Of a list of more than `now` links, the others go here, and their entries are not looked at.
+  // If a list has more than `now` links, the others are added here, and their entries are not
+  // looked at.
   std::vector<Pfn>* later = nullptr;
   uint64_t now = 0;
 };
@@ -42,7 +43,7 @@ bool Walk::Fail(Pfn page, std::string what) {
   if (object_ != kNoObject) where = absl::StrCat("object ", object_, " of ", where_);
   if (!where.empty()) absl::StrAppend(&where, ": ");
   absl::StrAppend(&where, what);
-  // Whatever it was that led here, it is part of that.
+  // The problem is named with the structure that led here.
   if (sealed_by_ && sealed_by_ != page) {
     absl::StrAppend(&where, " (sealed with page ", sealed_by_.value(), ")");
   }
@@ -54,7 +55,7 @@ void Walk::ToClient(Pfn page, std::string what) {
   if (!what.empty()) Fail(page, std::move(what));
 }
 
-// True when the structure is as its seal says, or has none.
+// True when the structure fits its seal, or has none.
 bool Walk::CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& sum) {
   if (seal_word == 0) {
     if (mode_ == Mode::kSeal) seals_.push_back({word_offset, sum.Word()});
@@ -65,7 +66,7 @@ bool Walk::CheckSeal(uint64_t seal_word, uint64_t word_offset, const SealSum& su
               "was changed since it was sealed (checksum mismatch)");
 }
 
-// As PageMap's claims: how many of the pages, from the first on, nothing else owns.
+// Claims pages, as PageMap does.  Returns how many, from the first on, nothing else owns.
 inline uint64_t Walk::Claim(PageRun run, Purpose purpose, bool shared) {
   if (sharing_ == nullptr) {
     return shared ? map_->ClaimShared(run, &tally_) : map_->Claim(run, purpose, &tally_);
@@ -93,8 +94,8 @@ bool Walk::Contest(PageRun contested, Pfn from) {
     Fail(from, absl::StrCat("points at page ", contested.first.value(),
                             ", which something else already owns"));
   }
-  // The object's seal may say that it is the other one that is wrong.  Not for ever, as many
-  // objects may contest the same pages, of a file that is large and holds little.
+  // Goes on, because the object's seal may say that the other one is wrong.  But not without a
+  // bound: many objects may contest the same pages, in a file that is large and holds little.
   contested_pages_ += contested.count;
   return mode_ == Mode::kFindAll && object_ != kNoObject && sealed_by_ &&
          contested_pages_ <= std::min(view_->existing(), kLinkEntries * links_);
