@@ -49,7 +49,8 @@ absl::Status CheckFuseDevice() {
       "no /dev/fuse: load the module (modprobe fuse), or give the container the device");
 }
 
-// What is short later, when there is a mount, would leave it to others to clear away.
+// Checks before the mount for things whose lack would be noticed only when there is a mount, which
+// somebody would then have to clear away.
 absl::Status CheckDescriptors() {
   constexpr int kNeeded = 48;
   std::vector<Descriptor> all;
@@ -63,7 +64,8 @@ absl::Status CheckDescriptors() {
   return absl::OkStatus();
 }
 
-// The same of the first thread: fusermount3, which would unmount, is a process, too.
+// The same for the first thread.  (fusermount3, which would unmount, is a process, too, and could
+// fail for the same reason.)
 absl::Status CheckThreads() {
   pthread_t thread;
   const int error = pthread_create(
@@ -77,7 +79,7 @@ absl::Status CheckThreads() {
                    "): end something of this user's, or raise the limit (ulimit -u)"));
 }
 
-// `startup`: who waits for the mount; null when the keeper tells them.
+// `startup` is told that the mount is there.  It is null when the keeper tells that.
 absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
                                  const Program& program, std::optional<Link> link) {
   TakeEndSignals();
@@ -96,7 +98,7 @@ absl::Status ServeUntilUnmounted(const MountOptions& options, Startup* startup,
   succession.service().Keep();
   Log(LOG_INFO, absl::StrCat(where, ": mounted ", options.region));
   absl::Status ended = succession.ServeToTheEnd();
-  // In the foreground whoever started it hears it.
+  // In the foreground, standard error says it.
   if (!ended.ok() && !options.foreground) {
     Log(LOG_ERR, absl::StrCat(where, ": ", std::string(ended.message())));
   }
@@ -108,8 +110,9 @@ absl::Status Run(MountOptions options, Startup* startup, const Program& program,
   if (absl::Status s = CheckFuseDevice(); !s.ok()) return s;
   if (absl::Status s = CheckDescriptors(); !s.ok()) return s;
   if (absl::Status s = CheckThreads(); !s.ok()) return s;
-  // Before anything is changed; it is opened again to be mounted on, when what was handed over
-  // (fd=N) is open, so as not to have the number of one that is not.
+  // Checks the mount point before anything is changed.  It is opened again for the mount, after the
+  // descriptor that was handed over (fd=N) is open: otherwise the mount point might get the number
+  // of a descriptor that is not open.
   {
     const absl::StatusOr<Descriptor> directory = OpenMountPoint(options.mount_point);
     if (!directory.ok()) return directory.status();
@@ -119,7 +122,7 @@ absl::Status Run(MountOptions options, Startup* startup, const Program& program,
   return ServeUntilUnmounted(options, startup, program, std::move(link));
 }
 
-// Both processes of a mount have died, and the service manager has kept what they had.
+// Goes on with a mount whose two processes have died, with what the service manager has kept.
 int GoOnWhereBothDied(Estate estate, Program program, const MountOptions& options) {
   InFlight::NoteDeath(estate.in_flight.get(), "ended, and its keeper");
   pid_t server = 0;
@@ -142,7 +145,8 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   if (options.remount) return report(Remount(options, Warn));
   std::optional<Estate> kept;
   if (options.foreground && options.takes_over()) kept = KeptByServiceManager();
-  // Before this process has descriptors of its own, of which one might have that number.
+  // To be done before this process opens descriptors of its own, of which one might get that
+  // number.
   if (absl::Status s = CheckDescriptor(options.region); !s.ok()) return report(s);
   absl::StatusOr<Program> program = Program::Self(arguments);
   if (!program.ok()) return report(program.status());
@@ -157,7 +161,7 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   absl::StatusOr<std::pair<Link, Link>> ends = Link::Make();
   if (!ends.ok()) return report(ends.status());
   TakeEndSignals();
-  // Each has its name before anybody is told that there is a mount.
+  // Each process has its name before anybody is told that there is a mount.
   prctl(PR_SET_NAME, "pkramfs-keeper");
   const pid_t server = fork();
   if (server < 0) {
@@ -194,7 +198,7 @@ int ServeInPlaceOf(const Role& role, const MountOptions& options,
   InFlight& in_flight = (*service)->in_flight();
   Succession succession(*std::move(service), where, *program, std::move(link));
   const size_t left = in_flight.left().size();
-  // The mount stays for the next one, so nothing is ended here.
+  // The mount stays for the next server, so nothing is ended here.
   if (absl::Status s = succession.service().Start(); !s.ok()) _exit(fail(s));
   const uint64_t pause = in_flight.NoteTakeover();
   succession.HandOver();

@@ -25,11 +25,12 @@ namespace {
 
 using pkram::Descriptor;
 
-// Servers that die one after the other and have answered nothing.  (Whoever kills them on purpose
-// may kill many before one gets so far.)
+// The keeper gives up after so many servers in a row that have died and have answered nothing.  (A
+// test that kills them on purpose may kill many before one answers.)
 constexpr int kMostDeaths = 100;
 
-// What keeps the mount is let go, and then it is dead: a line about it may go to a file of it.
+// Gives up the estate, after which the mount is dead, and then writes a line.  In the other order
+// the line might wait for a file of this mount.
 int GiveUp(std::optional<Estate>* estate, const std::string& why) {
   const std::string where = (*estate)->mount_point;
   estate->reset();
@@ -39,7 +40,7 @@ int GiveUp(std::optional<Estate>* estate, const std::string& why) {
 
 void Sleep(int milliseconds) { poll(nullptr, 0, milliseconds); }
 
-// How the child ended, in words, and what this process ends with because of it.
+// Says in words how the child has ended, and with which status this process ends because of that.
 struct Death {
   std::string how = "ended";
   int status = 1;
@@ -60,7 +61,7 @@ Death Reap(pid_t child) {
   return death;
 }
 
-// A keeper is told to end when its server is: it tells the server, and ends after it.
+// When the keeper is told to end, it tells the server, and ends after it.
 void PassOn(int number, pid_t child, const std::optional<Estate>& estate) {
   if (number == 0) return;
   if (child > 0) {

@@ -17,12 +17,12 @@ namespace {
 
 using pkram::Descriptor;
 
-// The first is left out where there is none.
+// The descriptors of an estate.  The first one is left out if there is none.
 using Descriptors = std::array<Descriptor Estate::*, 5>;
 constexpr Descriptors kDescriptors = {&Estate::fusermount, &Estate::connection, &Estate::region,
                                       &Estate::in_flight, &Estate::server};
 
-// Of a message with the program.
+// The text of a message with the program.
 constexpr char kProgram[] = "program";
 
 union Control {

@@ -73,8 +73,8 @@ int CanTakeOver(const pkramfs::Role&, const pkramfs::MountOptions&,
   return 0;
 }
 
-// What to do in the place of a mount if the first argument is "--successor=5" or the like, as this
-// program starts itself again; null if it is not.
+// The function to run in place of a mount, if the first argument is "--successor=5" or the like.
+// This program starts itself again with such an argument.  Null for other arguments.
 Run* RunFor(const std::string& argument, pkramfs::Role* role) {
   const size_t at = argument.find('=');
   const std::string name = argument.substr(0, at);
@@ -126,7 +126,7 @@ int main(int argc, char** argv) {
   }
   if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
   if (helper && flag_f && run == nullptr) return 0;
-  // Not what mount(8) calls its helper.
+  // Only if mount(8) has not called this program as its helper.
   prctl(PR_SET_NAME, run == pkramfs::KeepFor ? "pkramfs-keeper" : "pkramfs");
   options.foreground = flag_f;
   if (run != nullptr) return run(role, options, arguments);

@@ -16,7 +16,8 @@ namespace pkramfs {
 
 using pkram::Descriptor;
 
-// Raise it with what Link hands over, what Role says, or InFlight's version.
+// The version of the handover.  Raise it when the messages of Link, the arguments of Role, or the
+// version of InFlight change.
 std::string HandoverVersion() { return "2"; }
 
 absl::StatusOr<Program> Program::Self(std::vector<std::string> arguments) {
@@ -57,7 +58,7 @@ absl::StatusOr<pid_t> Program::Start(const std::string& first, const Link* link)
   const std::string path = absl::StrCat("/proc/self/fd/", file_.get());
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  // To itself: it is not closed then.
+  // dup2 of a descriptor to itself leaves it to be closed at exec, so the flag is cleared.
   if (link != nullptr) posix_spawn_file_actions_adddup2(&actions, link->fd(), link->fd());
   pid_t pid = 0;
   const int error = posix_spawn(&pid, path.c_str(), &actions, nullptr, Argv(first).data(), environ);
@@ -71,8 +72,8 @@ absl::StatusOr<Link> Program::StartHeir(const std::string& role, const Estate& e
                                         pid_t* pid) const {
   absl::StatusOr<std::pair<Link, Link>> ends = Link::Make();
   if (!ends.ok()) return ends.status();
-  // First, so that it has all that it needs from its first moment, whatever becomes of this
-  // process.
+  // The estate is sent first.  So the new process has everything from its first moment, even if
+  // this process dies.
   if (!ends->first.HandOver(estate)) return absl::InternalError("cannot hand over");
   const absl::StatusOr<pid_t> started =
       Start(absl::StrCat(role, "=", ends->second.fd()), &ends->second);

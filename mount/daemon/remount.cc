@@ -20,13 +20,13 @@ absl::Status CannotChange(const std::string& option) {
       "option ", option, ": cannot change while it is mounted: unmount it, and mount it with it"));
 }
 
-// What the daemon says of its options.
+// The options, as the daemon reports them.
 nlohmann::json OptionsOf(const nlohmann::json& statistics) {
   return statistics.is_object() ? statistics.value("options", nlohmann::json::object())
                                 : nlohmann::json::object();
 }
 
-// Whether each option that is not a matter of remounting is what it was.
+// Checks that each option which a remount cannot change is what it was.
 absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount) {
   const auto json = nlohmann::json::parse(mount.Statistics(), nullptr, false);
   const auto is = OptionsOf(json);

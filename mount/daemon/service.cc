@@ -27,8 +27,8 @@ using pkram::Descriptor;
 
 constexpr int kReadAheadKiB = 1024;
 
-// What mountinfo shows as the source: what the user typed, so that umount(8), findmnt(8) and
-// fstab(5) know it; but what means something else to others is written out.
+// The source that mountinfo shows.  It is what the user typed, so that umount(8), findmnt(8) and
+// fstab(5) know it.  But a relative path, which would mean another file elsewhere, is written out.
 std::string SourceOf(const std::string& given, const std::string& path) {
   const bool is_name = given.find('/') == std::string::npos && given.rfind("fd=", 0) != 0;
   const bool is_absolute = given.rfind('/', 0) == 0 && given.rfind("/proc/", 0) != 0;
@@ -68,8 +68,8 @@ bool IsMemory(const pkram::Region& region) {
 
 uint64_t SizeOf(pkram::Region& region) { return region.space().counts().total * pkram::kPageSize; }
 
-// The limit of the cgroup that this process is in, which the region's pages are charged to, whoever
-// writes.  Nothing, where they are charged to nobody.
+// The limit of this process's cgroup, to which the region's pages are charged, whoever writes.
+// Nothing where they are charged to no cgroup.
 std::optional<MemoryLimit> LimitOf(pkram::Region& region) {
   if (region.backing().device_pages() || !IsMemory(region)) return std::nullopt;
   return LowestMemoryLimit();
@@ -87,16 +87,17 @@ std::optional<MemoryLimit> TightLimit(pkram::Region& region) {
   return limit;
 }
 
-// The kernel reads ahead 128 KiB of a FUSE file, and keeps 1 % of what it keeps for disks,
-// unless it is told otherwise, which only root may do, and only once the kernel has set
-// the mount up.  It must not touch the mount itself: an umount would find it busy.  (A
-// region on a disk keeps the second limit: this daemon's writes wait for the disk's.)
+// Raises two limits of the kernel.  By default it reads ahead 128 KiB of a FUSE file, and lets it
+// have 1 % of the dirty pages that it allows for disks.  Only root may change that, and only once
+// the kernel has set the mount up.  This must not touch the mount itself, or an umount would find
+// it busy.  (A region on a disk keeps the second limit, because this daemon's writes wait for those
+// of the disk.)
 void SetKernelLimits(const std::string& device, bool writeback, pkram::Region& region) {
   if (device.empty()) return;
   const std::string bdi = absl::StrCat("/sys/class/bdi/", device);
   std::ofstream(bdi + "/read_ahead_kb") << kReadAheadKiB;
   const std::optional<MemoryLimit> limit = LimitOf(region);
-  // What waits to be written takes room that writing it needs, too.
+  // Dirty pages take memory that the daemon needs for writing them.
   if (limit && IsTight(*limit, region)) {
     std::ofstream(bdi + "/max_bytes") << limit->bytes / 32;
     return;
@@ -104,7 +105,7 @@ void SetKernelLimits(const std::string& device, bool writeback, pkram::Region& r
   const bool may_be_much = writeback && IsMemory(region);
   if (may_be_much) std::ofstream(bdi + "/max_ratio") << 100;
   if (limit) {
-    // Only as much as there is beside the region, if it is less than what the kernel has by itself.
+    // As much as fits beside the region, if that is less than the kernel's own limit.
     const uint64_t most = (limit->bytes - SizeOf(region)) / 4;
     uint64_t now = 0;
     std::ifstream(bdi + "/max_bytes") >> now;
@@ -121,7 +122,8 @@ std::string Warning(const MemoryLimit& limit, uint64_t size) {
       "swapped out or this process is killed: raise the limit, or choose a smaller size=");
 }
 
-// mode=, uid= and gid= are of a new filesystem's root; one that is there keeps what it has.
+// mode=, uid= and gid= apply to the root of a new filesystem.  The root of an existing one keeps
+// what it has.
 void WarnAboutRoot(const MountOptions& options, Filesystem& fs,
                    const std::function<void(const std::string&)>& warn) {
   const Result<Attr> root = fs.GetAttr(kRootIno);
@@ -170,8 +172,9 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Mount(
                                             "-o writeback,sync until then"
                                           : ""));
     if (tight->is_version_1) {
-      // Who needs memory waits there for dirty pages to be written: so there are none.  (Without
-      // the kernel's cache of writes it waits for those of mappings without an end.)
+      // There, a thread that needs memory waits for dirty pages to be written.  So the mount has
+      // none. (Without the kernel's cache of writes, the thread would wait for dirty pages of
+      // mappings for ever.)
       wanted.writeback = true;
       wanted.flags.Apply("sync");
     }
@@ -199,7 +202,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::TakeOver(const MountOptions& o
       InFlight::Adopt(std::move(estate.in_flight));
   if (!in_flight.ok()) return in_flight.status();
   service->in_flight_ = *std::move(in_flight);
-  // The whole path, and where it led then.
+  // The whole path, and the file to which it leads now.
   service->options_.mount_point = estate.mount_point;
   service->options_.lock_memory |= service->in_flight_->locks_memory();
   service->in_flight_->set_locks_memory(service->options_.lock_memory);
@@ -254,7 +257,7 @@ void Service::Attach() {
   server_.checkpoint =
       [this](const std::string& file,
              const pkram::Progress& progress) -> absl::StatusOr<pkram::Checkpoints::Made> {
-    // What is shown is never replaced by it.
+    // A checkpoint never replaces the image that the mount shows.
     if (in_flight_->shows_image() && pkram::Image::Open(file).ok()) {
       return absl::FailedPreconditionError(
           absl::StrCat(file, ": an image is there: choose another name"));
@@ -265,8 +268,8 @@ void Service::Attach() {
   if (tight_) file_->region()->mapping().LetGoOfUsed();
 }
 
-// A limit of memory that was far enough at first may not be after a resize.  What can be changed by
-// now is; not what was agreed on with the kernel.
+// A limit of memory that was high enough at first may be too low after a resize.  Changes what can
+// be changed now.  What was agreed on with the kernel stays.
 std::string Service::LookAtLimit() {
   pkram::Region& region = *file_->region();
   if (!tight_) SetKernelLimits(session_->mount().device, server_.writeback, region);

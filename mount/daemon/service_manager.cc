@@ -38,7 +38,7 @@ void Remove(const std::string& name) {
   sd_notify(0, absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name).c_str());
 }
 
-// A file that has them.
+// A file that holds these words.
 Descriptor FileOfWords(const Estate& estate) {
   const std::string words = WordsOf(estate);
   Descriptor file(memfd_create("pkramfs mount", MFD_CLOEXEC));
@@ -63,7 +63,8 @@ bool IsMounted(const Estate& estate) {
 
 void TellServiceManager(const Estate& estate) {
   if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
-  // The manager leaves out what it has.  But the words may be another file with the same.
+  // The manager ignores descriptors that it has already.  The words may be another file with the
+  // same text.
   Remove(kMount);
   if (const Descriptor words = FileOfWords(estate); words.get() >= 0) {
     Store(kMount, words.get());
@@ -101,7 +102,7 @@ std::optional<Estate> KeptByServiceManager() {
       ReadFileOfWords(words, &estate) && IsMounted(estate)) {
     return estate;
   }
-  // The region is to be free when this returns.
+  // The region must be free when this returns.
   Remove(kMount);
   for (const auto& [name, member] : kNames) Remove(name);
   sd_notify_barrier(0, kBarrierMicroseconds);

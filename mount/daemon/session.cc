@@ -22,7 +22,7 @@ namespace {
 
 using pkram::Descriptor;
 
-// What libfuse has to say about a failure is part of our one sentence.
+// Collects what libfuse says about a failure, for our one sentence.
 std::string& FuseMessage() {
   static std::string message;
   return message;
@@ -48,7 +48,7 @@ absl::Status WithFuseMessage(const absl::Status& status) {
 // descriptor to the lowest, so the socket must be below the connection; libfuse has it above.
 class FusermountSocket {
  public:
-  // Before the mount: keeps a low number free.
+  // To be called before the mount: reserves a low number.
   FusermountSocket() : low_(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)), before_(Sockets()) {}
   ~FusermountSocket() {
     if (low_ >= 0) close(low_);
@@ -56,7 +56,8 @@ class FusermountSocket {
   FusermountSocket(const FusermountSocket&) = delete;
   FusermountSocket& operator=(const FusermountSocket&) = delete;
 
-  // After it: the socket that libfuse has left open, if it has, at that number.
+  // To be called after the mount: moves the socket that libfuse has left open, if it has, to that
+  // number.
   Descriptor MoveBelow() {
     for (const int fd : Sockets()) {
       if (before_.count(fd) != 0 || low_ < 0 || dup3(fd, low_, O_CLOEXEC) < 0) continue;
@@ -171,9 +172,9 @@ bool Session::IsGone() const {
   return poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
 }
 
-// libfuse would go by the path, where another mount may be by now.  As it does, the connection ends
-// first, so that nothing is asked of a daemon that does not answer; in its place libfuse finds a
-// broken pipe, which says, as a connection after an umount, that all is done.
+// Unmounts.  libfuse would go by the path, where another mount may be by now.  As in libfuse, the
+// connection ends first, so that nobody asks a daemon that does not answer.  In its place libfuse
+// finds a broken pipe, which tells it the same as a connection after an umount: all is done.
 void Session::Unmount() {
   const bool is_gone = IsGone();
   if (!mount_.id.empty()) {

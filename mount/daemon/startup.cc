@@ -46,7 +46,7 @@ Startup::Startup(bool foreground) {
     return;
   }
   close(ends[1]);
-  // Whoever interrupts us means the child.
+  // A signal that interrupts this process is meant for the child.
   starting_child = child;
   for (const int number : kInterruptions) signal(number, Forward);
   char byte;

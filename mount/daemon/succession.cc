@@ -49,7 +49,7 @@ absl::Status Succession::MakeWayFor(const std::string& path) {
   if (!link_ || !link_->HandOver(other->file())) {
     return absl::UnavailableError("the keeper has ended: try again, or unmount it");
   }
-  // What is in flight is the successor's, as if this process had been killed.
+  // Requests in flight are left to the successor, as if this process had been killed.
   _exit(0);
 }
 

@@ -26,18 +26,19 @@ constexpr size_t kMaxThreads = 10000;
 constexpr unsigned kIdleThreads = 16;
 // How long a thread may take for a request until it counts as one that waits.
 constexpr auto kPatience = std::chrono::milliseconds(2);
-// From so many on, as in a freeze, each keeps no more memory than its request takes.
+// If there are more threads than this, as in a freeze, each keeps no more memory than its request
+// takes.
 constexpr unsigned kManyThreads = 64;
 constexpr uint64_t kMostFaults = 2;
 
 // SIGUSR1 is ours: the session has ended by itself.
 constexpr int kEndSignals[] = {SIGTERM, SIGINT, SIGHUP};
 
-// What a fault of ours raises.
+// The signals that a crash of this process raises.
 constexpr int kFaults[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
 struct sigaction fault_actions[NSIG];
 
-// Notes whose request it was, and lets it take its course.
+// Notes in the request's slot that it has crashed the process, and lets the crash happen.
 void OnFault(int number) {
   if (InFlight::Slot* const slot = CurrentRequest::Get()) ++slot->faults;
   sigaction(number, &fault_actions[number], nullptr);
@@ -67,7 +68,7 @@ void TakeEndSignals() {
   sigset_t set = EndSignals();
   sigaddset(&set, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  // Who reads an answer may be gone.
+  // The reader of an answer may be gone.
   signal(SIGPIPE, SIG_IGN);
 }
 
@@ -106,8 +107,8 @@ absl::Status Threads::Start() {
       absl::StrCat("cannot start a thread: ", std::strerror(error)));
 }
 
-// How many threads are missing, when nobody is idle, for `enough` to be serving.  A thread serves
-// if it has taken a request since the last look; else it waits for something.
+// If no thread is idle: how many threads must be started so that `enough` serve.  A thread serves
+// if it has taken a request since the last look; otherwise it waits for something.
 size_t Threads::TooFew(size_t enough) const {
   const auto stuck = static_cast<size_t>(std::ranges::count_if(
       running_, [](const Worker& worker) { return worker.requests == worker.seen; }));
@@ -119,10 +120,10 @@ size_t Threads::TooFew(size_t enough) const {
   return std::min(more, kMaxThreads - running_.size());
 }
 
-// Somebody is always left to take the next request, unless there can be no more threads.  But that
-// nobody is idle says little: most will be in a moment, as they have answered, and whoever got the
-// answer asked again before they came back.  With so many threads that some would always be idle,
-// each request would go to another one, with nothing of it in a cache.
+// Makes sure that a thread is left to take the next request, unless there can be no more threads.
+// That no thread is idle says little: most have answered and will be idle in a moment, because the
+// program that got an answer asks again before the thread comes back.  With so many threads that
+// some were always idle, each request would go to another thread, whose caches have nothing of it.
 void Threads::StartMore() {
   pthread_setname_np(pthread_self(), "pkramfs-starter");
   const size_t cpus = std::thread::hardware_concurrency();
@@ -152,7 +153,7 @@ void Threads::JoinRetired() {
 int Threads::StartOne(InFlight::Slot* slot) {
   if (slot == nullptr) return ENOMEM;
   JoinRetired();
-  // Asked now: from its start on the slot is the thread's.
+  // This is asked now, because the slot belongs to the thread from its start on.
   const bool is_idle = slot->is_free();
   running_.push_back({this, slot});
   Worker* const worker = &running_.back();
@@ -167,7 +168,7 @@ int Threads::StartOne(InFlight::Slot* slot) {
 }
 
 void* Threads::Run(void* worker) {
-  // Else it would have its maker's name.
+  // Otherwise the thread would have the name of the thread that started it.
   pthread_setname_np(pthread_self(), "pkramfs");
   // Only while it waits for a request may it be cancelled.
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
@@ -190,7 +191,7 @@ bool Threads::Receive(Worker* worker) {
     if (size > 0) return true;
     // The kernel has answered it.
     slot->Clear();
-    // ENOENT: whoever asked has been interrupted.
+    // ENOENT: the program that asked was interrupted.
     if (size < 0 && (error == EINTR || error == EAGAIN || error == ENOENT)) continue;
     fuse_session_exit(session_);
     kill(getpid(), SIGUSR1);
@@ -211,9 +212,10 @@ void Threads::Refuse(InFlight::Slot* slot) {
                    is_taken ? "" : ", which the kernel did not take", "; please report it"));
 }
 
-// Whether nobody waits any more for the answer to a request that a predecessor has left: it was
-// sent, and the predecessor died before it could note that.  Linux says whether it knows a request
-// by an answer to its interruption (FUSE_INTERRUPT), which has no effect.
+// Whether nobody waits any more for the answer to a request that a predecessor has left.  The
+// predecessor may have sent the answer, and died before it could note that.  To find out, this
+// answers an interruption of the request (FUSE_INTERRUPT), which has no effect: Linux then says
+// whether it knows the request.
 bool Threads::IsAnswered(InFlight::Slot* slot) const {
   constexpr uint64_t kOfInterruption = 1;
   const fuse_in_header& header = slot->header();
@@ -226,8 +228,7 @@ void Threads::Answer(InFlight::Slot* slot) {
   fuse_buf request{};
   request.mem = slot->request();
   request.size = slot->header().len;
-  // What was forgotten is not forgotten again: the kernel's count may be lower than ours, but not
-  // higher.
+  // A FORGET is not executed again: the kernel's count may be lower than ours, but not higher.
   if (IsForget(slot->header())) slot->Clear();
   if (slot->faults >= kMostFaults) {
     Refuse(slot);

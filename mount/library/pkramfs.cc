@@ -1,4 +1,4 @@
-// libpkramfs: on the C library alone, so that any program may load it.
+// libpkramfs needs nothing but the C library, so that any program may load it.
 #include "mount/library/pkramfs.h"
 
 #include <fcntl.h>
@@ -31,7 +31,7 @@ using pkramfs::kControlHold;
 using pkramfs::kControlKeep;
 
 constexpr uint64_t kPage = 4096;
-// A lock for each; a file that is in more pieces is better read.
+// How many pieces a mapping may have.  Each takes a lock; a file in more pieces is better read.
 constexpr size_t kMostPieces = 65536;
 
 struct Mapping {
@@ -52,7 +52,7 @@ thread_local const char* why = "";
 
 uint64_t RoundUp(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
-// What stands for a character in a path of mountinfo: \ooo.
+// Decodes a character of a path in mountinfo that is written as \ooo.
 std::string Unescaped(const char* text) {
   std::string path;
   for (; *text != 0; ++text) {
@@ -66,8 +66,8 @@ std::string Unescaped(const char* text) {
   return path;
 }
 
-// The region's file of the filesystem that a file is on, and who has mounted it; "" if that is no
-// pkramfs.
+// The region's file of the pkramfs that a file is on, and the user who has mounted it.  "" if the
+// file is on another filesystem.
 std::string RegionOf(dev_t device, uid_t* owner) {
   FILE* const mounts = std::fopen("/proc/self/mountinfo", "re");
   if (mounts == nullptr) return "";
@@ -102,7 +102,7 @@ bool LockForReading(int region, const ControlHold::Piece& piece) {
   return fcntl(region, F_OFD_SETLK, &lock) == 0;
 }
 
-// What a server says is believed as far as it harms nobody: anybody may serve a mount.
+// Checks a server's answer, because anybody may serve a mount: it must not harm this process.
 bool IsPossible(const ControlHold& hold, uint64_t offset, uint64_t end, uint64_t region_pages) {
   if (hold.count > std::size(hold.piece)) return false;
   uint64_t at = offset;
@@ -117,7 +117,8 @@ bool IsPossible(const ControlHold& hold, uint64_t offset, uint64_t end, uint64_t
   return true;
 }
 
-// 1 if all are locked and kept; 0 if they are to be asked for anew; -1 and why.
+// Returns 1 if all pieces are locked and kept, 0 if the caller must ask for them anew, and -1 with
+// a reason on errors.
 int LockAndKeep(int fd, const struct stat& region_is, int region, const ControlHold& hold) {
   for (uint64_t i = 0; i < hold.count; ++i) {
     const ControlHold::Piece& piece = hold.piece[i];
@@ -143,12 +144,13 @@ int LockAndKeep(int fd, const struct stat& region_is, int region, const ControlH
   return 1;
 }
 
-// The pieces of [offset, end), each locked and kept.  0, or -1 and why.
+// Finds the pieces of [offset, end), and locks and keeps each.  Returns 0, or -1 with a reason.
 int HoldAll(int fd, const struct stat& region_is, int region, uint64_t offset, uint64_t end,
             std::vector<ControlHold::Piece>* all) {
   const auto hold = std::make_unique<ControlHold>();
   for (int tries = 0; offset < end; ++tries) {
-    // A daemon that is short of pages forgets what is not locked yet, and so does its successor.
+    // A daemon that is short of pages forgets pages that are not locked yet.  So does its
+    // successor.
     if (tries > 100) {
       why = "its pages are not held";
       return -1;
@@ -163,7 +165,7 @@ int HoldAll(int fd, const struct stat& region_is, int region, uint64_t offset, u
                                   : "its pages cannot be held";
       return -1;
     }
-    // As large as it is by now.
+    // The file's size now.
     struct stat now;
     if (fstat(region, &now) != 0) return -1;
     const bool is_device = S_ISCHR(now.st_mode);
@@ -182,7 +184,7 @@ int HoldAll(int fd, const struct stat& region_is, int region, uint64_t offset, u
       why = "the file is in too many pieces";
       return -1;
     }
-    // It may have become shorter since: then the rest is a hole.
+    // The file may have become shorter since.  Then the rest is a hole.
     end = std::min(end, hold->size);
     if (hold->offset <= offset) break;
     offset = hold->offset;
@@ -192,7 +194,7 @@ int HoldAll(int fd, const struct stat& region_is, int region, uint64_t offset, u
 
 void* MapPieces(int region, uint64_t offset, size_t length,
                 const std::vector<ControlHold::Piece>& pieces) {
-  // Holes are what is left of this.
+  // Pieces are mapped over this.  What is left of it are the holes.
   void* const base = mmap(nullptr, length, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) return base;
   for (const ControlHold::Piece& piece : pieces) {
@@ -209,7 +211,8 @@ void* MapPieces(int region, uint64_t offset, size_t length,
   return base;
 }
 
-// MAP_FAILED, and why, where there is nothing but an ordinary mapping.
+// Maps the region's own pages.  MAP_FAILED, with a reason, where only an ordinary mapping is
+// possible.
 void* MapOwnPages(int fd, const struct stat& st, uint64_t offset, size_t length, int* region) {
   uid_t owner = 0;
   const std::string path = RegionOf(st.st_dev, &owner);
@@ -228,7 +231,7 @@ void* MapOwnPages(int fd, const struct stat& st, uint64_t offset, size_t length,
     why = "its region belongs to somebody else than who has mounted it";
     return MAP_FAILED;
   }
-  // What is in the kernel's cache only goes to the region first.
+  // Data that only the kernel's cache has is written to the region first.
   if (fdatasync(fd) != 0 && errno == EIO) {
     why = "what was written cannot be sent";
     return MAP_FAILED;

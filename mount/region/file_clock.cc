@@ -11,8 +11,8 @@ namespace {
 
 Timestamp ToTimestamp(const timespec& t) { return {t.tv_sec, static_cast<uint32_t>(t.tv_nsec)}; }
 
-// A file of the kernel's own is touched, and asked when that was.  There is one: of two, the
-// kernel could give both the same time, and two changes would seem to be one.
+// Touches a file on a filesystem of the kernel's own, and asks for its time.  There is only one
+// such file: the kernel could give two files the same time, and two changes would seem to be one.
 std::optional<Timestamp> Touch() {
   static const int file = memfd_create("pkramfs-clock", MFD_CLOEXEC);
   constexpr timespec kTouch[] = {{0, UTIME_OMIT}, {0, UTIME_NOW}};
@@ -21,9 +21,9 @@ std::optional<Timestamp> Touch() {
   return ToTimestamp(st.st_ctim);
 }
 
-// Whether the kernel's clock of files is the one that goes forward with each tick, and costs no
-// call.  A kernel with multigrain times (6.13 and later) gives a file that has been asked about a
-// new time at each change; one without gives the same until the next tick.
+// Whether the kernel's clock of files goes forward with each tick only, so that reading it costs no
+// call.  A kernel with multigrain times (6.13 and later) gives a file whose time was asked for a
+// new time at each change.  A kernel without gives the same time until the next tick.
 bool GoesByTheTick() {
   constexpr int kTries = 16;  // a tick may come between two
   for (int i = 0; i < kTries; ++i) {

@@ -32,7 +32,7 @@ std::optional<std::string> GroupIn(bool is_version_1) {
   return std::nullopt;
 }
 
-// Nothing where it says "max", or is not.
+// The limit in a file.  Nothing if the file says "max", or is not there.
 std::optional<uint64_t> Number(const std::string& file) {
   std::ifstream in(file);
   std::string text;
@@ -42,7 +42,7 @@ std::optional<uint64_t> Number(const std::string& file) {
 }
 
 void Lower(const std::string& file, bool is_version_1, std::optional<MemoryLimit>* lowest) {
-  // What version 1 calls no limit is the largest number of whole pages.
+  // In version 1, the largest number of whole pages means "no limit".
   constexpr uint64_t kNone = std::numeric_limits<int64_t>::max() / 65536 * 65536;
   const std::optional<uint64_t> bytes = Number(file);
   if (!bytes || *bytes >= kNone || (*lowest && (*lowest)->bytes <= *bytes)) return;

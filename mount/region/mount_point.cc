@@ -78,7 +78,8 @@ MountIdentity MountOn(const Descriptor& directory) {
 
 namespace {
 
-// Where it is, held; nothing when it is gone, or under what came on top of it since.
+// Opens the mount, wherever it is.  Nothing when it is gone, or when something was mounted on top
+// of it.
 Descriptor RootOf(const MountIdentity& mount) {
   for (const MountEntry& m : AllMounts()) {
     if (m.id != mount.id || m.device != mount.device) continue;

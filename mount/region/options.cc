@@ -17,24 +17,24 @@
 namespace pkramfs {
 namespace {
 
-// For the kernel and libfuse, as they stand.
+// Options that go to the kernel and libfuse as they are.
 constexpr std::string_view kFuseOptions[] = {"allow_other", "allow_root", "auto_unmount",
                                              "default_permissions", "debug"};
 
-// With a value, for the kernel and libfuse; the last four are security modules'.
+// The same, with a value.  The last four are for security modules.
 constexpr std::string_view kFuseValues[] = {"fsname",    "subtype",    "context",
                                             "fscontext", "defcontext", "rootcontext"};
 
-// For mount(8), fstab and systemd, or without a meaning here, as on tmpfs.
+// Options for mount(8), fstab and systemd, and options that mean nothing here, as on tmpfs.
 constexpr std::string_view kIgnoredOptions[] = {
     "defaults",   "auto",   "noauto",  "user",    "nouser",  "users",  "nousers", "owner",
     "noowner",    "group",  "nogroup", "nofail",  "_netdev", "mand",   "nomand",  "iversion",
     "noiversion", "silent", "loud",    "inode32", "inode64", "noquota"};
-// user_id= and so on are what the kernel says of a FUSE mount, and mount(8) says again.
+// The kernel reports user_id= and the like for a FUSE mount, and mount(8) passes them on.
 constexpr std::string_view kIgnoredValues[] = {"user",    "comment",  "uhelper", "helper",
                                                "user_id", "group_id", "blksize"};
 
-// tmpfs's, of which we have nothing like it.
+// Options of tmpfs for things that pkramfs does not have.
 constexpr struct {
   std::string_view name, reason;
 } kRefusedOptions[] = {

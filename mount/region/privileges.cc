@@ -15,14 +15,14 @@ namespace pkramfs {
 
 bool MayMount() {
   if (capng_get_caps_process() != 0) return false;
-  // Without /proc it would not know what it mounted.
+  // Without /proc the daemon would not know which mount it has made.
   return geteuid() == 0 && capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN) != 0 &&
          access("/proc/self/mountinfo", R_OK) == 0;
 }
 
 void SettleDown(bool writes_for_reclaim, bool has_heirs) {
-  // These two take capabilities that go.  Killed last, but not never:
-  // -1000 would let a cgroup that has no memory left wait for some for ever.
+  // These two need capabilities that are given up next.  The score says "killed last", but not
+  // "never": with -1000, a cgroup that has no memory left would wait for ever.
   std::ofstream("/proc/self/oom_score_adj") << -999;
   if (writes_for_reclaim) prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   if (capng_get_caps_process() != 0) return;
@@ -37,7 +37,8 @@ void SettleDown(bool writes_for_reclaim, bool has_heirs) {
     capng_update(CAPNG_ADD, kept, CAP_DAC_READ_SEARCH);
   }
   if (locks) capng_update(CAPNG_ADD, kept, CAP_IPC_LOCK);
-  // Apart, as not everybody who has some may say what programs get.
+  // A call of its own, because not every process with capabilities may change those of its
+  // programs.
   std::ignore = capng_apply(CAPNG_SELECT_BOUNDS);
   std::ignore = capng_apply(CAPNG_SELECT_CAPS);
   // An ordinary user's daemon ends its mount with fusermount3, which is set-user-id.

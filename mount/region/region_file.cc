@@ -36,8 +36,8 @@ using std::chrono::steady_clock;
 constexpr auto kPatience = std::chrono::seconds(10);
 constexpr std::chrono::seconds kPatienceWithImage = std::chrono::minutes(10);
 
-// A daemon seals its region after its mount is gone; one whose mount is there
-// will not let go.
+// How long to wait for a daemon that seals its region after its mount is gone.  A daemon whose
+// mount is still there will not end.
 absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path,
                               std::chrono::seconds patience) {
   const auto deadline = steady_clock::now() + patience;
@@ -58,7 +58,7 @@ absl::Status LockWithPatience(pkram::Backing* backing, const std::string& path,
   }
 }
 
-// Bytes that the region's filesystem has or can have for it; no limit is 0.
+// How many bytes the filesystem under the region has or can have for it.  0 means no limit.
 uint64_t RoomFor(const pkram::Backing& backing) {
   if (backing.device_pages()) return *backing.device_pages() * pkram::kPageSize;
   struct statvfs st;
@@ -68,7 +68,8 @@ uint64_t RoomFor(const pkram::Backing& backing) {
   return st.f_bavail * st.f_frsize + static_cast<uint64_t>(file.st_blocks) * 512;
 }
 
-// Half of the memory, or what its filesystem can hold; a device as a whole.
+// The default size: half of the memory, or what the filesystem under the region can hold; the whole
+// of a device.
 uint64_t DefaultPages(const pkram::Backing& backing) {
   if (backing.device_pages()) return *backing.device_pages();
   const uint64_t wanted = RegionPages(MemorySize() / 2);
@@ -125,7 +126,7 @@ absl::Status CheckFilesystem(const std::string& path) {
       path, ": on hugetlbfs, whose files cannot be written to: choose a path on tmpfs"));
 }
 
-// With the region's name, which fs/ does not know.
+// Adds the region's name to an error of fs/, which does not know the name.
 absl::Status Of(const std::string& name, const absl::Status& status) {
   if (status.ok()) return status;
   return absl::Status(status.code(), absl::StrCat(name, ": ", std::string(status.message())));
@@ -135,7 +136,7 @@ std::string Unsuited(const std::string& path, const char* what, const char* do_t
   return absl::StrCat(path, ": ", what, " (left as it is): ", do_this);
 }
 
-// What mkfs.pkramfs has made, and nobody has put anything into.
+// Whether it is a region that mkfs.pkramfs has made and that nobody has used.
 absl::StatusOr<bool> IsUnused(pkram::Backing* backing) {
   if (!pkram::Region::IsNew(backing)) return false;
   FsCheck check;
@@ -156,8 +157,8 @@ pkram::Progress ShownAs(const std::string& what) {
   };
 }
 
-// An image that is mounted for writing is a region from then on; not one of which a part is
-// elsewhere.
+// An image that is mounted for writing becomes a region.  Refuses an image of which a part is in a
+// delta.
 absl::Status CheckIsWhole(const std::string& path) {
   const auto image = pkram::Image::Open(path);
   if (!image.ok() || !(*image)->has_delta()) return absl::OkStatus();
@@ -170,7 +171,7 @@ absl::Status CheckIsWhole(const std::string& path) {
 
 std::string RegionName(const std::string& given) {
   const std::string path = RegionPath(given);
-  // What a descriptor's name leads to may be another file by now.
+  // The name of the descriptor's file may lead to another file by now.
   return IsDescriptor(path) ? path : Canonical(path);
 }
 
@@ -224,7 +225,7 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(
     const std::string opened = Canonical(absl::StrCat("/proc/self/fd/", (*backing)->fd()));
     path_ = IsDescriptor(given) || IsDescriptor(opened) ? RegionName(region) : opened;
     if (absl::Status s = LockWithPatience(backing->get(), path_, patience); !s.ok()) return s;
-    // Whoever held the lock may have deleted the file that we waited for.
+    // The process that held the lock may have deleted the file that we waited for.
     const bool is_there = stat(given.c_str(), &named) == 0;
     if (!is_there && errno != ENOENT) return pkram::OpenStatus(given, errno);
     if (!is_there || fstat((*backing)->fd(), &locked) != 0 || named.st_ino != locked.st_ino ||
@@ -238,7 +239,7 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(
 }
 
 void RegionFile::NamePath(const std::string& path, const pkram::Backing& backing) {
-  // Our lock goes with this descriptor, too: it is held until what was made is unmade.
+  // The lock ends with this descriptor, too.  It must be held until what was made is deleted.
   lock_ = fcntl(backing.fd(), F_DUPFD_CLOEXEC, 3);
   path_ = IsDescriptor(path) ? absl::StrCat("/proc/", getpid(), "/fd/", lock_) : path;
 }
@@ -255,7 +256,7 @@ absl::Status RegionFile::Format(const MountOptions& options, Existing existing,
     return absl::AlreadyExistsError(Unsuited(backing->name(), "a pkramfs region is there already",
                                              "mount it, or give -f to delete all that it holds"));
   }
-  // Memory that nobody has used yet holds anything.
+  // A device's memory may hold anything, if nobody has used it yet.
   if (existing == Existing::kKeep && !empty && !backing->device_pages()) {
     return absl::FailedPreconditionError(
         Unsuited(backing->name(), "not empty",
@@ -270,7 +271,7 @@ absl::Status RegionFile::Format(const MountOptions& options, Existing existing,
   return made;
 }
 
-// After a power loss, say: the region is not there, and its image is.
+// Restores the region from its image, if only the image is there: after a power loss, for example.
 absl::Status RegionFile::RestoreImage(const MountOptions& options, pkram::Backing* backing) {
   const absl::StatusOr<pkram::Region::Holds> holds = pkram::Region::Look(backing);
   if (!holds.ok()) return holds.status();
@@ -287,10 +288,11 @@ absl::Status RegionFile::RestoreImage(const MountOptions& options, pkram::Backin
   return pkram::Restore(**image, backing, ShownAs("restoring " + options.checkpoint));
 }
 
-// Null when the region is no image, or the mount may change it.
+// The copy of an image that a read-only mount shows.  Null when the region is no image, or the
+// mount may change it.
 absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::CopyImage(const MountOptions& options) {
   if ((options.flags.set & MS_RDONLY) == 0) return nullptr;
-  // What belongs to an image lies beside it, also if a descriptor of it was given.
+  // A delta lies beside its image, also if a descriptor of the image was given.
   const std::string given = RegionPath(options.region);
   std::string path = IsDescriptor(given) ? Canonical(given) : given;
   absl::StatusOr<std::unique_ptr<pkram::Image>> image = pkram::Image::Open(path);

@@ -34,15 +34,15 @@ void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* st, int what, fuse_fil
   if (take(FUSE_SET_ATTR_CTIME, AttrChange::kSetCtime)) change.ctime = FromTimespec(st->st_ctim);
   if (take(FUSE_SET_ATTR_ATIME_NOW, AttrChange::kSetAtime)) change.atime = context.now;
   if (take(FUSE_SET_ATTR_MTIME_NOW, AttrChange::kSetMtime)) change.mtime = context.now;
-  // Linux takes the size from the answer after it has taken the rest for valid, and tells the old
-  // one in between: so it is to ask.
+  // Linux takes the rest of an answer for valid before it takes the size, and tells the old size in
+  // between. So it must ask each time.
   const bool resizes = (change.what & AttrChange::kSetSize) != 0;
   ReplyAttr(req, fs->SetAttr(context, ino, change), resizes ? 0 : kForever);
 }
 
 namespace {
 
-// As GetAttr, with the birth.  A template: the reply is declared by newer libraries only.
+// GetAttr with the birth time.  It is a template, because only newer libraries declare the reply.
 template <typename Req>
 void Statx(Req req, fuse_ino_t ino, int, int, fuse_file_info*) {
   const Result<Attr> attr = Begin(req, Request::kGetAttr)->GetAttr(ino);

@@ -29,7 +29,7 @@ struct Credentials {
   std::vector<gid_t> groups;
 };
 
-// Of a thread, whose filesystem ids count.
+// The /proc file of a thread.  Its filesystem ids count.
 std::optional<Credentials> CredentialsOf(pid_t pid) {
   if (pid <= 0) return std::nullopt;
   std::ifstream in(absl::StrCat("/proc/", pid, "/status"));
@@ -54,8 +54,8 @@ std::optional<Credentials> CredentialsOf(pid_t pid) {
   return found;
 }
 
-// Whether the kernel says that set-id bits go, as who calls does not have CAP_FSETID; nothing of
-// requests in which it does not say so.
+// Whether the kernel says that set-id bits must be dropped, because the caller does not have
+// CAP_FSETID. Nothing for requests in which it says neither.
 std::optional<bool> KernelDropsSetId() {
   if (current == nullptr) return std::nullopt;
   const fuse_in_header& header = current->header();
@@ -80,7 +80,7 @@ std::string TextOf(const std::string& path) {
   return out.str();
 }
 
-// What follows `name` on its line; nothing when there is none.
+// The rest of the line that begins with `name`; nothing when there is none.
 std::string FieldOf(const std::string& path, const std::string& name) {
   std::ifstream in(path);
   for (std::string line; std::getline(in, line);) {
@@ -111,7 +111,7 @@ bool MayNamePaths(fuse_req_t req) {
   const std::string proc = "/proc/" + std::to_string(fuse_req_ctx(req)->pid);
   if (TextOf(proc + "/uid_map") != TextOf("/proc/self/uid_map")) return false;
   const std::string namespaces = FieldOf(proc + "/status", "NSpid:");
-  // Of the same process namespace: it has one number.
+  // One number: the caller is in the same pid namespace.
   std::istringstream numbers(namespaces);
   std::string number, more;
   if (!(numbers >> number) || numbers >> more) return false;

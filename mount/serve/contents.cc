@@ -1,4 +1,4 @@
-// Contents: files made and opened, read, written, allocated, copied.
+// Handlers for contents: files are made, opened, read, written, allocated, copied.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -59,9 +59,9 @@ void OpenDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info* fi) {
   fi->cache_readdir = fi->keep_cache = 1;  // as after ENOSYS
   fuse_reply_open(req, fi);
 }
-// What has been written is in the region, and there is nothing to do.  But Linux drops pages
-// that a daemon is not there any more to take, in silence, and only the request that follows
-// them says that it is not: so where there can be such pages, it is asked for each time.
+// There is nothing to do, because written bytes are in the region.  But if the daemon is gone,
+// Linux silently drops the pages that it cannot send, and only a request that follows fails.  So
+// where there can be such pages, the kernel is made to send this request each time.
 void Flush(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
   Begin(req, Request::kFlush);
   fuse_reply_err(req, ServerOf(req)->writeback ? 0 : ENOSYS);
@@ -85,14 +85,14 @@ void ReleaseDirectory(fuse_req_t req, fuse_ino_t, fuse_file_info*) {
 
 namespace {
 
-// Has the answer's pages in this process.  The kernel fails a request with EIO whose answer it
-// cannot copy because the process is killed while it waits for a page; and many pages at once come
-// faster than one after the other.
+// Makes the answer's pages present in this process.  Otherwise the kernel might wait for a page
+// while it copies the answer; if the process is killed then, the request fails with EIO.  And many
+// pages at once come faster than one after the other.
 void MakePresent(const ReadAnswer& answer) {
   for (const iovec& part : answer.iov) {
     const auto from = reinterpret_cast<uintptr_t>(part.iov_base);
     const uintptr_t first = from / pkram::kPageSize * pkram::kPageSize;
-    // It may fail (a region whose file somebody has cut): then the kernel's copying does.
+    // This may fail, if somebody has cut the region's file.  Then the kernel's copy fails, too.
     madvise(reinterpret_cast<void*>(first), from + part.iov_len - first, MADV_POPULATE_READ);
   }
 }
@@ -135,8 +135,8 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
   Filesystem* const fs = Begin(req, Request::kWrite);
   const bool longer = MakesLonger(req, ino, static_cast<uint64_t>(offset) + size);
   if (longer && IsDirect(*fi)) {
-    // Where the file ends may have been read into the cache meanwhile, as zeros.  Linux takes
-    // "0 bytes" for "not possible so", and sends the same bytes through its cache.
+    // The kernel's cache may have the file's end as zeros, if somebody has read it meanwhile. Linux
+    // takes the answer "0 bytes" for "not possible", and sends the same bytes through its cache.
     fuse_reply_write(req, 0);
     return;
   }
@@ -146,7 +146,7 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* bytes, size_t size, off_t
   if (!written.ok()) {
     ReplyError(req, written.error());
   } else if (fi->writepage && *written < size) {
-    // The kernel would take it for all: it looks at the error only.
+    // The kernel looks at the error only, and would take a short write for a whole one.
     ReplyError(req, ENOSPC);
   } else {
     ServerOf(req)->statistics.CountWritten(*written);
@@ -165,7 +165,8 @@ void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
 void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info*) {
   Filesystem* const fs = Begin(req, Request::kSeek);
   if (ServerOf(req)->writeback) {
-    // What the kernel still keeps would be holes here: it says itself that there are none.
+    // Data that the kernel still keeps would be holes here.  After this answer the kernel says
+    // itself that there are none.
     fuse_reply_err(req, ENOSYS);
     return;
   }

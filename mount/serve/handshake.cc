@@ -51,7 +51,7 @@ void AddOurs(const InitIn& in, InitOut* out) {
   }
 }
 
-// What libfuse answers to INIT: into a socket in the connection's place, so that it can be read.
+// Lets libfuse write its answer to INIT into a socket in place of the connection, and reads it.
 absl::StatusOr<std::vector<char>> AnswerOf(fuse_session* session, const fuse_buf& request) {
   const int connection = fuse_session_fd(session);
   int ends[2];

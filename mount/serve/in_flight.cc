@@ -20,12 +20,12 @@ namespace {
 using pkram::Descriptor;
 
 constexpr uint64_t kMagic = 0x494e464c49474854;
-// Of what is in this memory and what a receipt's answer means: another one is another program's.
+// The version of this memory's layout, and of what a receipt's answer means.
 constexpr uint64_t kVersion = 2;
 constexpr size_t kInitBytes = 1024;
 constexpr size_t kReasonBytes = 64;
 constexpr size_t kSlotSize = InFlight::kPage + InFlight::kRequestBytes;
-// Where slots are: each begins where a page begins, also where pages are of 64 KiB.
+// The places of slots.  Each begins at the beginning of a page, also of a page of 64 KiB.
 constexpr size_t kFirstSlot = 64 << 10;
 constexpr size_t kSlotStride = (kSlotSize + kFirstSlot - 1) / kFirstSlot * kFirstSlot;
 
@@ -78,8 +78,9 @@ struct InFlight::Common {
   uint64_t shows_image;
 };
 
-// What is left of the one before goes here, and not when that is answered: whoever dies before it
-// is free again has executed it.
+// Clears what is left of the slot's last request.  That is done here, and not when the request is
+// answered: if the process dies before the slot is free, the successor must see that the request
+// was executed.
 void InFlight::Slot::Prepare() {
   receipt = {};
   faults = 0;
@@ -94,7 +95,7 @@ absl::StatusOr<std::unique_ptr<InFlight>> InFlight::Make() {
   Descriptor memory(memfd_create("pkramfs in flight", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (memory.get() < 0) return MemoryError("memfd_create");
   if (ftruncate(memory.get(), kPage) != 0) return MemoryError("ftruncate");
-  // Whoever has it cannot take it away from under the others.
+  // Sealed, so that no process that has it can cut it under the others.
   if (fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0) return MemoryError("seal");
   std::unique_ptr<InFlight> made(new InFlight(std::move(memory)));
   if (absl::Status s = made->MapCommon(); !s.ok()) return s;

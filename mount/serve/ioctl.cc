@@ -1,4 +1,4 @@
-// What pkramctl asks of a daemon (control.h).
+// Handlers for what pkramctl asks of a daemon (control.h).
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,8 +65,8 @@ void ReplyLock(fuse_req_t req, fuse_ino_t, const void* in) {
   fuse_reply_ioctl(req, 0, &lock, sizeof(lock));
 }
 
-// The successor is to find it as it is, so it is noted while nothing changes.  And a request that a
-// predecessor has executed is not executed again: to freeze twice is an error.
+// A freeze is noted while nothing changes, so that a successor finds it.  A request that a
+// predecessor has executed is not executed again, because freezing twice is an error.
 int Freeze(Server* server, uint64_t unique) {
   if (server->in_flight->WasFrozenBy(unique)) return 0;
   if (!server->fs->Freeze()) return EBUSY;
@@ -87,14 +87,14 @@ void ReplyFreeze(fuse_req_t req, bool freeze) {
   error != 0 ? fuse_reply_err(req, error) : fuse_reply_ioctl(req, 0, nullptr, 0);
 }
 
-// What a slot's receipt says of a request for which its server has ended.
+// What a slot's receipt says about an upgrade: the server has ended for it.
 constexpr uint64_t kUpgrading = 1;
 
-// Why the program that was asked for does not serve, or nothing.
+// Says why the new program does not serve, or nothing.
 std::string Upgrade(Server* server, const std::string& program) {
   pkram::Receipt& receipt = CurrentRequest::Get()->receipt;
   if (receipt.next == kUpgrading) {
-    // This process is the answer.
+    // This process is the new program.
     if (server->in_flight->upgrade() == InFlight::Upgrade::kDone) return "";
     return program +
            " could not take over, and the program that was there goes on: its log says why";
@@ -149,7 +149,7 @@ void ReplyCheckpoint(fuse_req_t req, fuse_ino_t, const void* in) {
   fuse_reply_ioctl(req, 0, &checkpoint, sizeof(checkpoint));
 }
 
-// The successor of a server that has lent pages does not know of it before they are locked, and
+// Lends pages.  If the server dies before they are locked, its successor does not know of them, and
 // lends others.
 void ReplyLend(fuse_req_t req, fuse_ino_t, const void* in) {
   ControlLend lend;
@@ -239,7 +239,7 @@ void ReplyDiscard(fuse_req_t req, fuse_ino_t ino, const void* in) {
   fuse_reply_ioctl(req, 0, &discard, sizeof(discard));
 }
 
-// What root and who mounted may ask for with an argument.
+// The ioctls with an argument, which only root and the user who mounted may ask for.
 struct Change {
   unsigned command;
   size_t size;

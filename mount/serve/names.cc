@@ -1,4 +1,4 @@
-// Names: looked up, made, linked, removed, renamed, listed; and what the kernel forgets.
+// Handlers for names: look up, make, link, remove, rename, list; and for what the kernel forgets.
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -87,7 +87,7 @@ struct Listed {
   uint64_t cookie;
 };
 
-// As many entries as a buffer of `size` can hold at most.
+// The most entries that a buffer of `size` bytes can hold.
 Result<std::vector<Listed>> List(Filesystem* fs, Ino ino, uint64_t cookie, size_t size) {
   std::vector<Listed> entries;
   size_t used = 0;
@@ -123,7 +123,7 @@ void ReadDirectory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fu
   fuse_reply_buf(req, buffer.data(), used);
 }
 
-// Each name is looked up after the list was made: what went meanwhile is left out.
+// Looks each name up after the list was made.  Names that are gone by then are left out.
 void ReadDirectoryPlus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
   Filesystem* const fs = Begin(req, Request::kReadDirectoryPlus);
   const auto entries = List(fs, ino, static_cast<uint64_t>(offset), size);

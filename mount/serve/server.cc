@@ -23,8 +23,9 @@ void Init(void* userdata, fuse_conn_info* conn) {
   // Opens are not sent (see Open), so truncation must come as a request of its own;
   // nobody else changes contents, so a new mtime does not mean stale pages; and
   // splicing was measured to be slower than copying once.
-  // After a direct write that a program submitted (libaio, io_uring) the kernel drops no cached
-  // pages, and readers would see old bytes for good: so it waits for each (no ASYNC_DIO).
+  // After a direct write that a program submits in the background (libaio, io_uring), the kernel
+  // drops no cached pages, and readers would see old bytes for good.  So it must wait for each (no
+  // ASYNC_DIO).
   conn->want &= ~static_cast<unsigned>(FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
                                        FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
                                        FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
@@ -35,7 +36,7 @@ void Init(void* userdata, fuse_conn_info* conn) {
   conn->max_background = 64;
   conn->congestion_threshold = 48;
   conn->time_gran = 1;
-  // libfuse wants to hear it twice: as an option, and here.
+  // libfuse must be told twice: by an option, and here.
   if (server->max_read != 0) conn->max_read = server->max_read;
 }
 

@@ -46,7 +46,7 @@ std::string Describe(const Server& server) {
   json["pid"] = getpid();
   const InFlight& in_flight = *server.in_flight;
   if (in_flight.keeper() != 0) json["keeper"] = in_flight.keeper();
-  // Where the program was, also if there is another by now.
+  // The path of the program that runs, even if another file has that path by now.
   char program[4096];
   const ssize_t length = readlink("/proc/self/exe", program, sizeof(program));
   if (length > 0) json["program"] = std::string(program, static_cast<size_t>(length));

@@ -32,7 +32,7 @@ constexpr struct {
 
 bool IsNamed(uint16_t tag) { return tag == Acl::kUser || tag == Acl::kGroup; }
 
-// It was found sound.
+// REQUIRES: the ACL was found sound.
 void AddAcl(std::string_view bytes, int type, struct archive_entry* entry) {
   const std::optional<Acl> list = Acl::Parse(bytes);
   for (const Acl::Entry& acl : list->entries()) {
@@ -42,7 +42,7 @@ void AddAcl(std::string_view bytes, int type, struct archive_entry* entry) {
   }
 }
 
-// "" if it has none but what the mode says, or it is no valid one.
+// The ACL of an entry.  "" if it says no more than the mode, or is not valid.
 std::string AclOf(struct archive_entry* entry, int type) {
   if (archive_entry_acl_reset(entry, type) == 0) return "";
   std::vector<Acl::Entry> acls;
@@ -162,7 +162,7 @@ class ArchiveSource {
     std::map<std::string, Node*> children;
   };
 
-  // Of a directory that the archive does not say anything of.
+  // Attributes of a directory that is not an entry of the archive.
   static TreeBuilder::Attributes Implied() {
     TreeBuilder::Attributes a;
     a.mode = S_IFDIR | 0755;
@@ -182,7 +182,7 @@ class ArchiveSource {
     return nodes_.back().get();
   }
 
-  // Where a path leads: the directory that it is in, which is made, and its last part.
+  // Resolves a path: returns its directory, which is made, and its last part.
   absl::StatusOr<std::pair<Node*, std::string>> Find(const std::string& path) {
     Node* directory = &top_;
     std::string last;
@@ -277,7 +277,7 @@ class ArchiveSource {
       return Named(builder_->MakeSymlink(ino, attributes, text), path);
     }
     if (!S_ISREG(attributes.mode)) return Named(builder_->MakeNode(ino, attributes), path);
-    // Without a size it is read as a whole first.
+    // An entry without a size is read as a whole first.
     std::string whole;
     uint64_t at = 0;
     const bool has_size = archive_entry_size_is_set(entry) != 0;
@@ -286,7 +286,7 @@ class ArchiveSource {
         whole.copy(bytes, size, offset);
         return absl::OkStatus();
       }
-      // It is read in its order; holes are zeros.
+      // The entry is read in order; its holes are read as zeros.
       static thread_local std::vector<char> skipped(64 << 10);
       while (at < offset + size) {
         const bool skips = at < offset;

@@ -51,7 +51,7 @@ absl::Status ArchiveWriter::Write(Ino top, const std::string& name) {
     if (absl::Status s = WriteOne(step.ino, step.path); !s.ok()) return s;
     const auto names = tree_.names.find(step.ino);
     if (names == tree_.names.end()) continue;
-    // The last one first, so that they come in their order.
+    // Added with the last one first, so that they are written in their order.
     for (auto it = names->second.rbegin(); it != names->second.rend(); ++it) {
       steps.push_back({it->ino, absl::StrCat(step.path, "/", it->name)});
     }
@@ -165,7 +165,7 @@ absl::Status ArchiveWriter::WritePiece(uint64_t offset, std::string_view bytes,
     at_ = offset + bytes.size();
     return absl::OkStatus();
   }
-  // A format gets all bytes in their order, and leaves out those of the holes.
+  // An archive format gets all bytes in order, and leaves out those of the holes itself.
   if (offset == 0) at_ = 0;
   for (; at_ < offset;) {
     const size_t n = std::min<uint64_t>(sizeof(kZeros), offset - at_);

@@ -90,7 +90,8 @@ absl::StatusOr<Ino> FindIn(const SurvivingTree& tree, const Target& target,
   return ino;
 }
 
-// What a tree reaches is read, so that a copying view has it; its files' pages are told.
+// Reads everything that the tree reaches, so that a copying view has it.  Adds its files' pages to
+// `data`.
 void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vector<PageRun>* data) {
   std::vector<Ino> inos{top};
   while (!inos.empty()) {
@@ -117,7 +118,7 @@ void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vecto
   }
 }
 
-// What the daemon of a mount says of itself; an empty object if nobody answers.
+// The statistics of a mount's daemon.  An empty object if nobody answers.
 nlohmann::json StatisticsOf(int directory) {
   ControlReply reply{};
   if (ioctl(directory, kControlStatistics, &reply) != 0) return nlohmann::json::object();
@@ -126,7 +127,7 @@ nlohmann::json StatisticsOf(int directory) {
   return json.is_object() ? json : nlohmann::json::object();
 }
 
-// A moment at which nothing changes, of a region that is mounted, as long as this wants it.
+// A rest of a mounted region: nothing changes as long as this process wants it.
 class Rest {
  public:
   Rest(const std::string& name, int directory, int region)
@@ -140,7 +141,7 @@ class Rest {
     server_ = ServerPid();
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    // A word that does not stand there already.
+    // The token is a word that does not stand there already.
     ControlRest rest{page_.first.value(), static_cast<uint64_t>(getpid()) << 32 ^
                                               static_cast<uint64_t>(now.tv_nsec) ^
                                               static_cast<uint64_t>(now.tv_sec) << 30};
@@ -159,8 +160,8 @@ class Rest {
     errno = error_ != 0 ? error_.load() : EIO;
     return lender_.Refused();
   }
-  // False if it did not last until now.  A successor of the server that began it begins it anew,
-  // but others may have changed something before that.
+  // Ends the rest.  False if it did not last until now: if the server has died, its successor
+  // begins a new rest, but programs may have changed something in between.
   bool End() {
     if (!asks_.joinable()) return false;
     const bool lasted = !done_ && server_ != 0 && ServerPid() == server_;
@@ -182,7 +183,8 @@ class Rest {
   std::atomic<int> error_{0};
 };
 
-// Few pieces, with some pages between that are nobody's: each is a lock.
+// Joins runs to a few pieces, each of which takes a lock.  Pieces may contain pages that belong to
+// nobody.
 std::vector<PageRun> Coarse(std::vector<PageRun> runs) {
   constexpr size_t kMost = 1024;
   runs = Merged(std::move(runs));
@@ -235,7 +237,7 @@ absl::Status Damaged(const std::string& region) {
 absl::Status ExportOnce(const ExportOptions& options, const Target& target,
                         ImportProgress* progress,
                         const std::function<void(const std::string&)>& skipped, bool* again) {
-  // (Who locks a page for himself alone must be able to write.)
+  // (An exclusive lock needs a descriptor that is open for writing.)
   const auto backing = OpenRegionBacking(
       target.region, target.mount ? pkram::OpenFor::kWriting : pkram::OpenFor::kReading);
   if (!backing.ok()) return backing.status();
@@ -280,7 +282,7 @@ absl::Status ExportOnce(const ExportOptions& options, const Target& target,
     if (archive_write_close(out->get()) != ARCHIVE_OK) {
       return ArchiveError(out->get(), "the archive");
     }
-    // What came into the directory has changed its time.
+    // Writing into the directory has changed its times.
     if (!options.directory.empty()) writer.SetTimes(*top);
     return absl::OkStatus();
   };

@@ -1,5 +1,5 @@
-// fsck.pkramfs: checks a region, as fsck(8) has it done.  Changes nothing: what a crash
-// leaves is put right by the next mount, and what is damaged is for its owner to judge.
+// fsck.pkramfs checks a region for fsck(8).  It changes nothing: the next mount puts right what a
+// crash has left, and the owner of a damaged region must decide about it.
 #include <cstdio>
 #include <string>
 

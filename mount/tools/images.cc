@@ -18,7 +18,7 @@ namespace pkramfs {
 
 namespace {
 
-// As far as can be told of what is damaged.
+// The owners of damaged pages, as far as they can be found.
 std::map<pkram::Pfn, std::string> OwnersIn(const std::string& image,
                                            const std::set<pkram::Pfn>& wanted) {
   std::map<pkram::Pfn, std::string> owners;

@@ -48,7 +48,7 @@ absl::Status Exists(const std::string& path) {
 
 // --- A region that is mounted ----------------------------------------------------------------
 
-// What is in `from` goes to `to`, each file in one step.
+// Moves everything in `from` to `to`, each file in one step.
 absl::Status MergeThroughKernel(int from_in, const std::string& from_name, int to_in,
                                 const std::string& to_name, const std::string& path) {
   const pkram::Descriptor from(
@@ -87,7 +87,7 @@ absl::Status MergeThroughKernel(int from_in, const std::string& from_name, int t
   return CopyXattrs(from.get(), to.get(), st.st_mode, path);
 }
 
-// The staged tree is renamed as any file is: so the kernel knows of it.
+// Renames the staged tree like any file, so that the kernel knows of it.
 absl::Status PlaceThroughKernel(int parent, const std::string& staged, const std::string& name,
                                 Filesystem::Placing placing, const std::string& path) {
   if (name.empty()) return MergeThroughKernel(parent, staged, parent, ".", path);
@@ -127,7 +127,7 @@ absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
   MountLender lender(parent.get(), (*backing)->fd(), target.mount->mount_point);
   const auto region = pkram::Region::OpenToBuild(*std::move(backing), &lender);
   if (!region.ok()) return region.status();
-  // Asked first, so that who may not is told so.
+  // Asks for a page first, so that a user who may not import is told so.
   if (const absl::StatusOr<pkram::PageRun> run = lender.Lend(1);
       !run.ok() && !absl::IsResourceExhausted(run.status())) {
     return run.status();
@@ -142,8 +142,8 @@ absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
   if (stage.error[0] != 0) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": ", stage.error));
   }
-  // What has that name then, the tree or what it was exchanged for, is removed as any file is, so
-  // that the kernel does not keep what it knows of it; and deleted.
+  // In the end, the tree or what it was exchanged for has the secret name.  It is removed like any
+  // file, so that the kernel forgets it, and then deleted.
   const absl::Cleanup discard = [&] {
     if (unlinkat(parent.get(), staged.c_str(), AT_REMOVEDIR) != 0 && errno == ENOTDIR) {
       unlinkat(parent.get(), staged.c_str(), 0);

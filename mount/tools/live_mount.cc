@@ -35,7 +35,7 @@ bool IsOurs(const std::optional<MountEntry>& mount) {
 
 std::string RegionOrMountPoint(const std::string& word) {
   const std::string path = RegionPath(word);
-  // A word without a slash is a file in /dev/shm first of all.
+  // A word without a slash is a file in /dev/shm, if there is one.
   const bool is_region =
       path != word && word != "." && word != ".." && access(path.c_str(), F_OK) == 0;
   return !is_region && IsOurs(MountOn(word)) ? Canonical(word) : path;

@@ -1,4 +1,4 @@
-// mkfs.pkramfs: makes a region and the filesystem in it, as mkfs(8) has it done.
+// mkfs.pkramfs makes a region, and the filesystem in it, for mkfs(8).
 #include <cstdio>
 #include <string>
 #include <vector>

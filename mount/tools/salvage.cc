@@ -30,15 +30,14 @@ absl::Status Failed(const std::string& path) {
   return absl::InternalError(absl::StrCat(path, ": ", std::strerror(errno)));
 }
 
-// Whether what failed for one will fail for all.
+// Whether an error that one file met will meet all others, too.
 bool EndsAll(int error) {
   return error == ENOSPC || error == EDQUOT || error == EROFS || error == EIO || error == EMFILE;
 }
 
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
-// Writes one tree.  Nothing that is written is looked up by a path: a symlink among it
-// leads nowhere.
+// Writes one tree.  It looks up nothing by a path, so symlinks that it has written lead it nowhere.
 class Writer {
  public:
   Writer(const pkram::PageView& pages, const std::vector<pkram::PageRun>& contested,
@@ -88,14 +87,14 @@ class Writer {
     return TypeOf(ino) == S_IFDIR || (Intact(ino) == nullptr && tree_.names.contains(ino));
   }
 
-  // None, and errno, when that fails.
+  // No descriptor, and errno, when that fails.
   static Descriptor MakeDirectory(int parent, const std::string& name) {
     const bool made = mkdirat(parent, name.c_str(), 0700) == 0;
     return Descriptor(made ? openat(parent, name.c_str(), kDirectory) : -1);
   }
 
-  // A directory, made here, and what is below it.  With a stack of its own, and one
-  // descriptor at a time: a tree may be as deep as there are inodes.
+  // Makes a directory, and writes what is below it.  It uses a stack of its own, and one descriptor
+  // at a time, because a tree may be as deep as there are inodes.
   absl::Status WriteTree(Ino top, int parent, const std::string& top_name, std::string path) {
     std::vector<Open> stack;
     const auto enter = [&](Ino ino, int above, const std::string& name) {
@@ -223,13 +222,13 @@ class Writer {
     return absl::OkStatus();
   }
 
-  // As far as this user may, and the filesystem there can.
+  // Sets attributes, as far as this user may, and the filesystem there can.
   void SetAttributes(const SurvivingTree::Inode& inode, int parent, const std::string& name) {
     const InodeRecord& record = RecordOf(pages_, inode);
     const auto mode = static_cast<uint32_t>(record.mode_nlink);
     int failed = fchownat(parent, name.c_str(), static_cast<uid_t>(record.owner),
                           static_cast<gid_t>(record.owner >> 32), AT_SYMLINK_NOFOLLOW);
-    // Set-user-id bits are for its owner, not for whoever salvages it.
+    // Set-user-id bits are kept only if the file has its owner again.
     const uint32_t bits = mode & (failed != 0 ? 01777 : 07777);
     if (!S_ISLNK(mode)) failed |= fchmodat(parent, name.c_str(), bits, 0);
     const std::string path = absl::StrCat("/proc/self/fd/", parent, "/", name);
@@ -245,7 +244,7 @@ class Writer {
     if (failed != 0) ++salvaged_->bare;
   }
 
-  // What is intact and was not written, because what leads to it is not.
+  // Writes files that are intact but that no intact directory leads to.
   absl::Status WriteNameless(int top, const std::string& path) {
     std::set<Ino> named, listed;  // by what was not written, and by what was
     for (const auto& [directory, names] : tree_.names) {
@@ -254,7 +253,7 @@ class Writer {
       }
     }
     Descriptor found(-1);
-    // First what nothing else of it leads to.
+    // First those to which nothing else among them leads.
     for (const bool tops : {true, false}) {
       for (const auto& [ino, inode] : tree_.inodes) {
         const uint64_t nlink = RecordOf(pages_, inode).mode_nlink >> 32;
@@ -269,7 +268,7 @@ class Writer {
         const absl::Status s = IsDirectory(ino) ? WriteTree(ino, found.get(), name, where)
                                                 : WriteInode(inode, ino, name, found.get(), where);
         if (!s.ok()) return s;
-        // What was not copied has its reason by now.
+        // The reason why it was not copied is reported by now.
         if (salvaged_->files + salvaged_->directories > copied) Lose(where, "its name");
       }
     }

@@ -18,7 +18,7 @@ namespace pkramfs {
 
 namespace {
 
-// Without slashes that mean nothing.  INVALID_ARGUMENT for "..".
+// Removes slashes that mean nothing.  INVALID_ARGUMENT for "..".
 absl::StatusOr<std::string> Inside(const std::string& given, const std::string& path) {
   std::string inside;
   for (const absl::string_view part : absl::StrSplit(path, '/')) {
@@ -66,7 +66,7 @@ absl::StatusOr<Target> MountedTarget(const std::string& given, const std::string
   }
   absl::StatusOr<std::string> inside = Inside(given, whole.substr(best->mount_point.size()));
   if (!inside.ok()) return inside.status();
-  // A descriptor of the daemon's is none of this process.
+  // A region that the daemon has by a descriptor has no path.
   const bool has_path = !best->source.starts_with("fd=");
   Target target{has_path ? RegionPath(best->source) : best->source, {}, *std::move(inside)};
   target.mount = std::move(best);

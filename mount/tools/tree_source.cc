@@ -32,10 +32,10 @@ absl::Status Changed(const std::string& path) {
       absl::StrCat(path, ": changed while it was read: nothing was imported"));
 }
 
-// As the kernel names what is open.
+// The path in /proc of an open file.
 std::string PathOf(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
 
-// A directory that is open as long as a file of it is to be read.
+// A directory that stays open as long as one of its files is to be read.
 using Directory = std::shared_ptr<const pkram::Descriptor>;
 
 class Source {
@@ -45,11 +45,11 @@ class Source {
       : builder_(builder), region_(region), progress_(progress), workers_(threads) {}
   ~Source() { stopped_ = true; }
 
-  // What stands at `name` in `in`: its number.
+  // Builds the file at `name` in `in`, and returns its number.
   absl::StatusOr<TreeBuilder::Name> Read(const Directory& in, const std::string& name,
                                          const std::string& path, Ino parent);
   absl::Status ReadSeveral(const std::vector<std::string>& sources, TreeBuilder::Name* top);
-  // When all that was begun is done.
+  // Waits until all that was begun is done.
   absl::Status Finish();
 
  private:
@@ -182,7 +182,7 @@ absl::Status Source::ReadOther(const Directory& in, const std::string& name,
 
 // --- Contents ---------------------------------------------------------------------------
 
-// Whole pages, the last one as far as the file goes.
+// Reads whole pages; the last one as far as the file goes.
 absl::StatusOr<std::vector<TreeBuilder::Extent>> Source::ExtentsOf(int fd, const std::string& path,
                                                                    uint64_t size) const {
   std::vector<TreeBuilder::Extent> extents;
@@ -212,8 +212,8 @@ absl::Status ReadAll(int fd, const std::string& path, uint64_t offset, absl::Spa
   return absl::OkStatus();
 }
 
-// The kernel copies from its own pages of the file to those of the region's file: each byte once.
-// UNIMPLEMENTED, and nothing done, where it cannot.
+// Lets the kernel copy from its pages of the file to those of the region's file, each byte once.
+// UNIMPLEMENTED, and nothing is done, where the kernel cannot.
 absl::Status Source::SendBytes(int fd, const std::string& path, uint64_t offset, uint64_t size,
                                uint64_t to) const {
   const pkram::Descriptor region(
@@ -288,7 +288,7 @@ absl::Status Source::ReadFile(const Directory& in, const std::string& name, cons
     return absl::ResourceExhaustedError(absl::StrCat(path, ": no space is left in the region"));
   }
   if (!made.ok()) return made;
-  // It is the file that was looked at before, and nothing has changed since.
+  // Checks that this is the file that was looked at before, and that it has not changed since.
   struct stat now;
   if (fstat(fd, &now) != 0) return Failed(path, errno);
   return IsSame(st, now) ? absl::OkStatus() : Changed(path);
