@@ -126,7 +126,7 @@ int main(int argc, char** argv) {
   }
   if (!pkramfs::ApplyLists("pkramfs", lists, &options)) return 1;
   if (helper && flag_f && run == nullptr) return 0;
-  // Only if mount(8) has not called this program as its helper.
+  // mount(8) calls its helper by another name.
   prctl(PR_SET_NAME, run == pkramfs::KeepFor ? "pkramfs-keeper" : "pkramfs");
   options.foreground = flag_f;
   if (run != nullptr) return run(role, options, arguments);

@@ -58,7 +58,7 @@ absl::StatusOr<pid_t> Program::Start(const std::string& first, const Link* link)
   const std::string path = absl::StrCat("/proc/self/fd/", file_.get());
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  // dup2 of a descriptor to itself leaves it to be closed at exec, so the flag is cleared.
+  // A dup2 to itself says that the new program gets the descriptor.
   if (link != nullptr) posix_spawn_file_actions_adddup2(&actions, link->fd(), link->fd());
   pid_t pid = 0;
   const int error = posix_spawn(&pid, path.c_str(), &actions, nullptr, Argv(first).data(), environ);

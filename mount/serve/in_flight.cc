@@ -190,7 +190,8 @@ bool InFlight::WasThawedBy(uint64_t unique) const {
   return !frozen() && Load(common_->thawed) == unique;
 }
 void InFlight::NoteFrozen(uint64_t unique) { Store(common_->frozen, unique); }
-// In this order: between the two it is frozen, and is thawed again.
+// In this order: if the process dies between the two, the filesystem is still frozen, and the
+// request is executed again.
 void InFlight::NoteThawed(uint64_t unique) {
   Store(common_->thawed, unique);
   Store(common_->frozen, uint64_t{0});
