@@ -191,7 +191,7 @@ TEST_F(CommandsTest, EachCommandSaysHowItIsUsed) {
     const Ran wrong = Ctl(name + " --nonsense");
     EXPECT_EQ(wrong.status, 2) << name;
     EXPECT_EQ(wrong.out, "") << name;
-    EXPECT_THAT(wrong.err, HasSubstr("see pkramctl --help")) << name;
+    EXPECT_THAT(wrong.err, HasSubstr("see pkramctl " + name + " --help")) << name;
     EXPECT_THAT(manual, ContainsRegex("\\.(BR|BI) \"?" + name + " ")) << name;
     if (name == "list" || name == "metrics") continue;  // they need no argument
     const Ran missing = Ctl(name);

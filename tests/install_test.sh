@@ -3,7 +3,7 @@
 # programs (CMake package, pkg-config), the programs, mount(8) and fstab.
 #   install_test.sh BUILD_DIR CXX
 set -euo pipefail
-build=$1 cxx=$2
+build=$(cd "$1" && pwd) cxx=$2
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d /tmp/pkramfs-install-XXXXXX)
 region=/dev/shm/${work##*/}
@@ -36,6 +36,17 @@ for page in man8/{pkramfs,pkramctl,mkfs.pkramfs,fsck.pkramfs}.8 man3/pkramfs_map
   head -n 1 "$page" | grep -qF "\"pkramfs $version\"" || fail "$page is of another version"
 done
 grep -q '^ExecStart=/.*/bin/pkramfs -f ' "$root/lib/systemd/system/pkramfs@.service" || fail "the unit"
+
+# Each file is in a Debian package, and the packages want none that is not there.  (Libraries are in
+# lib or lib/ARCHITECTURE, and the packages have the helpers in /usr/sbin.)
+cd "$work/root"
+sed 's|usr/lib/\*/|usr/lib*/|' "$here"/../debian/*.install | while read -r pattern; do
+  find . ! -type d \( -path "./$pattern" -o -path "./$pattern/*" \) | grep . ||
+    fail "debian: nothing is at $pattern"
+done | sort -u >"$work/packaged"
+find . ! -type d ! -path './sbin/*' | sort >"$work/installed"
+cmp "$work/packaged" "$work/installed" || fail "debian: in no package: $(diff "$work/packaged" "$work/installed")"
+cd "$work"
 
 # Where /sbin is where the programs are, and again over what is there.
 mkdir -p "$work/merged/usr/sbin"

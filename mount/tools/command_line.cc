@@ -83,7 +83,10 @@ std::optional<int> CommandLine::Parse(int argc, char** argv, int wrong_usage) {
     std::printf("%s\n", e.what());
     return 0;
   } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "%s: %s: see %s --help\n", name.c_str(), e.what(), name.c_str());
+    // The help of the command that was typed, if one was.
+    const std::vector<CLI::App*> typed = app_->get_subcommands();
+    const std::string whole = typed.empty() ? name : name + " " + typed.front()->get_name();
+    std::fprintf(stderr, "%s: %s: see %s --help\n", whole.c_str(), e.what(), whole.c_str());
     return wrong_usage;
   }
 }
