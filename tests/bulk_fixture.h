@@ -1,4 +1,4 @@
-// Mounts whose trees come in and go out past the kernel's transport.
+// A fixture for import and export: mounts, and sources on tmpfs.
 #ifndef TESTS_BULK_FIXTURE_H_
 #define TESTS_BULK_FIXTURE_H_
 
@@ -16,7 +16,7 @@ namespace pkramfs {
 class BulkTest : public MountTest {
  protected:
   Ran Import(const std::string& words) { return Shell(Pkramctl() + " import " + words); }
-  // On tmpfs, which takes attributes of any size.
+  // A source on tmpfs, which takes attributes of any size.
   std::string odd() const { return region_ + "-odd"; }
   std::string At(const std::string& name) const { return mount_ + "/" + name; }
   static uint64_t FreeBlocks(const std::string& path) {
@@ -33,7 +33,7 @@ class BulkTest : public MountTest {
     const Ran check = Shell(Pkramctl() + " check " + region_);
     EXPECT_EQ(check.status, 0) << check.out;
   }
-  // Many small files, and a large one: `name` in each.
+  // Makes a tree of many small files and a large one.  Each contains `name`.
   std::string Version(const std::string& name, int files = 200) {
     const std::string tree = dir_ + "/" + name;
     mkdir(tree.c_str(), 0755);

@@ -1,4 +1,4 @@
-// For what comes about by itself, as a test cannot say when.
+// Waiting for an event whose time a test cannot know.
 #ifndef TESTS_EVENTUALLY_H_
 #define TESTS_EVENTUALLY_H_
 
@@ -10,8 +10,8 @@
 
 namespace pkramfs {
 
-// Whether it comes to be true, within minutes: others may have the processor meanwhile.  It looks
-// again soon at first, and more and more seldom.
+// Whether `condition` becomes true within minutes.  (Other processes may have the processor
+// meanwhile.)  Looks often at first, and more and more seldom.
 template <typename Condition>
 bool Eventually(Condition is_true) {
   using std::chrono::microseconds;
@@ -24,7 +24,7 @@ bool Eventually(Condition is_true) {
   return is_true();
 }
 
-// Until what is changed from now on has a later time than what was changed before.
+// Waits until a change from now on gets a later time than changes before.
 inline void WaitForTheFileClock() {
   const Timestamp before = FileTime();
   Eventually([&] { return FileTime() > before; });

@@ -28,7 +28,8 @@ inline std::string TextOf(const ReadAnswer& answer) {
   return text;
 }
 
-// Path -> all that can be seen of it.  Hard links are seen by their inode number.
+// For each path, everything that can be seen of the file.  Hard links are seen by their inode
+// number.
 using Picture = std::map<std::string, std::string>;
 
 inline void AddToPicture(Filesystem* fs, Ino ino, const std::string& path, Picture* picture) {
@@ -83,7 +84,7 @@ class Mounted {
     options.store_hook = std::move(store_hook);
     Open(file, max_inodes, std::move(options));
   }
-  // In the place of a user that has died, with the receipts that it had.
+  // Opens it in the place of a server that has died, with that server's receipts.
   static Mounted TakeOver(const pkram::MemoryFile& file, std::vector<pkram::Receipt*> receipts,
                           std::function<void()> store_hook = nullptr) {
     pkram::Region::OpenOptions options;
@@ -151,7 +152,7 @@ class FsTest : public testing::Test {
   }
   Filesystem& fs() { return *mounted_->fs(); }
   pkram::Region& region() { return *mounted_->region(); }
-  // As a kill and a new mount.
+  // Opens it anew, as after a kill and a new mount.
   void Remount() {
     mounted_.reset();
     mounted_ = std::make_unique<Mounted>(file_, max_inodes_);

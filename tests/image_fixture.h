@@ -39,7 +39,7 @@ inline Pages PagesOf(unsigned seed) {
 inline absl::Status WriteImage(Disk* disk, const Pages& pages) {
   auto writer = ImageWriter::Begin(disk, kPages, kUuid, 1000);
   if (!writer.ok()) return writer.status();
-  // In no order.
+  // Delivers the pages in no order.
   std::vector<uint64_t> order;
   for (const auto& [page, byte] : pages) order.push_back(page);
   std::ranges::shuffle(order, std::minstd_rand(1));
@@ -52,7 +52,7 @@ inline absl::Status WriteImage(Disk* disk, const Pages& pages) {
   return (*writer)->Commit();
 }
 
-// What an image shows; nothing when it is none.
+// The pages that an image shows.  Nothing when the file is no image.
 inline std::optional<Pages> ReadImage(const std::string& path) {
   const auto image = Image::Open(path);
   if (!image.ok()) return std::nullopt;
@@ -79,7 +79,7 @@ class ImageFixture : public testing::Test {
   }
   ~ImageFixture() override { (void)!system(("rm -rf " + dir_).c_str()); }
   const std::string& path() const { return path_; }
-  // In place of what is there.
+  // Writes an image over what is there.
   void PutFiles(const std::map<std::string, std::string>& files) const {
     for (const auto& entry : std::filesystem::directory_iterator(dir_)) {
       std::filesystem::remove(entry);
@@ -96,7 +96,7 @@ class ImageFixture : public testing::Test {
   std::string dir_, path_;
 };
 
-// A disk of which each call may be the one that fails.
+// A disk that lets a chosen call fail.
 class FailingDisk final : public Disk {
  public:
   FailingDisk(Disk* below, int good) : below_(below), good_(good) {}
@@ -150,9 +150,9 @@ class FailingDisk final : public Disk {
   int good_;
 };
 
-// A disk that remembers what was done in which order, and can tell what may be on it when the power
-// goes: of the writes since a file's last Sync any, and of the changes of names since the last
-// SyncNames the first so many.
+// A disk that remembers all calls in their order.  It can produce every state that may be on it
+// after a power loss: any of the writes since a file's last Sync, and the first few of the changes
+// of names since the last SyncNames.
 class RememberingDisk final : public Disk {
  public:
   struct Write {
@@ -162,7 +162,7 @@ class RememberingDisk final : public Disk {
   };
   using File = std::vector<Write>;
   using Names = std::map<std::string, size_t>;
-  // After each call.
+  // Is called after each call.
   std::function<void()> after_each;
 
   absl::StatusOr<std::unique_ptr<DiskFile>> Create(const std::string& suffix) override {
@@ -191,7 +191,7 @@ class RememberingDisk final : public Disk {
     Change([suffix](Names* names) { names->erase(suffix); });
   }
 
-  // One of the states of the files, by what stands behind NAME.
+  // One possible state of the files, by their suffixes behind NAME.
   std::map<std::string, std::string> AfterPowerLoss(std::minstd_rand* random) const {
     Names names = names_;
     const size_t count = (*random)() % (changes_.size() + 1);
@@ -263,9 +263,9 @@ class RememberingDisk final : public Disk {
   std::vector<std::function<void(Names*)>> changes_;
 };
 
-// Whatever `change` makes of an image that shows PagesOf(1), it shows these or PagesOf(2) after
-// each call to the disk, should the power go then; and the second once `change` is done.  Returns
-// how often each was seen.
+// Checks a `change` of an image that shows PagesOf(1).  If the power goes after any call to the
+// disk, the image must show PagesOf(1) or PagesOf(2).  Once `change` is done, it must show the
+// second.  Returns how often each was seen.
 inline std::pair<int, int> LosePowerAfterEachCall(
     RememberingDisk* disk, const ImageFixture& fixture,
     const std::function<absl::Status(RememberingDisk*)>& change) {

@@ -1,5 +1,5 @@
-// Memory that is kept for the next one who wants as much: large pieces of it are slow to have from
-// the kernel, and tests that take images of a region want the same size again and again.
+// Keeps freed memory for the next caller that wants the same size.  The kernel is slow to give
+// large pieces, and tests that take images of a region want the same size again and again.
 #ifndef TESTS_KEPT_MEMORY_H_
 #define TESTS_KEPT_MEMORY_H_
 

@@ -1,4 +1,4 @@
-// Kills of a mount's processes, one at a time, that nobody who uses it may notice.
+// Kills a mount's processes, one at a time.  Programs that use the mount must not notice.
 #ifndef TESTS_KILLER_H_
 #define TESTS_KILLER_H_
 
@@ -18,8 +18,8 @@ namespace pkramfs {
 
 enum class Victim { kServer, kKeeper };
 
-// Kills one, of a mount that is known by its region or directory, once both are there: both at once
-// would be the end of it.  False when one of them never comes.
+// Kills the server or the keeper of a mount, which is known by its region or directory, once both
+// are there. (The death of both at once would end the mount.)  False when one of them never comes.
 inline bool KillOne(Victim victim, const std::string& where) {
   const std::pair<const char*, const char*> names = victim == Victim::kServer
                                                         ? std::pair("pkramfs", "pkramfs-keeper")
@@ -31,7 +31,7 @@ inline bool KillOne(Victim victim, const std::string& where) {
   return Eventually([&] { return IsGone(pid); });
 }
 
-// A process that does it all the time: the server, and now and then the keeper.
+// A process that kills all the time: the server, and now and then the keeper.
 class Killer {
  public:
   explicit Killer(const std::string& where) : pid_(fork()) {
@@ -39,7 +39,7 @@ class Killer {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::mt19937_64 random(1);
     for (;;) {
-      // Not before what was under way has got somewhere.
+      // Waits until requests under way have got somewhere.
       usleep(static_cast<useconds_t>(random() % 50000));
       KillOne(random() % 4 == 0 ? Victim::kKeeper : Victim::kServer, where);
     }

@@ -1,5 +1,5 @@
-// What ends a mount when its test hangs or dies.  A process that waits for a mount's answer cannot
-// be killed: without this, whoever waits for the test would wait for ever.
+// Ends a mount when its test hangs or dies.  A process that waits for a mount's answer cannot be
+// killed.  So without this, CTest would wait for such a test for ever.
 #ifndef TESTS_LAST_RESORT_H_
 #define TESTS_LAST_RESORT_H_
 
@@ -20,7 +20,7 @@
 
 namespace pkramfs {
 
-// REQUIRES: the process has no other threads, but for such as wait for a mount.
+// REQUIRES: the process has no other threads, except threads that wait for a mount.
 class LastResort {
  public:
   // Shorter than what CTest gives a test (tests/CMakeLists.txt).

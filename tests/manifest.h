@@ -26,7 +26,7 @@ struct ManifestOptions {
 
 using Manifest = std::map<std::string, std::string>;
 
-// Of all bytes that are not zero, and where they are: holes may be as large as they like.
+// A digest of all bytes that are not zero, and of their places.  So holes cost nothing.
 inline uint32_t DigestOf(int fd, off_t size) {
   uint32_t crc = 0;
   static thread_local std::vector<char> buffer(1 << 20);

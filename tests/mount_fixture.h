@@ -69,7 +69,7 @@ class MountTest : public testing::Test {
     }
     char dir[] = "/tmp/pkramfs-test-XXXXXX";
     dir_ = mkdtemp(dir);
-    // An ordinary user's daemon must get here, too.
+    // The daemon of an ordinary user must be able to reach this directory, too.
     chmod(dir_.c_str(), 0755);
     mount_ = dir_ + "/mnt";
     mkdir(mount_.c_str(), 0777);
@@ -82,7 +82,7 @@ class MountTest : public testing::Test {
     while (IsMounted(mount_)) {
       if (umount2(mount_.c_str(), MNT_DETACH) != 0) break;
     }
-    // One that a failed test has left frozen, say, does not end by itself.
+    // A daemon that a failed test has left frozen, for example, does not end by itself.
     if (HasFailure()) {
       const int fd = open(region_.c_str(), O_RDONLY);
       const int pid = fd < 0 ? 0 : pkram::LockHolder(fd);
@@ -110,7 +110,7 @@ class MountTest : public testing::Test {
     ASSERT_EQ(umount2(mount_.c_str(), 0), 0) << std::strerror(errno);
     WaitUntilFree();
   }
-  // kill -9 of who serves and who would go on, then umount -l.
+  // kill -9 of the keeper and the server, then umount -l.
   void Kill() {
     KillBoth(mount_);
     umount2(mount_.c_str(), MNT_DETACH);
@@ -118,7 +118,7 @@ class MountTest : public testing::Test {
   nlohmann::json Statistics() { return StatisticsOf(mount_); }
   pid_t DaemonPid() { return Statistics()["pid"]; }
 
-  // Until the daemon of a mount that is gone has sealed the region.
+  // Waits until the daemon of a mount that is gone has sealed the region.
   void WaitUntilFree() { ASSERT_TRUE(WaitUntilRegionIsFree(region_)) << region_; }
 
   std::string dir_, mount_, region_;

@@ -24,7 +24,7 @@
 
 namespace pkramfs {
 
-// What the daemon of a mount says of itself.
+// The statistics that the daemon of a mount reports.
 inline nlohmann::json StatisticsOf(const std::string& mount_point) {
   const int fd = open(mount_point.c_str(), O_RDONLY | O_DIRECTORY);
   ControlReply reply{};
@@ -34,8 +34,8 @@ inline nlohmann::json StatisticsOf(const std::string& mount_point) {
   return nlohmann::json::parse(std::string(reply.json, reply.size));
 }
 
-// Until the daemon of a mount that is gone has sealed the region; false if it does not.
-// (Whoever makes a mount namespace meanwhile has a mount of that daemon, too.)
+// Waits until the daemon of a mount that is gone has sealed the region.  False if it does not.  (If
+// a process makes a mount namespace meanwhile, the mount lives on there, too.)
 inline bool WaitUntilRegionIsFree(const std::string& region) {
   const int fd = open(region.c_str(), O_RDONLY);
   if (fd < 0) return true;
@@ -44,8 +44,7 @@ inline bool WaitUntilRegionIsFree(const std::string& region) {
   return is_free;
 }
 
-// kill -9 of a mount's server, and before that of the keeper that would start another: the mount is
-// dead when this returns.
+// Kills a mount's keeper, and then its server, with kill -9.  The mount is dead when this returns.
 inline void KillBoth(const std::string& mount_point) {
   const nlohmann::json statistics = StatisticsOf(mount_point);
   const pid_t server = statistics["pid"], keeper = statistics.value("keeper", 0);
@@ -58,18 +57,18 @@ inline void KillBoth(const std::string& mount_point) {
 class MountProcess {
  public:
   enum class As { kRoot, kUser };
-  // With kUser the calling process is an ordinary user's from then on, for good.
+  // With kUser the calling process becomes an ordinary user's, for good.
   explicit MountProcess(As as = As::kRoot) : as_(as) {
     char dir[] = "/tmp/pkramfs-test-XXXXXX";
     dir_ = mkdtemp(dir);
-    // An ordinary user's daemon must get here, too.
+    // The daemon of an ordinary user must be able to reach this directory, too.
     chmod(dir_.c_str(), 0755);
     mount_point_ = dir_ + "/mnt";
     mkdir(mount_point_.c_str(), 0777);
     region_ = "/dev/shm/" + dir_.substr(5);
     if (as_ == As::kUser) {
-      // As udev sets it; some containers do not.  And the user must be able to run the
-      // program, wherever it was built.
+      // Sets the mode that udev sets, because some containers do not.  And the user must be able to
+      // run the program, wherever it was built.
       Run("chmod 666 /dev/fuse && install -m 755 " + binary_ + " " + dir_ + "/pkramfs");
       binary_ = dir_ + "/pkramfs";
       Run("chown -R 65534:65534 " + dir_);
@@ -103,12 +102,12 @@ class MountProcess {
     }
     WaitUntilFree();
   }
-  // kill -9 of who serves and who would go on, then umount -l.
+  // kill -9 of the keeper and the server, then umount -l.
   void Kill() {
     KillBoth(mount_point_);
     Detach();
   }
-  // Another file with the program.
+  // Makes a copy of the program.
   std::string CopyOfTheProgram() const {
     const std::string copy = dir_ + "/copy-of-pkramfs";
     Run("install -m 755 " + binary_ + " " + copy);

@@ -1,5 +1,5 @@
-// Writers that note what was acknowledged, in memory that outlives what they write to, and
-// the comparison of what is there afterwards with what was noted.
+// Writers that note what was acknowledged, in memory that outlives the filesystem; and the
+// comparison of the files with these notes afterwards.
 #ifndef TESTS_NOTED_WRITERS_H_
 #define TESTS_NOTED_WRITERS_H_
 
@@ -34,7 +34,7 @@ struct State {
   friend bool operator==(const State&, const State&) = default;
 };
 
-// In memory that the writers share with the test.
+// The notes, in memory that the writers share with the test.
 struct Noted {
   State acknowledged;
   State next;  // what it will be if the call in flight is done
@@ -42,7 +42,7 @@ struct Noted {
   uint32_t calls = 0;  // that were acknowledged
 };
 
-// Each call of a writer in its order, for who wants to know more than how things are now.
+// Each call of a writer, in order, for tests that need the history.
 struct CallLog {
   static constexpr uint64_t kMost = 200'000;
   struct Call {
@@ -73,7 +73,7 @@ inline std::string PathOf(const std::string& dir, int file, uint32_t exists) {
   return dir + (exists == 2 ? "/below/" : "/") + std::to_string(file);
 }
 
-// Whether nobody serves what is at a path any more.
+// Whether the mount at a path is dead.
 inline bool IsDead(const char* path) {
   struct statvfs st;
   return statvfs(path, &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
@@ -84,9 +84,9 @@ class Writer {
   Writer(const std::string& dir, Noted* notes, uint64_t seed, CallLog* log = nullptr)
       : dir_(dir), notes_(notes), random_(seed), log_(log) {}
 
-  // Until a call fails, or `go_on` says no; then it is true.
+  // Writes until a call fails, or until `go_on` returns false; then returns true.
   bool Run(const std::function<bool()>& go_on = [] { return true; }) {
-    // A store to a page that nobody can bring any more.
+    // SIGBUS: a store to a page that nobody can bring any more.
     root_ = dir_.c_str();
     signal(SIGBUS, [](int) { _exit(IsDead(root_) ? 0 : 1); });
     mkdir(dir_.c_str(), 0755);
@@ -209,8 +209,8 @@ class Writer {
   CallLog* const log_;
 };
 
-// What is there of a file; its bytes must follow the pattern of `version`, or, where they
-// may be torn, of `version` or `other`.
+// Reads a file.  Its bytes must follow the pattern of `version`, or, where they may be torn, of
+// `version` or `other`.
 inline State Look(const std::string& dir, int file, uint32_t version, uint32_t other,
                   std::string* fault) {
   State state;
@@ -244,8 +244,8 @@ struct NotedCounts {
   uint64_t partly = 0;  // appends, of which whole pages were written
 };
 
-// Compares the files of all writers below `root` with their notes, and brings the notes up
-// to what is there.  Returns what is wrong, or nothing.
+// Compares the files of all writers below `root` with their notes, and then sets the notes to what
+// is there. Returns what is wrong, or nothing.
 inline std::string CheckNotes(const std::string& root, Noted* notes, NotedCounts* counts) {
   for (int i = 0; i < kWriters * kFilesOfAWriter; ++i) {
     Noted& note = notes[i];

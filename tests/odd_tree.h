@@ -1,4 +1,4 @@
-// A tree of everything that there is in a filesystem and not in /usr/include.
+// Makes a tree with every kind of file, name and attribute that /usr/include does not have.
 #ifndef TESTS_ODD_TREE_H_
 #define TESTS_ODD_TREE_H_
 

@@ -1,4 +1,4 @@
-// Processes, found by what /proc says of them.
+// Finds processes in /proc.
 #ifndef TESTS_PROCESSES_H_
 #define TESTS_PROCESSES_H_
 
@@ -22,7 +22,7 @@ inline std::string WordsOf(const std::string& path) {
   return out.str();
 }
 
-// As stat in that directory of /proc has it; 0 when there is no such process.
+// The state in the file `stat` of that directory of /proc.  0 when there is no such process.
 inline char StateIn(const std::string& dir) {
   const std::string words = WordsOf(dir + "/stat");
   const size_t at = words.rfind(") ");
@@ -30,14 +30,14 @@ inline char StateIn(const std::string& dir) {
 }
 inline char StateOf(pid_t pid) { return StateIn("/proc/" + std::to_string(pid)); }
 
-// Whether it has ended, whoever has asked for its status.
+// Whether the process has ended, even if nobody has asked for its status yet.
 inline bool IsGone(pid_t pid) {
   const char state = StateOf(pid);
   return state == '\0' || state == 'Z';
 }
 
-// Stops it.  A thread that has not stopped yet could still receive a request: so all have when this
-// returns.  False if it is gone.
+// Stops a process.  A thread that has not stopped yet could still receive a request, so all threads
+// have stopped when this returns.  False if the process is gone.
 inline bool Stop(pid_t pid) {
   const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
   return kill(pid, SIGSTOP) == 0 && Eventually([&] {
@@ -53,7 +53,7 @@ inline bool Stop(pid_t pid) {
          });
 }
 
-// The process of that name which serves, or keeps, the region; 0 when there is none now.
+// The process with that name that serves, or keeps, the region.  0 when there is none now.
 inline pid_t ProcessOf(const std::string& name, const std::string& region) {
   pid_t found = 0;
   DIR* const proc = opendir("/proc");
@@ -68,7 +68,7 @@ inline pid_t ProcessOf(const std::string& name, const std::string& region) {
   return found;
 }
 
-// One that a process has started, and that it has not waited for yet; or 0.
+// A child of a process that it has not waited for yet; or 0.
 inline pid_t ChildOf(pid_t parent) {
   pid_t found = 0;
   DIR* const proc = opendir("/proc");

@@ -1,4 +1,4 @@
-// Regions in memory for the tests: a memfd that outlives each opening of it.
+// Regions in memory, for tests: a memfd that outlives each time that it is opened.
 #ifndef TESTS_REGION_FIXTURE_H_
 #define TESTS_REGION_FIXTURE_H_
 
@@ -21,7 +21,7 @@
 
 namespace pkram {
 
-// A backing that hands every call on: tests change some of them.
+// A backing that passes every call on.  Tests override some of them.
 class ForwardingBacking : public Backing {
  public:
   explicit ForwardingBacking(std::unique_ptr<Backing> below)
@@ -58,7 +58,7 @@ class MemoryFile {
   MemoryFile(const MemoryFile&) = delete;
   MemoryFile& operator=(const MemoryFile&) = delete;
 
-  // What stands between the region and its file, if anything.
+  // The backing between the region and its file, if there is one.
   std::function<std::unique_ptr<Backing>(std::unique_ptr<Backing>)> wrap;
 
   int fd() const { return fd_; }
@@ -77,7 +77,7 @@ class MemoryFile {
     fstat(fd_, &st);
     return static_cast<uint64_t>(st.st_blocks) * 512;
   }
-  // The same without holes: quick to take, to keep and to put back.
+  // A copy without holes, which is quick to take and to put back.
   struct Image {
     uint64_t size = 0;
     using Bytes = std::basic_string<char, std::char_traits<char>, pkramfs::KeptMemory<char>>;

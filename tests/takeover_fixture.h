@@ -1,4 +1,4 @@
-// A mount whose processes are killed, and go on.
+// A fixture for takeovers: a mount whose processes are killed, and which goes on.
 #ifndef TESTS_TAKEOVER_FIXTURE_H_
 #define TESTS_TAKEOVER_FIXTURE_H_
 
@@ -18,7 +18,7 @@ class TakeoverTest : public MountTest {
   }
   pid_t Server() const { return ProcessOf("pkramfs", region_); }
   pid_t Keeper() const { return ProcessOf("pkramfs-keeper", region_); }
-  // Until another one is there.
+  // Waits until another server is there.
   void KillServer() {
     ASSERT_TRUE(KillOne(Victim::kServer, region_));
     ASSERT_TRUE(Eventually([&] { return Server() != 0; }));

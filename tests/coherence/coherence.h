@@ -1,6 +1,6 @@
-// No reader sees bytes that are older than a write that was acknowledged before the read began, nor
-// bytes that nobody wrote, nor a file shorter than it was: with many processes at once, every way
-// to write beside every way to read.
+// The rule: no reader sees bytes that are older than a write which was acknowledged before the read
+// began, or bytes that nobody wrote, or a file that is shorter than it was.  Many processes at once
+// try every way to write beside every way to read.
 #ifndef TESTS_COHERENCE_COHERENCE_H_
 #define TESTS_COHERENCE_COHERENCE_H_
 
@@ -40,7 +40,7 @@ class Shared {
   T* it_;
 };
 
-// The first thing that was wrong; all stop then.
+// The first fault that was found.  All processes stop then.
 class Fault {
  public:
   void Say(const std::string& what) {
@@ -55,7 +55,7 @@ class Fault {
   char text_[400] = {};
 };
 
-// Runs each in a process of its own, and waits.  What one throws is a fault.
+// Runs each function in a process of its own, and waits.  An exception is a fault.
 inline void RunAll(const std::vector<std::function<void()>>& processes, Fault* fault) {
   std::vector<pid_t> pids;
   for (const auto& process : processes) {
@@ -101,7 +101,7 @@ inline bool IsMadeOf(uint64_t number, uint64_t least, uint64_t most) {
   return true;
 }
 
-// Each says at once what is wrong, and returns whether nothing was.
+// The tests.  Each says at once what is wrong, and returns whether nothing was.
 bool CheckContents(const std::string& directory, double seconds);
 bool CheckBatches(const std::string& directory, double seconds);
 // `exact`: also that a file is never shorter than its size says (docs/semantics.md, "Modes").

@@ -36,7 +36,7 @@ class Subject {
   // The directory that the paths below start at; absolute for a subject in the kernel.
   std::string base;
 
-  // The end of whatever serves it, and a new start; closes every descriptor.
+  // Ends the process that serves it, and starts it anew.  Closes every descriptor.
   enum class By { kKill, kUnmount };
   virtual void Remount(By by = By::kKill) = 0;
 
@@ -81,7 +81,7 @@ class Subject {
 std::unique_ptr<Subject> MakeTmpfsSubject();
 std::unique_ptr<Subject> MakeMountSubject();
 std::unique_ptr<Subject> MakeWritebackSubject();
-// The first by an ordinary user, who the calling process is from then on.
+// A mount by an ordinary user; the calling process becomes that user's.
 std::unique_ptr<Subject> MakeUserMountSubject();
 std::unique_ptr<Subject> MakeCoreSubject();
 

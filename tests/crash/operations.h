@@ -15,12 +15,12 @@
 
 namespace pkramfs {
 
-// One that works, in a region that has space.
+// An operation that works, in a region that has space.
 struct Operation {
   std::string text;
   // Returns how much was done (of bytes; else 0), or a negative errno.
   std::function<int64_t(Filesystem&, const Context&)> run;
-  // The same to the model, which has the operation's nodes.
+  // Does the same to the model, which has the operation's nodes.
   std::function<void(int64_t done)> apply;
   Mask mask{};
   bool makes_space = false;  // so that "full" is no answer
@@ -64,7 +64,7 @@ class OperationMaker {
   std::string Bytes(size_t size);
   static void Drop(const NodePtr& parent, const std::string& name);
 
-  // None where the kind that was picked has nothing to work on.
+  // No operation if the kind that was picked has nothing to work on.
   std::optional<Operation> Try();
   Operation Make(const Place& in, const std::string& name);
   static Operation LinkTo(const Place& of, const Place& in, const std::string& name);

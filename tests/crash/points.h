@@ -21,14 +21,13 @@ using Image = MemoryFile::Image;
 // How many were opened so far, for the report at the end.
 inline std::atomic<uint64_t> crash_points_tried{0};
 
-// Nothing but bytes that no one reaches may have changed between two stores, and often
-// nothing has.
+// Between two stores, only bytes that nothing reaches may have changed; often nothing has.
 inline void Add(Image image, std::vector<Image>* images) {
   if (images->empty() || images->back() != image) images->push_back(std::move(image));
 }
 
-// Takes an image at every store, while it records: its hook is the region's.  Or at `most` of
-// them, which chance chooses: others are not copied.
+// While it records, takes an image of the region at every store, because its hook is the region's.
+// With `most`, it takes so many, at random stores.
 class Recorder {
  public:
   // A random number below `n`.
@@ -129,7 +128,8 @@ inline std::string Difference(const Picture& a, const Picture& b) {
   return out;
 }
 
-// The images that recovering `image` leaves when it dies at each of its stores; or `most` of them.
+// The images that a recovery of `image` leaves if it dies, one for each of its stores; or `most` of
+// them.
 inline std::vector<Image> DeathsInRecovery(const Image& image, size_t most = SIZE_MAX,
                                            Recorder::Below below = nullptr) {
   MemoryFile file;

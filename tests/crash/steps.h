@@ -1,6 +1,6 @@
-// What is tried at every store: each operation of the filesystem, with everything that it
-// may be about.  A step's name begins with the method that it calls, and has its flags; the
-// registry compares these with the headers.
+// The steps that are tried at every store: each operation of the filesystem, with every kind of
+// argument.  A step's name begins with the method that it calls, and has its flags.  The registry
+// compares these with the headers.
 #ifndef TESTS_CRASH_STEPS_H_
 #define TESTS_CRASH_STEPS_H_
 
@@ -28,7 +28,7 @@ inline const Context kNow{.uid = 0, .gid = 0, .now = {5000, 1}};
 // Of the region of Start.
 inline constexpr uint64_t kStartPages = 4096;
 
-// The state that every step starts from: of everything something.
+// The state from which every step starts.  It has something of every kind.
 const Image& Start();
 
 std::vector<Step> AllSteps();

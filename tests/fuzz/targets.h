@@ -1,6 +1,6 @@
-// Hostile regions: an input is a list of edits of a sound region, which know what is where,
-// so that most results get past the checksums and die, or do not, further in.  Each target
-// aborts when a promise is broken; it returns otherwise.
+// Hostile regions.  An input is a list of edits of a sound region.  The edits know the format, so
+// most results get past the checksums.  Each target aborts when a promise is broken, and returns
+// otherwise.
 #ifndef TESTS_FUZZ_TARGETS_H_
 #define TESTS_FUZZ_TARGETS_H_
 
@@ -14,8 +14,8 @@ struct FuzzTarget {
   void (*run)(const uint8_t* data, size_t size);
 };
 
-// Opening and checking: what is refused has not changed, and what is not refused can be
-// sealed and is sound.
+// Opens and checks.  A region that is refused must not have changed.  A region that is not refused
+// can be sealed, and is sound.
 void FuzzOpen(const uint8_t* data, size_t size);
 // Loading every saved node, saving one, removing them.
 void FuzzStreams(const uint8_t* data, size_t size);
