@@ -88,7 +88,7 @@ TEST_F(BackingTest, ADescriptorIsABacking) {
   close(zero);
 }
 
-// Who inherits a descriptor shares the locks on it; a region is one user's all the same.
+// A process that inherits a descriptor shares its locks.  A region still has one user only.
 TEST_F(BackingTest, ADescriptorIsLockedAgainstThoseWhoShareIt) {
   const auto one = OpenFdBacking(file_.fd()).value();
   const auto other = OpenFdBacking(file_.fd()).value();

@@ -26,7 +26,8 @@ class BadInputTest : public MountTest {
     for (const std::string& words : what) EXPECT_THAT(ran.err, HasSubstr(words));
     EXPECT_FALSE(IsMounted(mount_));
   }
-  // The same of a mount of region_, which is what it was before; in the background and not.
+  // The same for a mount of region_, in the background and in the foreground.  The region must not
+  // have changed.
   void ExpectMountRefused(const std::vector<std::string>& what, const std::string& options = "") {
     const bool existed = access(region_.c_str(), F_OK) == 0;
     const std::string before = existed ? Slurp(region_) : "";

@@ -339,7 +339,7 @@ TEST_F(BulkTest, ARegionIsFilledAsItIsMade) {
   EXPECT_EQ(a.st_mtim.tv_nsec, b.st_mtim.tv_nsec);
   ExpectSound();
   ASSERT_EQ(unlink(region_.c_str()), 0);
-  // What cannot be filled is not made.
+  // If the region cannot be filled, it is not made.
   ran = Shell(std::string(MKFS_BINARY) + " -o size=1m -d " + odd() + " " + region_);
   EXPECT_EQ(ran.status, 1);
   EXPECT_THAT(ran.err, HasSubstr("no space is left"));

@@ -124,7 +124,8 @@ TEST_F(CgroupTest, ByDefaultAndInPercentASizeIsOfTheLimit) {
   }
 }
 
-// Else the kernel, which finds nothing to swap out, kills who writes, and then the daemon.
+// Otherwise the kernel finds nothing to swap out, and kills the program that writes, and then the
+// daemon.
 TEST_F(CgroupTest, WhatWaitsToBeWrittenFitsBesideTheRegion) {
   for (const std::string mode : {"", ",writeback"}) {
     MountInside("size=64m" + mode);
@@ -181,7 +182,7 @@ TEST_F(CgroupTest, WhereMemoryIsTightNoServerIsSpared) {
   }
 }
 
-// A group, and what is written to a mount whose daemon is in it.
+// A cgroup, and data that is written to a mount whose daemon is in it.
 struct Group {
   const char* name;
   uint64_t limit, size, bytes;  // MiB
@@ -330,7 +331,7 @@ TEST_P(SwappingTest, AMappingInside) {
   ExpectDone(false, [this] { return ReadAll(); });
 }
 
-// What is swapped out is read, and copies are made of what is changed meanwhile.
+// A checkpoint reads pages that are swapped out, and copies pages that change meanwhile.
 class CheckpointInAGroupTest : public SwappingTest {};
 TEST_P(CheckpointInAGroupTest, IsMadeBesideAWriter) {
   ExpectDone(true, [this] { return WriteAll(); });

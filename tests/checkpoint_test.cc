@@ -64,7 +64,7 @@ TEST_F(CheckpointTest, AnImageIsTheTreeOfAMoment) {
   EXPECT_EQ(st.st_mode & 07777, 0600u);
   EXPECT_LT(st.st_blocks * 512, 8 << 20) << "free pages are in it";
   EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
-  // What comes later is not in it.
+  // Later changes are not in the image.
   Spill(mount_ + "/large", "another");
   unlink((mount_ + "/d/small").c_str());
   Spill(mount_ + "/later", "later");
@@ -75,7 +75,7 @@ TEST_F(CheckpointTest, AnImageIsTheTreeOfAMoment) {
   EXPECT_EQ(ManifestOf(mount_), then);
 }
 
-// Only what has changed is written, and what comes of it is the whole.
+// Only pages that have changed are written, and the result is a whole image.
 TEST_F(CheckpointTest, TheNextOneIsAChangeOfTheLastOne) {
   Mount("size=64m");
   MakeTree();
@@ -114,7 +114,7 @@ TEST_F(CheckpointTest, TheNextOneIsAChangeOfTheLastOne) {
     ASSERT_EQ(Checkpoint(file).status, 0);
     EXPECT_GT(written(), 4096u);
   }
-  // So is the first one of another server, which does not know what has changed.
+  // So is the first checkpoint of another server, which does not know which pages have changed.
   ASSERT_TRUE(KillOne(Victim::kServer, region_));
   ASSERT_EQ(Checkpoint(image_).status, 0);
   EXPECT_GT(written(), 4096u);
@@ -284,7 +284,7 @@ TEST_F(CheckpointTest, WhatCannotBeAnImageIsRefusedAndLeftAlone) {
               AllOf(HasSubstr("beside what is there, and the disk has 64 KiB: choose another")));
   EXPECT_TRUE(std::filesystem::is_empty(dir_ + "/full"));
   umount2((dir_ + "/full").c_str(), 0);
-  // One that has room for what has changed, also after an attempt that failed.
+  // A disk that has room for the changed pages, also after an attempt that failed.
   ASSERT_EQ(::mount("none", (dir_ + "/full").c_str(), "tmpfs", 0, "size=2m"), 0);
   ASSERT_EQ(Checkpoint(dir_ + "/full/image").status, 0);
   EXPECT_EQ(Checkpoint(dir_ + "/text").status, 2);
@@ -292,13 +292,13 @@ TEST_F(CheckpointTest, WhatCannotBeAnImageIsRefusedAndLeftAlone) {
   const Ran change = Checkpoint(dir_ + "/full/image");
   EXPECT_EQ(change.status, 0) << change.err;
   umount2((dir_ + "/full").c_str(), 0);
-  // Only root and who mounted may.
+  // Only root and the user who mounted may do this.
   ASSERT_EQ(Shell("install -m 755 " + Pkramctl() + " " + dir_ + "/ctl").status, 0);
   EXPECT_EQ(Shell("setpriv --reuid 65534 --regid 65534 --clear-groups " + dir_ +
                   "/ctl checkpoint " + region_ + " /tmp/pkramfs-never")
                 .status,
             2);
-  // Nor root of a container, who names files of its own.
+  // Root of a container may not, because its names mean other files.
   for (const char* as : {"unshare --pid --fork ", "setpriv --bounding-set=-sys_admin "}) {
     const Ran contained =
         Shell(as + dir_ + "/ctl checkpoint " + region_ + " " + dir_ + "/contained");
@@ -412,7 +412,8 @@ TEST_F(CheckpointTest, AnImageCanBeMountedWhereItLies) {
   EXPECT_THAT(restore.err, HasSubstr("it was cut off, or has been mounted for writing"));
 }
 
-// And not when it is mounted to be read: whatever somebody tries, and whoever dies.
+// An image that is mounted read-only does not change, whatever somebody tries, and whichever
+// process dies.
 TEST_F(CheckpointTest, AnImageThatIsMountedReadOnlyStaysOne) {
   Mount("size=64m");
   MakeTree();
@@ -469,7 +470,7 @@ TEST_F(CheckpointTest, AnImageThatIsMountedReadOnlyStaysOne) {
   ASSERT_EQ(umount2(elsewhere.c_str(), 0), 0);
   EXPECT_TRUE(Slurp(image_) == bytes);
   EXPECT_EQ(Shell(Pkramctl() + " check " + image_).status, 0);
-  // The same by a descriptor; and it is not replaced by what is shown.
+  // The same by a descriptor.  And a checkpoint does not replace the image that the mount shows.
   ASSERT_EQ(Shell(Pkramfs() + " fd=3 " + elsewhere + " -o ro 3<" + image_).status, 0);
   EXPECT_EQ(ManifestOf(elsewhere), then);
   EXPECT_EQ(Shell(Pkramctl() + " info " + image_ + " >/dev/null").status, 0);
@@ -522,7 +523,8 @@ TEST_F(CheckpointTest, OneInMemoryIsASnapshot) {
   ASSERT_TRUE(WaitUntilRegionIsFree(snapshot));
 }
 
-// What has changed is on the disk, and cannot be written to its place: the image is the new one.
+// The changed pages are on the disk, in the delta, but cannot be written to their places.  The
+// image is the new one.
 TEST_F(CheckpointTest, AChangeBesideTheImageIsPartOfIt) {
   Mount("size=64m");
   Spill(mount_ + "/file", "one");

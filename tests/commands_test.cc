@@ -165,6 +165,12 @@ TEST_F(CommandsTest, ProgressIsForTerminalsOnly) {
   EXPECT_THAT(Slurp(typescript), HasSubstr("put: "));
   put("--quiet");
   EXPECT_THAT(Slurp(typescript), Not(HasSubstr("put: ")));
+  // Behind the command, too.
+  ASSERT_EQ(Shell("script -qec '" + Pkramctl() + " put --quiet " + region_ + " name <" + dir_ +
+                  "/input' " + typescript)
+                .status,
+            0);
+  EXPECT_THAT(Slurp(typescript), Not(HasSubstr("put: ")));
 }
 
 // Each command has a help, refuses what it does not know, and says that something is missing.

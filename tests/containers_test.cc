@@ -75,7 +75,7 @@ int MountIdmapped(const std::string& from, const std::string& to) {
   return syscall(429, tree.get(), "", AT_FDCWD, to.c_str(), kMoveEmptyPath) == 0 ? 0 : errno;
 }
 
-// What a user does there, and what comes of it.
+// What a user does on the mount, and the results.
 Ran As(const std::string& user, const std::string& directory, const std::string& script) {
   return Shell("cd " + directory + " && setpriv " + user + " sh -c '" + script + "'");
 }
@@ -97,7 +97,7 @@ TEST_F(ContainersTest, AnIdmappedMountIsAsOneOfTmpfs) {
         "%a\" f d l; chmod 4755 f; stat -c %a f; echo x >>f; stat -c %a f; truncate -s 3 f; mv f "
         "g; rm h; setfattr -n user.a -v 1 g; getfattr --only-values -n user.a g"));
     add(Shell("cd " + plain + " && stat -c '%n %u %g %a' g d l"));
-    // Root, who has no id there.
+    // Root, which has no id on this mount.
     add(Shell("cd " + mapped +
               " && echo more >>g; cat g; stat -c '%u %a' g; touch made 2>&1 | "
               "sed s/.*made//"));

@@ -75,7 +75,7 @@ TEST_F(DeltaTest, WhateverFailsItIsTheOldOneOrTheNewOne) {
     ++(now == PagesOf(1) ? old_ones : new_ones);
     if (s.ok()) break;
     EXPECT_EQ(s, absl::ResourceExhaustedError("the disk is full"));
-    // Whichever it is, there can be another one, and what was left goes.
+    // In each case another delta can be made, and what was left behind is deleted.
     const Pages was = *now;
     if (std::filesystem::exists(path_ + ".delta")) {
       EXPECT_TRUE(absl::IsFailedPrecondition(Change(disk.get(), was, PagesOf(3)))) << good;
@@ -101,7 +101,7 @@ TEST_F(DeltaTest, WheneverThePowerGoesItIsTheOldOneOrTheNewOne) {
   EXPECT_GT(new_ones, 200);
 }
 
-// Who had opened it before is not told that it is damaged.
+// A program that has opened the image before is not told that it is damaged.
 TEST_F(DeltaTest, WhoReadsItMeanwhileIsToldSo) {
   const auto disk = OpenDisk(path_).value();
   int unavailable = 0;
@@ -121,7 +121,7 @@ TEST_F(DeltaTest, WhoReadsItMeanwhileIsToldSo) {
     if (changed.ok()) break;
   }
   EXPECT_GT(unavailable, 5);
-  // What is damaged is that, whatever lies beside it.
+  // A damaged image counts as damaged, whatever lies beside it.
   ASSERT_EQ(WriteImage(disk.get(), PagesOf(1)), absl::OkStatus());
   std::ofstream(path_ + ".delta", std::ios::binary) << std::string(kPageSize, 'x');
   std::fstream(path_, std::ios::binary | std::ios::in | std::ios::out)

@@ -364,7 +364,7 @@ class Runner {
         const timespec set{1000000 + c.offset, 123456789};
         const timespec omit{0, UTIME_OMIT};
         const timespec times[2] = {c.slot == 0 ? omit : set, c.slot == 1 ? omit : set};
-        // What is written to one changes its times on tmpfs only.
+        // Writing to a fifo changes its times on tmpfs only.
         if (fs_->Stat(c.path, &st) == 0 && S_ISFIFO(st.st_mode)) return "a fifo";
         return ErrorText(fs_->Utimens(c.path, c.slot == 2 ? nullptr : times, c.user % 2 == 0));
       }

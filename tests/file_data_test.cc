@@ -132,7 +132,7 @@ TEST_F(FileDataTest, AFullRegionGivesAShortWriteThenENOSPC) {
   EXPECT_EQ(AttrOf(ino).size, size);
   EXPECT_EQ(Text(ino), std::string(size, 'b'));
   EXPECT_EQ(FreePages(), 0u);
-  // What is there can be read, overwritten, cut and deleted.
+  // Existing contents can be read, overwritten, cut and deleted.
   Put(ino, 0, chunk);
   EXPECT_EQ(fs().MakeNode(ctx(), kRootIno, "more", S_IFREG).error(), ENOSPC);
   ASSERT_EQ(Resize(ino, size / 2 + 1), 0);
@@ -200,7 +200,7 @@ TEST_F(FileDataTest, ARemountTouchesNoContents) {
     }
   }
   mounted_->Close();
-  // With the contents taken away, whoever looks at them makes them exist again.
+  // After the pages of the contents were taken away, a reader makes them exist again.
   for (const auto& [offset, size] : runs) {
     ASSERT_EQ(fallocate(file_.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size), 0);
   }

@@ -1,4 +1,4 @@
-// Floods: many of everything, on a real mount.  What is done is done right, the daemon's own
+// Floods: many of everything, on a real mount.  Every operation works, the daemon's own
 // memory (not the region) stays within a bound that grows with what it serves, and goes back
 // when that is gone.
 //
@@ -247,7 +247,7 @@ class Floods {
     Settle(1);
   }
 
-  // Until nothing is in use but what has a name.
+  // Waits until nothing is in use except files that have a name.
   void Settle(uint64_t inodes) const {
     if (!Eventually([&] { return StatisticsOf(root())["inodes"] <= inodes; })) {
       Fail("inodes without names stay");
@@ -383,7 +383,8 @@ class Floods {
     Report("requests that are interrupted", 0, 0);
   }
 
-  // Who is killed while it waits for an answer: nothing that it asked for stays in use.
+  // Programs that are killed while they wait for an answer.  Nothing that they asked for stays in
+  // use.
   void Killed() {
     const std::string dir = root() + "/killed";
     Must(mkdir(dir.c_str(), 0755) == 0, "mkdir");
@@ -426,7 +427,7 @@ class Floods {
         const ssize_t n = read(in, back.data(), back.size());
         Must(n >= 0, "read");
         if (n == 0) return;
-        // What was cut off meanwhile reads as nothing; never as another's bytes.
+        // Bytes that were cut off meanwhile cannot be read.  Bytes of another file never show up.
         if (back.find_first_not_of('s') < static_cast<size_t>(n)) Fail("another's bytes");
       }
     });

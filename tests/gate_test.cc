@@ -9,8 +9,8 @@
 namespace pkramfs {
 namespace {
 
-// Nobody is inside while it is closed or at rest; whoever is sees what was done then.  (What they
-// look at is no atomic: the thread sanitizer looks, too.)
+// Nobody is inside while it is closed or at rest; a thread that enters later sees what was done
+// then.  (What they look at is no atomic: the thread sanitizer looks, too.)
 TEST(GateTest, NobodyIsInsideWhenItIsShut) {
   Gate gate;
   constexpr int kPassers = 4, kRounds = 2000;

@@ -97,7 +97,7 @@ TEST_F(HandshakeTest, WhatTheKernelOffersAndLibfuseHasNoWordsForIsTaken) {
   EXPECT_TRUE(answer->flags & kInitExt);
   EXPECT_TRUE(answer->flags2 & kAllowIdmap);
   EXPECT_EQ(answer->max_write, 1u << 20);
-  // A successor learns it from what is kept, and the kernel is told nothing again.
+  // A successor learns it from the kept INIT, and the kernel is told nothing again.
   EXPECT_EQ(in_flight_->init().size(), sizeof(init));
   fuse_session* const successor = MakeSession(dup(fuse_session_fd(session_)));
   EXPECT_TRUE(ResumeSession(successor, *in_flight_).ok());

@@ -169,7 +169,7 @@ TEST_F(HelpersTest, ADescriptorIsARegion) {
   EXPECT_THAT(name, HasSubstr("/proc/" + std::to_string(DaemonPid()) + "/fd/"));
   const Ran info = Shell(Pkramctl() + " info --json " + name);
   EXPECT_THAT(info.out, HasSubstr("\"mounted_on\": \"" + mount_)) << info.err;
-  // It is in use, whoever shares the descriptor.
+  // The region counts as in use, also for a process that shares the descriptor.
   const std::string other = dir_ + "/other";
   mkdir(other.c_str(), 0755);
   EXPECT_THAT(Shell(Pkramfs() + " fd=" + fd + " " + other).err, HasSubstr("mounted on " + mount_));

@@ -60,7 +60,7 @@ TEST(InFlightTest, AHeirFindsTheRequests) {
   EXPECT_EQ(heir->left()[0]->receipt.answer, 3u);
   EXPECT_TRUE(heir->frozen());
   EXPECT_FALSE(heir->writeback());
-  // What it receives itself goes elsewhere.
+  // Requests that the successor receives itself go to other slots.
   EXPECT_TRUE(heir->Take()->is_free());
   EXPECT_EQ(InFlight::Progress(heir->fd()), 0u);
   heir->left()[0]->Clear();

@@ -169,7 +169,7 @@ TEST_F(KernelListTest, APassthroughFilesystemDoesTheSame) {
   }
 }
 
-// `umount -f` ends the connection, and whoever has a file open is told.
+// `umount -f` ends the connection, and programs with open files get an error.
 TEST_F(KernelListTest, UnmountingByForceEndsTheConnection) {
   const auto forced = [](const std::string& directory) {
     const pkram::Descriptor fd(open((directory + "/f").c_str(), O_RDONLY));

@@ -87,7 +87,7 @@ int Main(int argc, char** argv) {
     }
   }
   if (std::system(("rm -rf " + mount.mount_point() + "/*").c_str()) != 0) return 1;
-  // What was deleted last may still be on its way.
+  // Files that were deleted last may not be reclaimed yet.
   uint64_t pages_after = 0;
   Eventually([&] {
     pages_after = PagesInUse(mount.mount_point());

@@ -63,7 +63,7 @@ TEST_F(NamesTest, EverythingComesBackAfterAKillAndAfterAnUnmount) {
   EXPECT_EQ(PictureOf(&fs()), before);
 }
 
-// Linux gives no more than 16 bits; what was once stored could not be opened again.
+// Linux sends no more than 16 bits.  A region with more in a mode could not be opened again.
 TEST_F(NamesTest, BitsOfAModeThatMeanNothingAreNotKept) {
   const Attr made = *fs().MakeNode(ctx(), kRootIno, "made", S_IFREG | 0xffff0000 | 0644);
   EXPECT_EQ(made.mode, S_IFREG | 0644u);
@@ -448,7 +448,7 @@ TEST_F(NamesTest, RandomNamesComeAndGo) {
   }
   Remount();
   EXPECT_THAT(Names(dir), ElementsAre());
-  // Neither pages nor links are left of it (but for the inode table's).
+  // No pages and no links of it are left (except links of the inode table).
   EXPECT_LE(before - FreePages(), 10u);
 }
 

@@ -59,7 +59,7 @@ TEST_F(PkramctlTest, ResizeChangesALiveMountAndStays) {
   EXPECT_EQ(refused.status, 2);
   EXPECT_THAT(refused.err, HasSubstr("too small"));
   EXPECT_EQ(blocks(), 256 << 8);
-  // Smaller than where the last page in use stands, but not than what is in use.
+  // A size below the last page in use, but large enough for all pages in use.
   Spill(mount_ + "/tail", std::string(5000, 't'));
   ASSERT_EQ(unlink((mount_ + "/huge").c_str()), 0);
   EXPECT_TRUE(Eventually([&] { return Statistics()["pages"]["data"] < 300; }));

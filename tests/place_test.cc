@@ -106,7 +106,7 @@ TEST_F(PlaceTest, IsWhereAFileIsMade) {
   EXPECT_EQ(access("nothing", F_OK), 0);
 }
 
-// What has become a link since then is not followed.
+// A name that has become a link since then is not followed.
 TEST_F(PlaceTest, IsNotWhatALinkLeadsToThatCameLater) {
   const absl::StatusOr<Place> place = FindPlace("a/new");
   ASSERT_TRUE(place.ok());

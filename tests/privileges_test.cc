@@ -172,7 +172,7 @@ TEST_F(PrivilegesTest, SomebodyElsesLinkIsNotFollowed) {
   Unmount();
 }
 
-// Whoever may rename what leads to a mount point cannot choose what root's daemon unmounts.
+// A user who may rename a directory above a mount point cannot choose what root's daemon unmounts.
 TEST_F(PrivilegesTest, AMountPointThatMovesIsTheOneThatIsUnmounted) {
   Mount("size=16m");
   const pid_t pid = DaemonPid();
@@ -240,7 +240,7 @@ TEST_F(PrivilegesTest, WhatIsMountedInItsPlaceStaysWhenItEnds) {
   }
 }
 
-// An ordinary user's, who may unmount whatever is a FUSE mount of his there.
+// The daemon of an ordinary user, who may unmount any FUSE mount of his own there.
 TEST_F(PrivilegesTest, WhatAUserMountsInItsPlaceStaysWhenItEnds) {
   if (access("/usr/bin/fusermount3", X_OK) != 0) GTEST_SKIP() << "no fusermount3";
   const pid_t child = fork();
@@ -374,7 +374,8 @@ TEST_F(PrivilegesTest, NothingIsMountedWhereSomebodyElsesLinkLeads) {
   umount2(victim.c_str(), MNT_DETACH);
 }
 
-// Whoever swaps the file while it is in use has another file, and no part in this one.
+// A user who swaps the region's file while it is in use has another file, and cannot reach this
+// one.
 TEST_F(PrivilegesTest, AFileSwappedUnderAMountIsAnother) {
   Mount("size=16m");
   Spill(mount_ + "/f", "here");

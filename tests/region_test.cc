@@ -280,7 +280,7 @@ TEST_F(RegionTest, RefusesATruncatedRegion) {
   EXPECT_TRUE(file_.Contents() == whole.substr(0, 20 * kPageSize));
 }
 
-// What is missing of a page would read as zeros.
+// The missing part of a page would read as zeros.
 TEST_F(SealedRegionTest, RefusesARegionTruncatedWithinItsLastPage) {
   const std::string whole = file_.Contents();
   const uint64_t pages = whole.size() / kPageSize;
@@ -295,7 +295,7 @@ TEST_F(SealedRegionTest, RefusesARegionTruncatedWithinItsLastPage) {
   EXPECT_TRUE(file_.Contents() == whole.substr(0, whole.size() - 1));
 }
 
-// Who was killed within a write leaves one that nothing points at.
+// A process that was killed within a write leaves a page that nothing points at.
 TEST_F(SealedRegionTest, APartOfAPageBehindTheLastOneIsGivenBack) {
   const uint64_t size = file_.size();
   for (const uint64_t part : {uint64_t{1}, kPageSize - 1}) {

@@ -57,7 +57,7 @@ TEST_F(RemountInPlaceTest, SizesChange) {
   ASSERT_EQ(statvfs(mount_.c_str(), &st), 0);
   EXPECT_EQ(st.f_files, 77u);
   EXPECT_EQ(Slurp(mount_ + "/f"), "kept");
-  // Too small for what is there: nothing changes, flags neither.
+  // A size that is too small for the contents: nothing changes, not even flags.
   Spill(mount_ + "/g", std::string(4 << 20, 'g'));
   ExpectRefused("size=1m,noexec", "too small");
   ExpectRefused("nr_inodes=1,ro", "nr_inodes=1 is too few");
@@ -71,7 +71,7 @@ TEST_F(RemountInPlaceTest, FlagsChange) {
   EXPECT_EQ(Entry().flags, "rw,nosuid,nodev,noexec,relatime");
   ASSERT_EQ(Shell("cp /usr/bin/true " + mount_ + "/true").status, 0);
   EXPECT_NE(Shell(mount_ + "/true").status, 0);
-  // What is not said stays.
+  // Options that are not named stay.
   ExpectRemount("exec");
   EXPECT_EQ(Entry().flags, "rw,nosuid,nodev,relatime");
   EXPECT_EQ(Shell(mount_ + "/true").status, 0);
@@ -128,7 +128,7 @@ TEST_F(RemountInPlaceTest, TheRegionIsLockedInMemory) {
   EXPECT_GE(LockedBy(DaemonPid(), region_), 8 << 10);
   ExpectRemount("mlock,size=80m");
   EXPECT_EQ(Statistics()["options"]["mlock"], true);
-  // So it is for whoever goes on.
+  // A successor keeps it.
   ASSERT_TRUE(KillOne(Victim::kServer, region_));
   EXPECT_EQ(Statistics()["options"]["mlock"], true);
   EXPECT_GE(LockedBy(DaemonPid(), region_), 8 << 10);
@@ -158,7 +158,7 @@ TEST_F(RemountInPlaceTest, WhatIsNotMountedOrDeadIsNotRemounted) {
   EXPECT_THAT(dead.err, HasSubstr("umount -l " + mount_));
 }
 
-// Whoever goes past the helper goes past nothing.
+// A remount that goes past the helper changes nothing else.
 TEST_F(RemountInPlaceTest, TheKernelsOwnRemountHolds) {
   Mount("size=64m,ro");
   EXPECT_NE(Shell("touch " + mount_ + "/f").status, 0);

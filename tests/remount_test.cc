@@ -28,7 +28,7 @@ TEST_F(RemountTest, ARealTreeComesBackAfterUnmountAndAfterKill) {
   }
   const Manifest before = ManifestOf(mount_);
   ASSERT_GT(before.size(), PKRAMFS_IS_SANITIZED ? 600u : 3000u);
-  // What was copied is what it was copied from.
+  // The copy equals its source.
   for (const std::string& dir : dirs) {
     const ManifestOptions copied{.inode_numbers = false, .blocks = false};
     EXPECT_EQ(FirstDifference(ManifestOf(std::string("/usr/include/") + dir, copied),
@@ -55,7 +55,7 @@ TEST_F(RemountTest, ARealTreeComesBackAfterUnmountAndAfterKill) {
   })) << Statistics();
 }
 
-// With writeback, what was written counts at fsync, close and msync.
+// With writeback, written bytes are preserved at fsync, close and msync.
 TEST_F(RemountTest, WritebackCountsAtItsPoints) {
   Mount("size=256m,writeback");
   const std::string text(3 << 20, 'w');
@@ -130,7 +130,7 @@ TEST_F(RemountTest, WhatDoesNotFitIsToldWhenItIsSent) {
       EXPECT_NE(msync(at, size, MS_SYNC), 0);
       munmap(at, size);
     }
-    // Whoever asks first is told.
+    // The first program that asks gets the error.
     EXPECT_EQ(fsync(fd), writeback ? -1 : 0);
     close(fd);
     close(other);
@@ -276,8 +276,9 @@ TEST_F(RemountTest, SizeHoldsAsManyBytesOfLargeFilesAsItSays) {
   EXPECT_EQ(Shell("head -c 60M /dev/zero > " + mount_ + "/more").status, 0);
 }
 
-// All of an overlay's layers on one mount, which is mounted again: what was copied up is found
-// each time it is asked for, on kernels that take an origin found by handle for stale, too.
+// All of an overlay's layers are on one mount, which is mounted again: files that were copied up
+// are found each time it is asked for, on kernels that take an origin found by handle for stale,
+// too.
 TEST_F(RemountTest, OverlayfsGoesOnWithoutExport) {
   Mount("size=64m,noexport");
   const auto overlay = [this](const std::string& script) {
@@ -293,7 +294,7 @@ TEST_F(RemountTest, OverlayfsGoesOnWithoutExport) {
   EXPECT_EQ(overlay("cat m/f; cat m/f; ls m").out, "changed\nchanged\nf\n");
 }
 
-// Whoever is full under the region, what makes space works.
+// If the filesystem under the region is full, operations that make space still work.
 TEST_F(RemountTest, SpaceIsMadeWhenTheRegionsFilesystemIsFull) {
   const std::string under = dir_ + "/under";
   ASSERT_EQ(Shell("mkdir " + under + " && mount -t tmpfs -o size=12m tmpfs " + under).status, 0);

@@ -64,7 +64,7 @@ TEST_F(RequestsTest, RepeatedStatCostsNothing) {
   struct stat st;
   stat(Path(0).c_str(), &st);
   EXPECT_EQ(Cost(50, [&](int) { stat(Path(0).c_str(), &st); }), 0);
-  // Nor does asking again for what is not there.
+  // Asking again for a name that does not exist takes none either.
   stat(Path(999).c_str(), &st);
   EXPECT_EQ(Cost(50, [&](int) { stat(Path(999).c_str(), &st); }), 0);
 }

@@ -1,4 +1,4 @@
-// pkramctl check --salvage: what is intact comes out, whatever else is damaged.
+// pkramctl check --salvage: intact files come out, whatever else is damaged.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -103,7 +103,7 @@ class SalvageTest : public MountTest {
     EXPECT_TRUE(Slurp(region_) == as_it_is);
     return ran;
   }
-  // All but `lost` is there, and `found` is what is there besides.
+  // All files except `lost` are there, and `found` besides.
   void ExpectAllBut(const std::vector<std::string>& lost) {
     Manifest expected = before_;
     for (const std::string& path : lost) EXPECT_EQ(expected.erase(path), 1u) << path;
@@ -125,7 +125,7 @@ TEST_F(SalvageTest, AllOfASoundRegion) {
   EXPECT_EQ(ran.status, 0) << ran.out << ran.err;
   EXPECT_THAT(ran.out, HasSubstr("0 not intact"));
   ExpectAllBut({});
-  // What was there for others to read is not, yet.
+  // The copies are not readable for others yet.
   struct stat st;
   ASSERT_EQ(stat((out_).c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0700u);
@@ -244,7 +244,7 @@ TEST_F(SalvageTest, NeitherOfTwoThatAreOneInode) {
   ExpectAllBut({"/d/a", "/d/b"});
 }
 
-// What is damaged says nothing of any file.
+// The damaged page belongs to no file.
 TEST_F(SalvageTest, AllBehindADamagedSuperBlockJournalOrNode) {
   Seal();
   Open();
@@ -305,7 +305,7 @@ TEST_F(SalvageTest, AllThatADamagedTableStillLeadsTo) {
   ExpectAllBut({"/d/a"});
 }
 
-// What is wrong with the whole is said of no object's seal.
+// A problem of the whole region is not reported as one of an object's seal.
 TEST_F(SalvageTest, AWrongLinkCountIsNotSaidOfASeal) {
   Seal();
   Mount();  // which changes the seal of what it changes
@@ -325,7 +325,7 @@ TEST_F(SalvageTest, AWrongLinkCountIsNotSaidOfASeal) {
   ExpectAllBut({});
 }
 
-// Who salvages may not be who owned it.
+// The user who salvages may be another than the files' owner.
 TEST_F(SalvageTest, SetUserIdBitsAreForTheOwnerOnly) {
   ASSERT_EQ(chmod((mount_ + "/d/a").c_str(), 06755), 0);
   Shell("rm " + mount_ + "/odd/chr " + mount_ + "/odd/blk");  // for which it takes root

@@ -34,7 +34,7 @@ class ServiceManagerTest : public MountTest {
   }
   std::string Path() const { return dir_ + "/notify"; }
 
-  // Starts the unit, and takes what it says until it is ready (true) or has ended.
+  // Starts the unit, and receives its messages until it is ready (true) or has ended (false).
   bool Start(const std::string& options = "size=16m") {
     std::vector<Descriptor> handed;
     std::string names;
@@ -60,7 +60,7 @@ class ServiceManagerTest : public MountTest {
     }
     return false;
   }
-  // The next of what it says; false when nothing comes.
+  // Receives the next message.  False when none comes.
   bool Take() {
     char text[4096];
     iovec bytes{text, sizeof(text)};
@@ -124,7 +124,7 @@ TEST_F(ServiceManagerTest, AServiceGoesOnWhereBothDied) {
   EXPECT_EQ(Ended(), 0);
 }
 
-// Whoever calls meanwhile waits for the next start.
+// A program that calls meanwhile waits for the next start.
 TEST_F(ServiceManagerTest, WhatIsUnderWayIsDoneOnce) {
   ASSERT_TRUE(Start());
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);

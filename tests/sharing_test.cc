@@ -333,7 +333,7 @@ TEST_F(SmallSharingTest, FullIsAnErrorAndMakingSpaceWorks) {
   Put(b_, 5, "x");
 }
 
-// Nothing comes of it, as others have all of the pages, too; but nothing is used up either.
+// It frees nothing, because other files have all of the pages, too.  But it takes nothing either.
 TEST_F(SmallSharingTest, OnAFullRegionSharedPagesArePunchedAgainAndAgain) {
   std::vector<Ino> files;
   for (const std::string name : {"a", "b", "c", "d"}) {

@@ -20,7 +20,7 @@ using pkram::Snapshots;
 
 constexpr uint64_t kPages = 2000;
 
-// What is done all the time, to files "0" to "19" of a directory.
+// Changes that go on all the time, to the files "0" to "19" of a directory.
 class Changes {
  public:
   Changes(Filesystem* fs, Ino directory, unsigned seed)
@@ -103,7 +103,7 @@ class Delivered {
       return absl::OkStatus();
     };
   }
-  // Mounted, it is what was seen then.
+  // When it is mounted, it shows what was seen then.
   void ExpectIs(const Picture& then) {
     pkram::MemoryFile copy;
     copy.Restore(file_.Save());
@@ -129,7 +129,7 @@ class SnapshotsTest : public testing::Test {
     file_.emplace();
     pkram::FormatRegion(&*file_, kPages);
   }
-  // The moment, and what is seen in it.
+  // The moment, and what can be seen at that time.
   Picture Begin(const Mounted& mounted, Snapshots::Take take) {
     EXPECT_TRUE(mounted.fs()->Freeze());
     Picture then = PictureOf(mounted.fs());
@@ -167,7 +167,7 @@ TEST_F(SnapshotsTest, WhatChangesAfterTheMomentIsNotInIt) {
       delivered.ExpectIs(then);
       snapshots_->Settle();
     }
-    // What has not changed is left out.
+    // Pages that have not changed are left out.
     for (const bool changed : {true, false}) {
       Begin(mounted, Snapshots::Take::kChanged);
       ASSERT_EQ(snapshots_->Stream(delivered.sink()), absl::OkStatus());
@@ -230,7 +230,7 @@ TEST_F(SnapshotsTest, WritersGoOnWhileItIsTaken) {
   for (std::thread& writer : writers) writer.join();
 }
 
-// A slow disk: what is aside is bounded.
+// With a slow disk, the number of pages aside has a bound.
 TEST_F(SnapshotsTest, WhoeverWouldCopyTooMuchAsideWaitsForTheStream) {
   constexpr uint64_t kMany = Snapshots::kMostAside + 4000;
   pkram::MemoryFile file;

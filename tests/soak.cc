@@ -52,7 +52,7 @@ class Soak {
       Load();
       Clear();
       if (cycles == 0) first = Now();
-      // What was deleted last may still be on its way.
+      // Files that were deleted last may not be reclaimed yet.
       std::string more;
       for (int i = 0; i < 3000; ++i) {
         last = Now();

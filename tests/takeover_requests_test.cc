@@ -93,7 +93,7 @@ size_t ThreadsCalled(const std::string& name, pid_t process) {
   return count;
 }
 
-// A thread is called by what it does, and not as the one that has made it.
+// A thread is named after its work, and not after the thread that has started it.
 TEST_F(TakeoverRequestsTest, OneThreadIsTheStarter) {
   const pid_t server = Server();
   // Each changes a file of its own: of two changes of one, the kernel would keep the second back.
@@ -129,7 +129,7 @@ pid_t ThreadAtWork(pid_t server) {
   return found;
 }
 
-// A request of which servers die by a fault of theirs: the third one answers it, with an error.
+// A request on which servers crash: the third server answers it, with an error.
 TEST_F(TakeoverRequestsTest, ARequestThatKillsIsAnsweredWithEio) {
   Unmount();
   const std::string log = dir_ + "/log";
@@ -204,7 +204,7 @@ TEST_F(TakeoverRequestsTest, NothingOfAFrozenRegionChanges) {
   const std::string before = Slurp(region_);
   KillServer();
   Statistics();  // another one answers
-  // But for pages behind the last one in use, which a successor gives back.
+  // Except pages behind the last one in use, which a successor gives back.
   std::string after = Slurp(region_);
   ASSERT_LE(after.size(), before.size());
   after.resize(before.size());
@@ -249,7 +249,7 @@ TEST_F(TakeoverRequestsTest, FreezeAndThawAreDoneOnce) {
   EXPECT_EQ(Slurp(mount_ + "/file"), "not frozen");
 }
 
-// Whoever waits for a test that hangs waits no longer than for others.
+// A test that hangs ends after the same time as others.
 TEST_F(TakeoverRequestsTest, AMountIsEndedWhoseTestHangs) {
   ASSERT_EQ(Shell(Pkramctl() + " freeze " + region_).status, 0);
   int error = 0;

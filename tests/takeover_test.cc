@@ -35,11 +35,11 @@ TEST_F(TakeoverTest, WhatIsOpenStaysOpen) {
   }
   close(gone);
   close(kept);
-  // What nobody has open any more is given back.
+  // Files that nobody has open any more are freed.
   EXPECT_TRUE(Eventually([&] { return Statistics()["inodes"] == 2; })) << Statistics();
 }
 
-// The kernel names who took a lock, and that process may be gone.
+// The kernel names the process that took a lock, and that process may be gone.
 TEST_F(TakeoverTest, NobodyDeadIsSaidToUseTheRegion) {
   KillServer();
   const Ran ran = Shell(Pkramctl() + " check " + region_);
@@ -187,7 +187,7 @@ TEST_F(TakeoverTest, EitherMayDieManyTimes) {
   EXPECT_TRUE(IsSealed());
 }
 
-// Whenever the server dies: whoever mounts hears whether there is a mount.
+// At whatever moment the server dies, the mount command says correctly whether there is a mount.
 TEST_F(TakeoverTest, AServerMayDieWhileItStarts) {
   constexpr int kDeaths = 60;
   int mounted = 0;
@@ -201,7 +201,7 @@ TEST_F(TakeoverTest, AServerMayDieWhileItStarts) {
       execl(PKRAMFS_BINARY, "pkramfs", region_.c_str(), mount_.c_str(), nullptr);
       _exit(99);
     }
-    // (Who mounts is called pkramfs, too, and the server as its keeper at first.)
+    // (The mount command is called pkramfs, too, and at first the server has the keeper's name.)
     pid_t server = 0;
     ASSERT_TRUE(Eventually([&] {
       const pid_t keeper = Keeper();

@@ -212,7 +212,7 @@ std::vector<Call> Calls() {
   };
 }
 
-// What is there, with times of long ago, and then: which of them are others.
+// Files with times of long ago; and which of these times a call changes.
 std::string WhatChanges(const std::string& directory, const Call& call) {
   mkdir(directory.c_str(), 0755);
   Spill(directory + "/f", std::string(10000, 'f'));
@@ -268,7 +268,7 @@ TEST_P(TimesTest, ZeroRangeSetsWhatPunchingSetsOnTmpfs) {
             WhatChanges(tmpfs_ + "/z", allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)));
 }
 
-// With the name of each way to send what was stored to a mapping.
+// Each way to have stores to a mapping sent, with its name.
 TEST_P(TimesTest, AGivenMtimeStaysWhenTheMappingIsSent) {
   constexpr timespec kGiven[] = {{1000, 5}, {2000, 7}};
   for (const std::string how : {"munmap", "msync", "fsync", "close", "exit", "sync"}) {

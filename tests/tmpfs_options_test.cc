@@ -23,7 +23,7 @@ constexpr const char* kOptions[] = {
     "rw,noexec,nodev,nosuid,relatime", "context=system_u:object_r:tmp_t:s0",
     "fscontext=system_u:object_r:tmp_t:s0", "defcontext=system_u:object_r:tmp_t:s0",
     "rootcontext=system_u:object_r:tmp_t:s0",
-    // Of tmpfs(5), and what is wrong with them.
+    // Options of tmpfs(5), and what is wrong with each.
     "size=10m", "size=10M", "size=1%", "size=10485760", "size=10m,size=20m", "size=x",
     "size=", "size=0", "nr_blocks=2000", "nr_blocks=x", "nr_inodes=100", "nr_inodes=1k",
     "nr_inodes=0", "nr_inodes=x", "mode=700", "mode=1777", "mode=0755", "mode=9", "mode=", "uid=1",
@@ -140,7 +140,7 @@ TEST_F(TmpfsOptionsTest, EachIsRemountedAsByTmpfs) {
   }
 }
 
-// Whoever looks for why finds the word.
+// A reader who looks for the reason finds each option in the document.
 TEST(TmpfsDifferencesTest, AreListed) {
   const std::string text = Slurp(SOURCE_DIR "/docs/semantics.md");
   for (const std::string& options : kDiffers) {

@@ -173,7 +173,7 @@ class TreeTest : public testing::Test {
     space().RecheckLoans();
     return space().counts().free;
   }
-  // Nothing is left of anything but what is reachable, and all of that is sound.
+  // Only reachable pages are in use, and all of them are sound.
   void ExpectSound() {
     pkram::MemoryFile copy;
     copy.Restore(file_.Save());
@@ -376,7 +376,7 @@ TEST_F(TreeTest, WhatIsStagedGoesWithWhoHasStagedIt) {
   ExpectSound();
 }
 
-// Each word of what was built is changed in several ways.
+// Changes each word of the built tree in several ways.
 TEST_F(TreeTest, NothingThatWasBuiltIsTrusted) {
   const auto build = [](Builder* b) {
     const Ino top = b->tree.Reserve();
@@ -437,7 +437,7 @@ TEST_F(TreeTest, NothingThatWasBuiltIsTrusted) {
   EXPECT_GT(accepted, 10);
 }
 
-// Whoever has built it goes on changing it: what was proven is what is there.
+// The program that has built the tree goes on changing it.  The filesystem has what was proven.
 TEST_F(TreeTest, WhatIsChangedWhileItIsProvenIsAsItWasProven) {
   Builder builder(file_, mounted_->region());
   std::vector<TreeBuilder::Name> names;

@@ -60,7 +60,7 @@ TEST_F(UpgradeTest, AnotherProgramServesAndNobodyNotices) {
     char bytes[5];
     EXPECT_EQ(pread(fd, bytes, 5, 0), 5);
     EXPECT_EQ(std::string(bytes, 5), "bytes");
-    // Whoever comes next is the program, too, by whichever of the two it is started.
+    // The next server or keeper is that program, too, whichever of the two starts it.
     ASSERT_TRUE(KillOne(Victim::kServer, region_));
     EXPECT_EQ(Statistics()["program"], program);
     unlink(program.c_str());
@@ -118,7 +118,7 @@ TEST_F(UpgradeTest, AProgramThatTheMountHoldsIsRefused) {
   ExpectRefused(mount_ + "/program", "/program: it is on the mount itself: copy it elsewhere");
 }
 
-// Nobody can say how long another program may take: who sees that it hangs ends it.
+// Nobody knows how long another program may take.  An operator who sees that it hangs kills it.
 TEST_F(UpgradeTest, AProgramThatHangsIsReplacedByTheOldOneWhenItIsKilled) {
   Mount("size=16m");
   const pid_t keeper = Statistics()["keeper"];
@@ -155,7 +155,7 @@ TEST_F(UpgradeTest, WhatWasChangedSinceTheMountStays) {
   EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
 }
 
-// Whoever waits for the process in the foreground, a service manager, say, still does.
+// A process that waits for the daemon in the foreground, such as a service manager, still does.
 TEST_F(UpgradeTest, InTheForegroundTheProcessStays) {
   const std::string log = dir_ + "/log";
   const pid_t child = fork();
@@ -193,7 +193,7 @@ TEST_F(UpgradeTest, OnlyRootAndWhoMountedMay) {
                         region_ + " " + Copy("one"));
   EXPECT_EQ(ran.status, 2);
   EXPECT_EQ(DaemonPid(), before);
-  // Nor root of a container, who names files of its own.
+  // Root of a container may not, because its names mean other files.
   for (const char* as : {"unshare --pid --fork ", "setpriv --bounding-set=-sys_admin "}) {
     const Ran contained = Shell(as + ctl + " upgrade " + region_ + " " + Copy("two"));
     EXPECT_EQ(contained.status, 2) << as;

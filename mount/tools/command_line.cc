@@ -61,7 +61,8 @@ void CommandLine::Ignored(const std::string& name, const std::string& help) {
 
 CommandLine& CommandLine::Command(const std::string& name, const std::string& what) {
   app_->require_subcommand(1);
-  commands_.emplace_back(new CommandLine(app_->add_subcommand(name, what)));
+  // Options of the program are taken behind the command, too.
+  commands_.emplace_back(new CommandLine(app_->add_subcommand(name, what)->fallthrough()));
   return *commands_.back();
 }
 

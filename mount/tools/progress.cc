@@ -33,6 +33,8 @@ CountingClient::CountingClient(const std::string& what, pkram::WalkClient* clien
 
 CountingClient::~CountingClient() = default;
 
+void CountingClient::End() { shows_ = std::jthread(); }
+
 std::string CountingClient::BeginNode(const pkram::format::Node& node) {
   return client_->BeginNode(node);
 }

@@ -35,6 +35,9 @@ class CountingClient final : public pkram::WalkClient {
   std::string Hole(uint64_t index, uint64_t payload) override;
   std::string EndNode(const pkram::format::Node& node) override;
 
+  // The walk is over: its line is gone when this returns.
+  void End();
+
  private:
   pkram::WalkClient* const client_;
   std::atomic<uint64_t> done_{0}, of_{0};

@@ -16,6 +16,7 @@
 #include "absl/strings/str_replace.h"
 #include "fs/survivors.h"
 #include "fs/xattrs.h"
+#include "mount/region/progress_line.h"
 #include "mount/region/region_file.h"
 #include "mount/tools/directory.h"
 #include "mount/tools/progress.h"
@@ -142,6 +143,7 @@ class Writer {
   }
 
   absl::Status WriteFile(const SurvivingName& name, int parent, const std::string& where) {
+    line_.Show(salvaged_->files + salvaged_->directories, tree_.inodes.size());
     const SurvivingTree::Inode* const inode = Intact(name.ino);
     if (inode == nullptr) {
       Lose(where, WhyLost(name.ino));
@@ -285,6 +287,7 @@ class Writer {
   const SurvivingTree& tree_;
   Salvaged* const salvaged_;
   const std::function<void(const std::string&)>& lost_;
+  ProgressLine line_{"salvage: copying", ProgressLine::Unit::kPlain};
   int top_ = -1;  // what paths are relative to
   std::set<Ino> written_;
   std::map<Ino, std::string> links_;  // where an inode of several names is
@@ -302,6 +305,7 @@ absl::StatusOr<Salvaged> SalvageRegion(const std::string& path, const std::strin
   Survivors survivors;
   CountingClient client("salvage: looking", &survivors);
   const auto write = [&](const pkram::PageView& pages, const pkram::Walk& walk) {
+    client.End();
     const std::vector<pkram::PageRun> contested = Merged(walk.contested());
     for (const SurvivingTree& tree : survivors.trees()) {
       if (!tree.filesystem) {

@@ -50,7 +50,7 @@ void MustBe(const char* bytes, size_t size, uint64_t least, uint64_t most, const
   }
 }
 
-// Whoever has written reads it at once through the cache.
+// The writer reads its bytes at once through the cache.
 void Write(Deadline deadline, const std::string& path, size_t pieces, size_t parity,
            Numbers* numbers) {
   LinuxAio aio;

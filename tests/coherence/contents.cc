@@ -72,7 +72,7 @@ void ReadUntil(Deadline deadline, const std::string& how, Reader* reader, Oracle
   }
 }
 
-// `ways`: of the one who writes, and of the other.
+// `ways`: the writer's, and the other process's.
 std::string CheckOne(const std::string& path, const std::array<Way<Writer>, 2>& ways,
                      double seconds) {
   const Shared<Oracle> oracle;

@@ -26,7 +26,7 @@ struct Log {
   std::atomic<uint64_t> appends{0}, reads{0};
 };
 
-// What stands in each file: no byte of it is NUL.
+// The contents of each file.  No byte is NUL.
 const std::string& Text() {
   static const std::string text = [] {
     std::string made(kMost + (2 << 20), 0);
@@ -45,7 +45,7 @@ struct Kind {
   size_t record;
 };
 
-// The file is created by who writes it, as logs are.
+// The writer creates the file, as writers of logs do.
 constexpr Kind kKinds[] = {
     {"lines, O_WRONLY|O_APPEND", O_WRONLY | O_APPEND, O_WRONLY | O_APPEND, 64},
     {"lines, O_RDWR", O_RDWR | O_APPEND, O_RDWR | O_APPEND, 64},
@@ -119,7 +119,7 @@ void Follow(const std::string& path, Log* log) {
   }
 }
 
-// What was acknowledged, by a mapping and by reads of a new descriptor.
+// Checks acknowledged bytes, through a mapping and by reads of a new descriptor.
 void Look(const std::string& path, Log* log) {
   std::string buffer(kMost + (2 << 20), 0);
   while (!log->fault.stop() && log->over == 0) {

@@ -260,7 +260,7 @@ class ThroughAPipe : public Reader {
     const ssize_t n = kSendfile ? sendfile(pipe_[1], fd_.get(), &at, kBlock)
                                 : splice(fd_.get(), &at, pipe_[1], nullptr, kBlock, 0);
     if (n <= 0) throw std::runtime_error("splice");
-    // What is in the pipe may be the cache's page itself, which changes.
+    // The pipe may hold the cache's page itself, which may change.
     for (ssize_t have = 0; have < n;) {
       const ssize_t got = read(pipe_[0], bytes + have, static_cast<size_t>(n - have));
       if (got <= 0) throw std::runtime_error("read from a pipe");

@@ -427,7 +427,8 @@ TEST_F(AttributeRules, CapabilitiesGoWhenContentsOrOwnersChange) {
     ASSERT_EQ(call(fs()), 0) << name;
     EXPECT_EQ(fs().GetXattr("f", "security.capability", &value), -ENODATA) << name;
   }
-  // What was written before they came does not take them away when it goes on its way.
+  // Bytes that were written before the bits were set do not take them away when the kernel sends
+  // them later.
   const int fd = Open("f", O_RDWR);
   ASSERT_EQ(fs().Write(fd, "z", 0), 1);
   ASSERT_EQ(fs().SetXattr("f", "security.capability", capability), 0);

@@ -317,7 +317,7 @@ TEST_F(ContentRules, AllocatedPagesAreCounted) {
   Settle();
   EXPECT_EQ(BlocksOf("f"), 96);
   EXPECT_EQ(Text("f"), std::string(10 * kPage, '\0'));
-  // Cutting the file frees what was allocated behind its end.
+  // Cutting the file frees pages that were allocated behind its end.
   EXPECT_EQ(fs().Truncate("f", 10 * kPage), 0);
   EXPECT_EQ(BlocksOf("f"), 80);
 }
@@ -501,7 +501,7 @@ TEST_F(ContentRules, CopyRangeWithinAFile) {
   EXPECT_EQ(Of("f").st_size, 30010);
 }
 
-// Whole pages, and what is done to a file that has them from another.
+// Whole pages, and changes of a file that shares them with another.
 TEST_F(ContentRules, ACopyAndItsSourceGoTheirOwnWays) {
   const std::string text = Pattern(40000);
   MakeFile("a", text);

@@ -26,7 +26,7 @@ class MemoryRules : public Conformance {
     NEEDS_KERNEL();
   }
 
-  // What is written from there can be read; in each way that a file is opened.
+  // Bytes that are written from that memory can be read, in each way to open a file.
   void ExpectWritten(const char* from, size_t size) {
     int i = 0;
     for (const int flags : {O_CREAT | O_WRONLY, O_CREAT | O_RDWR, O_CREAT | O_WRONLY | O_APPEND,
@@ -40,7 +40,7 @@ class MemoryRules : public Conformance {
   }
 };
 
-// The kernel's own page in each program; what is there changes all the time.
+// The page that the kernel maps into each program; its contents change all the time.
 TEST_F(MemoryRules, FromThePageOfTheClock) {
   ON_A_KERNEL();
   std::ifstream maps("/proc/self/maps");
@@ -76,7 +76,7 @@ TEST_F(MemoryRules, FromSecretMemory) {
   close(secret);
 }
 
-// Memory whose last page comes only when Let() is called: whoever touches it before waits.
+// Memory whose last page comes only when Let() is called.  A thread that touches it before waits.
 class LateMemory {
  public:
   explicit LateMemory(size_t size) : size_(size) {

@@ -426,7 +426,7 @@ class MakingRules : public Conformance {
     mode_t mode = asked & allowed & ~mask;
     const gid_t group = setgid ? 77 : user.gid;
     if (how == "mkdir" && setgid) mode |= S_ISGID;
-    // Who is not in the group makes no program that runs as the group.
+    // A user who is not in the group cannot make a program that runs as the group.
     if (how != "mkdir" && setgid && user.uid != 0 &&
         (asked & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) {
       mode &= ~static_cast<mode_t>(S_ISGID);

@@ -35,7 +35,7 @@ class PermissionRules : public Conformance {
     }
     Become(kRoot);
   }
-  // Calls on what is in a directory of some mode.
+  // Calls on files in a directory of some mode.
   void InDirectory(unsigned bits, const std::function<int(Subject&)>& call, unsigned needs) {
     NEEDS_KERNEL();
     ASSERT_EQ(fs().Mkdir("d", 0777), 0);

@@ -298,7 +298,7 @@ Operation OperationMaker::Allocate(const Place& of) {
   const int mode = kModes[Below(std::size(kModes))];
   const bool zero = (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
   const uint64_t offset = Offset(), length = 1 + Below(OneIn(3) ? 1000000 : 20000);
-  // What is allocated for good must fit, most times.
+  // Allocations that stay must fit, most times.
   const uint64_t end =
       offset + ((mode & FALLOC_FL_PUNCH_HOLE) != 0 ? length : std::min<uint64_t>(length, 300000));
   return {"fallocate " + of.path + " from " + std::to_string(offset) + " to " +

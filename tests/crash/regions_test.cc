@@ -194,7 +194,7 @@ class RecordingBacking : public pkram::ForwardingBacking {
   const bool device_;
 };
 
-// What a kill in a format leaves: nothing, what was there, or an empty region; and
+// A kill within a format leaves nothing, the old contents, or an empty region; and
 // whatever it is, formatting once more makes a region of it.
 TEST(CrashInFormatTest, EveryWriteLeavesNoRegionOrAWholeOne) {
   for (const bool device : {false, true}) {

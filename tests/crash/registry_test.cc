@@ -122,7 +122,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
     EXPECT_EQ(tried.count(method) + otherwise.count(method) + changes_nothing.count(method), 1u)
         << method << ": not tried at every store, and not said to change nothing";
   }
-  // What is said of a method must be about one that exists.
+  // Each name in these lists must be that of a method that exists.
   for (const auto& list : {otherwise, changes_nothing}) {
     for (const std::string& method : list) EXPECT_TRUE(declared.contains(method)) << method;
   }

@@ -172,7 +172,7 @@ class Sequence {
     return "neither before (" + from_before + ") nor after (" + from_after + ")";
   }
 
-  // An unmount, or a kill; both show what was there, and so does a death in either.
+  // An unmount, or a kill.  After both, and after a death within either, the files are the same.
   std::string Remount(bool dies) {
     ++counts_->remounts;
     full_ = false;

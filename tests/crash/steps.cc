@@ -68,7 +68,7 @@ Image StartImage() {
   EXPECT_TRUE(fs.MakeDirectory(ctx, kRootIno, "over", 0755).ok());
   for (uint64_t i = 0; i < kInlineSlots; ++i) make(Walk(fs, "full"), "n" + std::to_string(i));
   for (uint64_t i = 0; i <= kInlineSlots; ++i) make(Walk(fs, "over"), "n" + std::to_string(i));
-  // What a user's ACLs are on, and what is handed down.
+  // Files with a user's ACLs, and files that inherit them.
   EXPECT_TRUE(fs.SetXattr(ctx, Walk(fs, "empty"), kDefaultAcl, kAcl, 0).ok());
   EXPECT_TRUE(fs.SetXattr(ctx, Walk(fs, "attr"), kAccessAcl, kAcl, 0).ok());
   // A free slot of the inode table that was used before.

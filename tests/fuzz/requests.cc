@@ -258,7 +258,8 @@ class Sender {
     }
     for (int i = 0; i < shape.names; ++i) body += Name() + '\0';
     const uint64_t node = Next() % 4 == 0 ? Number() : 1 + Next() % 12;
-    // The kernel resolves ".." itself, and only asks for it of what it was handed.
+    // The kernel resolves ".." itself.  It asks for it only for an inode that it got by a file
+    // handle.
     session->Send(shape.opcode, node, Next() % 3 == 0 ? 1000 : 0, body + payload);
   }
 
@@ -289,7 +290,7 @@ void FuzzRequests(const uint8_t* data, size_t size) {
   pkram::FormatRegion(&file, 300);
   Mounted mounted(file);
   Filesystem& fs = *mounted.fs();
-  // Nobody would thaw what is frozen here.
+  // Nobody would thaw the filesystem here.
   fs.set_abandoned([] { return true; });
   const Context ctx{.uid = 0, .gid = 0, .now = {2000, 1}};
   for (const char* name : {"a", "b"}) {

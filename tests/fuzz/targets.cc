@@ -357,7 +357,8 @@ struct Hostile {
     contents = Editor(&input).Edit();
     file.SetContents(contents);
   }
-  // Opened, or nothing; what is refused is as it was, and is refused by a check, too.
+  // Returns the open region, or nothing.  A refused region must not have changed, and a check must
+  // refuse it, too.
   std::unique_ptr<Region> Open() {
     FsCheck check;
     auto region = pkram::OpenRegion(file, 0, &check);

@@ -2,8 +2,8 @@
 //   guest tree DIR              makes one of every kind of file there
 //   guest manifest DIR FILE     writes down all that can be seen of a tree
 //   guest compare DIR FILE      compares; prints the first difference
-//   guest write DIR DEVICE      writers that note what is acknowledged at the device's end
-//   guest verify DIR DEVICE     compares what they wrote with that
+//   guest write DIR DEVICE      writers that note acknowledged calls at the device's end
+//   guest verify DIR DEVICE     compares the files with these notes
 //   guest scribble DEVICE       changes a byte of a region's metadata; again: back
 //   guest time COMMAND...       runs it and prints how long it took
 #include <fcntl.h>
