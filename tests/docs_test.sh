@@ -33,11 +33,16 @@ mkdir -p /srv/cache /var/lib/pkramfs trees/v7 trees/v8 trees/image
 for tree in trees/*; do echo "$tree" >"$tree/file"; head -c 100000 /dev/zero >"$tree/large"; done
 cd trees
 PATH=/usr/sbin:$PATH
+# Mounts that came along from outside are not seen here.  What is mounted here ends with the block,
+# however that goes.
+findmnt -n -t fuse.pkramfs -o TARGET | tac | xargs -r umount -l
+unmount() { findmnt -n -t fuse.pkramfs -o TARGET | tac | xargs -r umount "$@"; }
+trap 'unmount -l' EXIT
 head -n 1 "$1" | grep -q '^mount ' || mount -t fuse.pkramfs cache.pkram /srv/cache -o size=64m
 set -x
 . "$1"
 set +x
-findmnt -n -t fuse.pkramfs -o TARGET | xargs -r umount
+unmount
 for region in /dev/shm/*; do flock -w 60 "$region" true; fsck.pkramfs "$region" || exit; done
 RUN
 failed=0
