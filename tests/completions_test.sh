@@ -7,8 +7,16 @@ bin=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")/../mount/completions" && pwd)
 PATH=$bin:$PATH
 region=/dev/shm/pkramfs-completions-$$.pkram
-trap 'rm -f "$region"' EXIT
+work=$(mktemp -d)
+# A name that does harm if a shell expands it.
+hostile="/dev/shm/pkramfs-\$(touch\${IFS}$(basename "$work"))-$$"
+trap 'rm -rf "$region" "$hostile" "$work"' EXIT
 mkfs.pkramfs -q -o size=1m "$region"
+mkfs.pkramfs -q -o size=1m "$hostile"
+cd "$work"
+# A program that nobody may start by completion.
+printf '#!/bin/sh\ntouch started\n' >pkramctl
+chmod +x pkramctl
 failed=0 tried=0
 
 # What a shell offers for a command line, a line each: SHELL WORD...  The last word is begun only.
@@ -16,7 +24,7 @@ complete_bash() {
   bash -c '
     . "$1/pkramctl.bash"; shift
     compopt() { :; }
-    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+    COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
     _pkramfs
     printf "%s\n" "${COMPREPLY[@]}"' complete "$here" "$@"
 }
@@ -70,10 +78,12 @@ for shell in bash zsh fish; do
     offers $shell "$program -" "${options[@]}"
   done
   offers $shell 'pkramfs -o ' "${mount_options[@]}"
-  # zsh offers only the last of several options.
-  [ $shell = zsh ] && before= || before=size=1g,
+  # A shell wants the part of the word that it replaces.
+  case $shell in bash) before=1g, ;; zsh) before= ;; fish) before=size=1g, ;; esac
   offers $shell 'pkramfs -o size=1g,no' ${before}notakeover
-  for line in 'pkramctl info ' 'pkramfs ' 'fsck.pkramfs '; do offers $shell "$line" "${region##*/}"; done
+  offers $shell './pkramctl ' info
+  for line in 'pkramctl info ' 'pkramfs ' 'fsck.pkramfs '; do offers $shell "$line" "${region##*/}" "${hostile##*/}"; done
 done
+[ -z "$(find "$work" -newer "$work/pkramctl" -type f)" ] || { echo "completion has run: $(ls "$work")"; failed=1; }
 echo "$tried offers tried"
 exit $failed

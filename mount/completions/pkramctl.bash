@@ -9,57 +9,60 @@ _pkramfs_options() {
 
 # Commands of `pkramctl --help`.
 _pkramfs_commands() {
-  "$1" --help 2>/dev/null | awk 'tolower($1) ~ /^subcommands:/ { on = 1; next } on && NF { print $1 }'
+  pkramctl --help 2>/dev/null | awk 'tolower($1) ~ /^subcommands:/ { on = 1; next } on && NF { print $1 }'
 }
 
 # Mount options of `pkramfs --help`, with their equals signs.
 _pkramfs_mount_options() {
-  "$1" --help 2>/dev/null |
+  pkramfs --help 2>/dev/null |
     awk '/^Mount options/ { on = 1; next } /^Example/ { on = 0 } on && /^  [a-z]/ { print $1 }' |
     sed -E 's/=.*/=/'
 }
 
-# Regions by name, and the directories on which some are mounted.
-_pkramfs_regions() {
-  pkramctl list 2>/dev/null | awk 'NR > 1 {
-    sub("^/dev/shm/", "", $1); print $1
-    for (i = 2; i <= NF; ++i) if ($i ~ /^\//) print $i }'
-}
-
-_pkramfs_files() {
-  local IFS=$'\n'
-  COMPREPLY+=($(compgen -f -- "$cur"))
-  compopt -o filenames 2>/dev/null
+# Adds each line of standard input that begins with $1, with $2 in front.  (A name may contain anything,
+# so nothing here is expanded by the shell.)
+_pkramfs_add() {
+  local line
+  while IFS= read -r line; do
+    [[ $line != "$1"* ]] || COMPREPLY+=("$2$line")
+  done
 }
 
 _pkramfs() {
-  local cur=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]}
-  local command='' word i
+  # Words with blanks between them; the shell's own COMP_WORDS are split at = and :, too.
+  local typed=${COMP_LINE:0:COMP_POINT} words program command='' word cur='' previous
+  read -ra words <<<"$typed"
+  [[ $typed == *[[:blank:]] ]] || { cur=${words[-1]}; unset 'words[-1]'; }
+  previous=${words[-1]}
+  # Never what was typed: `./pkramctl` may be anybody's program.
+  program=${words[0]##*/}
   COMPREPLY=()
-  if [ "${program##*/}" = pkramctl ]; then
-    for ((i = 1; i < COMP_CWORD; ++i)); do
-      word=${COMP_WORDS[i]}
+  if [ "$program" = pkramctl ]; then
+    for word in "${words[@]:1}"; do
       [[ $word == -* ]] || { command=$word; break; }
     done
     if [ -z "$command" ] && [[ $cur != -* ]]; then
-      COMPREPLY=($(compgen -W "$(_pkramfs_commands "$program")" -- "$cur"))
+      _pkramfs_add "$cur" '' < <(_pkramfs_commands)
       return
     fi
   fi
   if [ "$previous" = -o ]; then
-    # The last of several options, with commas between them.
-    local done=''
-    [[ $cur != *,* ]] || done=${cur%,*},
-    COMPREPLY=($(compgen -P "$done" -W "$(_pkramfs_mount_options pkramfs)" -- "${cur##*,}"))
+    # The last of several options, with commas between them.  The shell replaces what is behind the
+    # last equals sign.
+    local before=''
+    [[ $cur != *,* ]] || before=${cur%,*},
+    _pkramfs_add "${cur##*,}" "${before##*=}" < <(_pkramfs_mount_options)
     compopt -o nospace 2>/dev/null
     return
   fi
   if [[ $cur == -* ]]; then
-    COMPREPLY=($(compgen -W "$(_pkramfs_options "$program" $command)" -- "$cur"))
+    [[ $command == '' || $command =~ ^[a-z]+$ ]] || return
+    _pkramfs_add "$cur" '' < <(_pkramfs_options "$program" $command)
     return
   fi
-  COMPREPLY=($(compgen -W "$(_pkramfs_regions)" -- "$cur"))
-  _pkramfs_files
+  compopt -o filenames 2>/dev/null
+  _pkramfs_add "$cur" '' < <(pkramctl list --names 2>/dev/null)
+  _pkramfs_add '' '' < <(compgen -f -- "$cur")
 }
 
 complete -F _pkramfs pkramctl pkramfs mkfs.pkramfs fsck.pkramfs

@@ -17,9 +17,10 @@ function __pkramfs_has_command
 end
 
 function __pkramfs_options
-    set -l program (commandline -opc)[1]
+    # Never what was typed: `./pkramctl` may be anybody's program.
+    set -l program (string replace -r '.*/' '' -- (commandline -opc)[1])
     set -l command
-    string match -q -- '*pkramctl' $program; and set command (__pkramfs_command)
+    test $program = pkramctl; and set command (__pkramfs_command)
     $program $command --help 2>/dev/null | awk '/^  -/ {
         names = $1; $1 = ""; sub(/^ +/, ""); sub(/=.*/, "", names)
         n = split(names, each, ",")
@@ -27,8 +28,7 @@ function __pkramfs_options
 end
 
 function __pkramfs_commands
-    set -l program (commandline -opc)[1]
-    $program --help 2>/dev/null | awk '
+    pkramctl --help 2>/dev/null | awk '
         tolower($1) ~ /^subcommands:/ { on = 1; next }
         on && NF { name = $1; $1 = ""; sub(/^ +/, ""); print name "\t" $0 }'
 end
@@ -41,9 +41,7 @@ function __pkramfs_mount_options
 end
 
 function __pkramfs_regions
-    pkramctl list 2>/dev/null | awk 'NR > 1 {
-        sub("^/dev/shm/", "", $1); print $1
-        for (i = 2; i <= NF; ++i) if ($i ~ /^\//) print $i }'
+    pkramctl list --names 2>/dev/null
 end
 
 complete -c pkramctl -f -n 'not __pkramfs_has_command' -a '(__pkramfs_commands)'
