@@ -58,6 +58,38 @@ TEST_F(CommandsTest, ListShowsARegionInEachState) {
   EXPECT_EQ(Listed(region_)["state"], "not sealed");
 }
 
+TEST_F(CommandsTest, ListWaitsForNobody) {
+  Mount("size=64m,notakeover");
+  const pid_t server = DaemonPid();
+  ASSERT_EQ(kill(server, SIGSTOP), 0);
+  const json one = Listed(region_);
+  EXPECT_EQ(kill(server, SIGCONT), 0);
+  EXPECT_EQ(one["state"], "no answer");
+  EXPECT_EQ(Listed(region_)["state"], "mounted");
+}
+
+TEST_F(CommandsTest, ListSaysWhatAnotherProcessUses) {
+  Mount("size=64m");
+  const Ran ran =
+      Shell("unshare --mount sh -c 'umount -l " + mount_ + " && " + Pkramctl() + " list --json'");
+  bool is_seen = false;
+  for (const json& one : json::parse(ran.out)) {
+    is_seen = is_seen || (one["region"] == region_ && one["state"] == "in use");
+  }
+  EXPECT_TRUE(is_seen) << ran.out;
+}
+
+TEST_F(CommandsTest, OutputThatIsLostIsAFailure) {
+  Mount("size=64m");
+  for (const std::string& command :
+       std::vector<std::string>{"list", "list --json", "list --names", "info " + mount_,
+                                "info --json " + mount_, "metrics"}) {
+    const Ran ran = Ctl(command + " >/dev/full");
+    EXPECT_EQ(ran.status, 2) << command;
+    EXPECT_THAT(ran.err, HasSubstr("cannot be written")) << command;
+  }
+}
+
 TEST_F(CommandsTest, ListLeavesOutWhatIsNoRegion) {
   Spill(region_, std::string(8192, 'x'));
   EXPECT_TRUE(Listed(region_).is_null());
@@ -99,12 +131,17 @@ TEST_F(CommandsTest, AMountPointStandsForItsRegion) {
 
 TEST_F(CommandsTest, ARegionsNameComesBeforeADirectorys) {
   Mount("size=64m");
-  // A directory in the way of the region's name, with something else mounted on it.
-  const std::string other = dir_ + "/" + name();
-  ASSERT_EQ(mkdir(other.c_str(), 0755), 0);
-  const json info =
-      json::parse(Shell("cd " + dir_ + " && " + Pkramctl() + " info --json " + name()).out);
-  EXPECT_EQ(info["region"], region_);
+  // A directory of the region's name, on which another region is mounted.
+  const std::string place = dir_ + "/" + name(), other = dir_ + "/other";
+  ASSERT_EQ(mkdir(place.c_str(), 0755), 0);
+  ASSERT_EQ(Shell(Pkramfs() + " " + other + " " + place + " -o size=16m").status, 0);
+  const auto info = [&](const std::string& which) {
+    return json::parse(Shell("cd " + dir_ + " && " + Pkramctl() + " info --json " + which).out);
+  };
+  EXPECT_EQ(info(name())["region"], region_);
+  EXPECT_EQ(info("./" + name())["region"], other);
+  ASSERT_EQ(umount2(place.c_str(), MNT_DETACH), 0);
+  EXPECT_TRUE(WaitUntilRegionIsFree(other));
 }
 
 TEST_F(CommandsTest, MetricsAreThoseOfTheMount) {

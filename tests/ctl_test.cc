@@ -126,7 +126,7 @@ SeenRegion Mounted(const Json& statistics) {
 
 TEST(MetricsTest, EveryNumberHasAMetric) {
   const std::string text = MetricsOf({Mounted(Statistics())}, 1600);
-  const std::string labels = R"({region="/dev/shm/r",mount="/srv/a\"b\\c\nd")";
+  const std::string labels = R"({region="/dev/shm/r",mount="/srv/a\"b\\c\\x0ad")";
   for (const std::string& sample : {
            "pkramfs_up" + labels + "} 1\n",
            "pkramfs_info" + labels + ",version=\"0.2.0\",node=\"pkramfs\"} 1\n",

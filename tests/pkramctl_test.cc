@@ -165,6 +165,12 @@ TEST_F(PkramctlTest, SomebodyElsesMountIsNotTheRegions) {
     EXPECT_THAT(ran.err, HasSubstr("not mounted here"));
   }
   EXPECT_TRUE(MountsOf(region_).empty());
+  // Nor is the region the mount's, when somebody names the mount.
+  for (const char* command : {"check ", "rm "}) {
+    const Ran ran = Ctl(command + theirs + (command[0] == 'r' ? " name" : ""));
+    EXPECT_EQ(ran.status, 2) << command;
+    EXPECT_THAT(ran.err, HasSubstr("mounted by another user")) << command;
+  }
   umount2(theirs.c_str(), MNT_DETACH);
   EXPECT_TRUE(WaitUntilRegionIsFree(other));
 }

@@ -22,14 +22,14 @@ int FailCheck(const absl::Status& status) {
         absl::StrCat(std::string(status.message()), ": unmount it to have it checked")));
   }
   Fail(status);
-  return absl::IsDataLoss(status) ? kProblems : kFailed;
+  return absl::IsDataLoss(status) ? kProblems : kCannot;
 }
 
 int PrintProblems(const std::string& path, const pkram::Region::Report& report) {
   for (const pkram::Problem& p : report.problems) {
     std::printf("page %llu: %s\n", Count(p.page.value()), Printable(p.what).c_str());
   }
-  std::printf("%s: %zu problems\n", path.c_str(), report.problems.size());
+  std::printf("%s: %zu problems\n", Printable(path).c_str(), report.problems.size());
   return report.problems.empty() ? 0 : kProblems;
 }
 
@@ -42,7 +42,7 @@ int CheckImage(const std::string& path) {
                 owner.empty() ? "" : Printable(absl::StrCat(" (of ", owner, ")")).c_str());
   }
   if (damaged->empty()) return -1;
-  std::printf("%s: %zu pages are damaged\n", path.c_str(), damaged->size());
+  std::printf("%s: %zu pages are damaged\n", Printable(path).c_str(), damaged->size());
   return kProblems;
 }
 
@@ -67,8 +67,8 @@ int RunSalvage(const std::string& region, const std::string& directory) {
     std::printf("of %llu, attributes could not be set\n", Count(salvaged->bare));
   }
   std::printf("%s: %llu files and %llu directories with %llu bytes copied to %s; %llu not intact\n",
-              region.c_str(), Count(salvaged->files), Count(salvaged->directories),
-              Count(salvaged->bytes), directory.c_str(), Count(salvaged->lost));
+              Printable(region).c_str(), Count(salvaged->files), Count(salvaged->directories),
+              Count(salvaged->bytes), Printable(directory).c_str(), Count(salvaged->lost));
   const int status = PrintProblems(region, salvaged->report);
   return salvaged->lost > 0 ? kProblems : status;
 }

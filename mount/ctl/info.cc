@@ -67,6 +67,17 @@ struct Looked {
   bool has_problems = false;
 };
 
+absl::StatusOr<Looked> LookAt(const LiveMount& mount, const absl::StatusOr<std::string>& region) {
+  const absl::StatusOr<Json> live = StatisticsOf(mount);
+  if (!live.ok()) return live.status();
+  Looked looked;
+  looked.json["region"] = "";  // the first field
+  looked.json.update(*live);
+  looked.json["region"] = region.ok() ? *region : mount.entry().source;
+  looked.is_mounted = true;
+  return looked;
+}
+
 absl::StatusOr<Looked> LookAt(const std::string& place) {
   const absl::StatusOr<std::string> region = RegionAt(place);
   if (region.ok() && *region == place) {
@@ -78,13 +89,7 @@ absl::StatusOr<Looked> LookAt(const std::string& place) {
   }
   const absl::StatusOr<LiveMount> mount = LiveMount::Of(place);
   if (!mount.ok()) return mount.status();
-  const absl::StatusOr<Json> live = StatisticsOf(*mount);
-  if (!live.ok()) return live.status();
-  Looked looked;
-  looked.json["region"] = region.ok() ? *region : mount->entry().source;
-  looked.json.update(*live);
-  looked.is_mounted = true;
-  return looked;
+  return LookAt(*mount, region);
 }
 
 Fact Bytes(const std::string& name, uint64_t pages, const std::string& note = "") {
@@ -199,10 +204,10 @@ std::vector<Fact> FactsOfMount(const Json& json, int64_t now) {
   facts.push_back({"inodes", "", Unit::kCount, json["inodes"], ""});
   if (json.contains("takeovers")) {
     const Json& takeovers = json["takeovers"];
-    facts.push_back(
-        {"takeovers", "", Unit::kCount, takeovers["count"],
-         absl::StrFormat("the last: %s; programs waited for %.3g ms", Printable(takeovers["last"]),
-                         takeovers["pause_ms"].get<double>())});
+    facts.push_back({"takeovers", "", Unit::kCount, takeovers["count"],
+                     absl::StrFormat("the last: %s; programs waited for %.3g ms",
+                                     Printable(takeovers["last"].get<std::string>()),
+                                     takeovers["pause_ms"].get<double>())});
   }
   if (json.contains("checkpoint")) AddCheckpoint(json["checkpoint"], now, &facts);
   if (json.contains("errors")) {
@@ -261,7 +266,8 @@ std::string TableOf(const std::vector<Fact>& facts, const std::vector<Fact>* bef
   std::string table;
   for (const Fact& fact : facts) {
     const bool is_number = fact.unit != Unit::kNone;
-    std::string line = Padded(fact.name, names + 2) + Padded(Shown(fact), numbers, is_number);
+    std::string line =
+        Padded(Printable(fact.name), names + 2) + Padded(Shown(fact), numbers, is_number);
     if (before != nullptr) line += "  " + Padded(Changed(fact, *before), changes, true);
     if (!fact.note.empty()) line += "  " + Printable(fact.note);
     line.erase(line.find_last_not_of(' ') + 1);
@@ -285,13 +291,13 @@ int RunWatch(const std::string& place, double seconds) {
   for (;;) {
     const absl::StatusOr<LiveMount> mount = LiveMount::Of(place);
     if (!mount.ok()) return Fail(mount.status());
-    const absl::StatusOr<Looked> looked = LookAt(place);
+    const absl::StatusOr<Looked> looked = LookAt(*mount, RegionAt(place));
     if (!looked.ok()) return Fail(looked.status());
     std::vector<Fact> facts = FactsOfMount(looked->json, time(nullptr));
     // A terminal is written anew from its top.
     std::string screen = isatty(STDOUT_FILENO) != 0 ? "\033[H\033[J" : "";
     screen += TableOf(facts, before.empty() ? &facts : &before) + "\n";
-    if (Print(screen) != 0) return kFailed;
+    if (Print(screen) != 0) return kCannot;
     before = std::move(facts);
     std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   }

@@ -1,8 +1,14 @@
 #include "mount/ctl/list.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pwd.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +16,7 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <set>
 
@@ -18,8 +25,11 @@
 #include "mount/region/options.h"
 #include "mount/region/region_file.h"
 #include "mount/region/units.h"
+#include "mount/serve/control.h"
 #include "mount/tools/command_line.h"
 #include "mount/tools/live_mount.h"
+#include "mount/tools/statistics.h"
+#include "pkram/backing.h"
 #include "pkram/descriptor.h"
 #include "pkram/region.h"
 
@@ -62,7 +72,10 @@ std::optional<SeenRegion> FileAt(const std::string& path) {
     return std::nullopt;
   }
   std::optional<SeenRegion> region = Unmounted(path, pkram::Region::GlanceAt(*super));
-  if (region) region->used = static_cast<uint64_t>(st.st_blocks) * 512;
+  if (!region) return region;
+  region->used = static_cast<uint64_t>(st.st_blocks) * 512;
+  region->user = pkram::LockHolder(file.get());
+  if (region->user != 0) region->state = "in use";
   return region;
 }
 
@@ -73,22 +86,100 @@ std::optional<SeenRegion> DeviceAt(const std::string& path) {
   return glance.ok() ? Unmounted(path, *glance) : std::nullopt;
 }
 
+std::string PathOf(const MountEntry& mount) {
+  return mount.source.starts_with("fd=") ? mount.source : RegionPath(mount.source);
+}
+
+// Opens the root of a mount through a copy of the mount, if this process may make one: so an
+// unmount meanwhile does not find the mount busy.
+pkram::Descriptor OpenRoot(const std::string& mount_point) {
+  constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  const pkram::Descriptor copy(static_cast<int>(
+      syscall(SYS_open_tree, AT_FDCWD, mount_point.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  if (copy.get() >= 0) return pkram::Descriptor(openat(copy.get(), ".", kDirectory));
+  return pkram::Descriptor(open(mount_point.c_str(), kDirectory));
+}
+
+// What is known of a mount: {"error": errno} or {"its": bool, "text": what the daemon sends}.
+Json Ask(const MountEntry& mount) {
+  const pkram::Descriptor directory = OpenRoot(mount.mount_point);
+  const auto reply = std::make_unique<ControlReply>();
+  if (directory.get() < 0 || ioctl(directory.get(), kControlStatistics, reply.get()) != 0) {
+    return {{"error", errno}};
+  }
+  const size_t size = std::min<size_t>(reply->size, sizeof(reply->json));
+  return {{"its", IsOfItsRegion(mount)}, {"text", std::string(reply->json, size)}};
+}
+
+// Runs Ask in a process of its own, which is left alone if it does not end in time: a daemon that
+// does not answer holds only that.  Nothing if there is no answer.
+std::optional<Json> AskInTime(const MountEntry& mount) {
+  constexpr int kMost = 5000;  // ms
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return std::nullopt;
+  const pkram::Descriptor from(ends[0]);
+  std::optional<pkram::Descriptor> to(ends[1]);
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string text = Ask(mount).dump(-1, ' ', false, Json::error_handler_t::replace);
+    // A pipe takes so much at once.
+    const ssize_t written = write(to->get(), text.data(), text.size());
+    _exit(written < 0 ? 1 : 0);
+  }
+  to.reset();
+  std::string text;
+  pollfd ready{from.get(), POLLIN, 0};
+  while (child > 0 && poll(&ready, 1, kMost) > 0) {
+    char buffer[4096];
+    const ssize_t n = read(from.get(), buffer, sizeof(buffer));
+    if (n > 0) {
+      text.append(buffer, static_cast<size_t>(n));
+      continue;
+    }
+    waitpid(child, nullptr, 0);
+    Json answer = Json::parse(text, nullptr, false);
+    if (!answer.is_object()) return std::nullopt;
+    return answer;
+  }
+  if (child > 0) kill(child, SIGKILL);
+  return std::nullopt;
+}
+
 SeenRegion MountedAt(const MountEntry& mount) {
   SeenRegion region;
-  region.path = mount.source.starts_with("fd=") ? mount.source : RegionPath(mount.source);
-  region.state = "dead";
+  region.path = PathOf(mount);
   region.mount = mount;
-  const absl::StatusOr<LiveMount> live = LiveMount::On(mount.mount_point);
-  if (!live.ok()) return region;
-  const absl::StatusOr<Json> statistics = StatisticsOf(*live);
+  const std::optional<Json> answer = AskInTime(mount);
+  region.state = "no answer";
+  if (!answer) return region;
+  if (answer->contains("error")) {
+    const int error = (*answer)["error"];
+    const bool is_dead = error == ENOTCONN || error == ECONNABORTED;
+    if (is_dead) region.state = "dead";
+    if (error == EACCES || error == EPERM) region.state = "private";
+    return region;
+  }
+  absl::StatusOr<Json> statistics = ParseStatistics((*answer)["text"].get<std::string>());
   if (!statistics.ok()) return region;
   region.state = "mounted";
-  region.statistics = *statistics;
+  region.is_its = (*answer)["its"];
+  region.statistics = *std::move(statistics);
   const Json& pages = region.statistics["pages"];
   region.size = pages["total"].get<uint64_t>() * pkram::kPageSize;
   region.used =
       (pages["metadata"].get<uint64_t>() + pages["data"].get<uint64_t>()) * pkram::kPageSize;
   return region;
+}
+
+// Mounts without those that another mount on the same directory covers.
+std::vector<MountEntry> UncoveredMounts() {
+  std::map<std::string, MountEntry> last;
+  for (MountEntry& mount : AllMounts()) last.insert_or_assign(mount.mount_point, mount);
+  std::vector<MountEntry> mounts;
+  for (MountEntry& mount : PkramfsMounts()) {
+    if (last[mount.mount_point].id == mount.id) mounts.push_back(std::move(mount));
+  }
+  return mounts;
 }
 
 std::string NameOf(uid_t uid) {
@@ -118,6 +209,12 @@ Json ToJson(const SeenRegion& region) {
   return json;
 }
 
+std::string PidOf(const SeenRegion& region) {
+  if (region.user != 0) return std::to_string(region.user);
+  if (!region.statistics.contains("pid")) return "-";
+  return std::to_string(region.statistics["pid"].get<int64_t>());
+}
+
 using Row = std::array<std::string, 8>;
 
 Row RowOf(const SeenRegion& region) {
@@ -132,9 +229,7 @@ Row RowOf(const SeenRegion& region) {
           size(region.used),
           region.mount ? Printable(region.mount->mount_point) : "-",
           region.mount ? NameOf(region.mount->uid) : "-",
-          region.statistics.contains("pid")
-              ? std::to_string(region.statistics["pid"].get<int64_t>())
-              : "-",
+          PidOf(region),
           made ? Duration(static_cast<uint64_t>(age)) + " ago" : "-"};
 }
 
@@ -160,9 +255,9 @@ std::string Table(const std::vector<Row>& rows) {
 std::vector<SeenRegion> SeenRegions() {
   std::vector<SeenRegion> regions;
   std::set<std::string> mounted;
-  for (const MountEntry& mount : PkramfsMounts()) {
+  for (const MountEntry& mount : UncoveredMounts()) {
     regions.push_back(MountedAt(mount));
-    mounted.insert(Canonical(regions.back().path));
+    if (regions.back().is_its) mounted.insert(Canonical(regions.back().path));
   }
   const auto add = [&](const std::string& path, auto look) {
     if (mounted.contains(path)) return;
@@ -173,6 +268,23 @@ std::vector<SeenRegion> SeenRegions() {
     if (name.starts_with("dax")) add(absl::StrCat(kDevices, "/", name), DeviceAt);
   }
   return regions;
+}
+
+int RunListNames() {
+  std::set<std::string> names;
+  for (const MountEntry& mount : PkramfsMounts()) {
+    names.insert(mount.source);
+    names.insert(mount.mount_point);
+  }
+  for (const std::string& name : NamesIn(kMemory)) {
+    if (FileAt(absl::StrCat(kMemory, "/", name))) names.insert(name);
+  }
+  std::string text;
+  for (const std::string& name : names) {
+    // A name that cannot be typed as it is shown is of no use here.
+    if (Printable(name) == name) absl::StrAppend(&text, name, "\n");
+  }
+  return Print(text);
 }
 
 int RunList(bool as_json) {

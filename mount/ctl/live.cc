@@ -12,7 +12,9 @@
 #include "mount/region/progress_line.h"
 #include "mount/region/units.h"
 #include "mount/serve/control.h"
+#include "mount/tools/command_line.h"
 #include "mount/tools/progress.h"
+#include "mount/tools/statistics.h"
 #include "pkram/types.h"
 
 namespace pkramfs {
@@ -57,7 +59,7 @@ absl::Status Resize(const LiveMount& mount, const std::string& sizes) {
         absl::StrCat("'", sizes, "': only size= and nr_inodes= can be changed, as size=2G"));
   }
   return mount.Resize(options, [](const std::string& text) {
-    std::fprintf(stderr, "pkramctl: warning: %s\n", text.c_str());
+    std::fprintf(stderr, "pkramctl: warning: %s\n", Printable(text).c_str());
   });
 }
 
@@ -92,12 +94,12 @@ absl::Status Checkpoint(const LiveMount& mount, const std::string& file, bool as
 }  // namespace
 
 absl::StatusOr<Json> StatisticsOf(const LiveMount& mount) {
-  Json json = Json::parse(mount.Statistics(), nullptr, false);
-  if (json.is_discarded()) {
-    return absl::InternalError(absl::StrCat(mount.entry().mount_point,
-                                            ": pkramctl does not understand the daemon's answer"));
+  absl::StatusOr<Json> json = ParseStatistics(mount.Statistics());
+  if (!json.ok()) {
+    return absl::InternalError(
+        absl::StrCat(mount.entry().mount_point, ": ", std::string(json.status().message())));
   }
-  json["mounted_on"] = mount.entry().mount_point;
+  (*json)["mounted_on"] = mount.entry().mount_point;
   return json;
 }
 

@@ -5,22 +5,20 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "mount/tools/command_line.h"
 #include "mount/tools/live_mount.h"
 #include "pkram/types.h"
 
 namespace pkramfs {
 namespace {
 
-// A value of a label: backslashes, quotes and newlines are escaped.
+// A value of a label.  Control characters and bytes that are no UTF-8 are shown as \xNN.
+// Backslashes and quotes are escaped.
 std::string Escaped(const std::string& text) {
   std::string escaped;
-  for (const char c : text) {
+  for (const char c : Printable(text)) {
     if (c == '\\' || c == '"') escaped += '\\';
-    if (c == '\n') {
-      escaped += "\\n";
-    } else {
-      escaped += c;
-    }
+    escaped += c;
   }
   return escaped;
 }
@@ -96,8 +94,8 @@ std::string MetricsOf(const std::vector<SeenRegion>& regions, int64_t now) {
   metrics.ForEach([&](const SeenRegion& region) {
     if (region.statistics.empty()) return;
     metrics.Add(region, 1,
-                absl::StrCat(",version=\"", region.statistics.value("version", ""), "\",node=\"",
-                             Escaped(region.statistics.value("node", "")), "\""));
+                absl::StrCat(",version=\"", Escaped(region.statistics.value("version", "")),
+                             "\",node=\"", Escaped(region.statistics.value("node", "")), "\""));
   });
   metrics.Members("pkramfs_page_bytes", "gauge",
                   "Memory of the region by state; total is its size, the others overlap in part.",

@@ -2,11 +2,13 @@
 
 #include <cstdio>
 
+#include "mount/tools/command_line.h"
+
 namespace pkramfs {
 
 int Fail(const absl::Status& status) {
-  std::fprintf(stderr, "pkramctl: %s\n", std::string(status.message()).c_str());
-  return kFailed;
+  std::fprintf(stderr, "pkramctl: %s\n", Printable(std::string(status.message())).c_str());
+  return kCannot;
 }
 
 int Print(const Json& json) {
@@ -14,8 +16,14 @@ int Print(const Json& json) {
 }
 
 int Print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  return std::fflush(stdout) == 0 ? 0 : kFailed;
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return Flush();
+}
+
+int Flush() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  std::fprintf(stderr, "pkramctl: the output cannot be written\n");
+  return kCannot;
 }
 
 }  // namespace pkramfs

@@ -14,14 +14,16 @@ using Json = nlohmann::ordered_json;
 
 // Exit statuses of pkramctl.
 inline constexpr int kProblems = 1;  // the region that was looked at has problems
-inline constexpr int kFailed = 2;    // the command could not do what it was asked for
+inline constexpr int kCannot = 2;    // the command could not do what it was asked for
 
-// Says on standard error what went wrong, and returns kFailed.
+// Says on standard error what went wrong, and returns kCannot.
 int Fail(const absl::Status& status);
 
-// Writes to standard output.  Returns 0, or kFailed if the output is gone.
+// Writes to standard output.  Returns 0, or kCannot if the output is gone.
 int Print(const Json& json);
 int Print(const std::string& text);
+// Says whether everything that was printed by now is written: 0, or kCannot.
+int Flush();
 
 }  // namespace pkramfs
 

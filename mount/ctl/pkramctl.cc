@@ -1,4 +1,6 @@
 // pkramctl: looks into regions, mounted or not, and does things to them.
+#include <cstdio>
+#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,6 +42,8 @@ int Main(int argc, char** argv) {
   CommandLine& list =
       line.Command("list", "Every region that can be seen: where, what size, by whom");
   list.Flag("--json", &as_json, "As JSON");
+  bool names = false;
+  list.Flag("--names", &names, "Only what a command takes for a region, one a line; asks nobody");
   CommandLine& info = command("info", "What is in a region; of a mounted one, live statistics");
   info.Flag("--json", &as_json, "As JSON");
   info.Flag("--watch", &watch, "Of a mounted one: again and again, with what has changed");
@@ -95,11 +99,11 @@ int Main(int argc, char** argv) {
                           "Path on a mount, or REGION:/PATH, or MOUNT:/PATH; or IMAGE:/PATH");
   export_command.Option("directory", &export_options.directory,
                         "New or empty (default: a tar archive to standard output)");
-  if (const auto status = line.Parse(argc, argv, kFailed)) return *status;
+  if (const auto status = line.Parse(argc, argv, kCannot)) return *status;
 
   if (quiet) ProgressLine::Silence();
   const auto wrong = [](const char* what) { return Fail(absl::InvalidArgumentError(what)); };
-  if (list.given()) return RunList(as_json);
+  if (list.given()) return names ? RunListNames() : RunList(as_json);
   if (metrics.given()) return RunMetrics(regions);
   if (export_command.given()) return RunExport(export_options);
   if (restore.given()) return RunRestore(file, region);
@@ -134,4 +138,14 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace pkramfs
 
-int main(int argc, char** argv) { return pkramfs::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    const int status = pkramfs::Main(argc, argv);
+    // Output that is lost is no success.
+    const int flushed = pkramfs::Flush();
+    return status != 0 ? status : flushed;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "pkramctl: %s\n", pkramfs::Printable(e.what()).c_str());
+    return pkramfs::kCannot;
+  }
+}

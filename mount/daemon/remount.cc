@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "mount/region/mount_flags.h"
 #include "mount/tools/live_mount.h"
+#include "mount/tools/statistics.h"
 
 namespace pkramfs {
 namespace {
@@ -21,14 +22,17 @@ absl::Status CannotChange(const std::string& option) {
 }
 
 // The options, as the daemon reports them.
-nlohmann::json OptionsOf(const nlohmann::json& statistics) {
-  return statistics.is_object() ? statistics.value("options", nlohmann::json::object())
-                                : nlohmann::json::object();
+nlohmann::ordered_json OptionsOf(const nlohmann::ordered_json& statistics) {
+  return statistics.value("options", nlohmann::ordered_json::object());
+}
+
+nlohmann::ordered_json StatisticsOf(const LiveMount& mount) {
+  return ParseStatistics(mount.Statistics()).value_or(nlohmann::ordered_json::object());
 }
 
 // Checks that each option which a remount cannot change is what it was.
 absl::Status CheckTheOthers(const MountOptions& options, const LiveMount& mount) {
-  const auto json = nlohmann::json::parse(mount.Statistics(), nullptr, false);
+  const auto json = StatisticsOf(mount);
   const auto is = OptionsOf(json);
   if (options.writeback && !is.value("writeback", false)) return CannotChange("writeback");
   if (!options.export_handles && is.value("export", true)) return CannotChange("noexport");
@@ -75,7 +79,7 @@ absl::Status Remount(const MountOptions& options,
   const MountIdentity identity{mount->entry().id, mount->entry().device};
   const FlagChange before = FlagsOf(mount->entry());
   if (absl::Status s = ChangeFlags(identity, options.flags); !s.ok()) return s;
-  const auto is = OptionsOf(nlohmann::json::parse(mount->Statistics(), nullptr, false));
+  const auto is = OptionsOf(StatisticsOf(*mount));
   const bool locks = options.lock_memory && !is.value("mlock", false);
   absl::Status done;
   if (locks) done = mount->LockMemory(true);

@@ -1,5 +1,6 @@
 #include "mount/region/progress_line.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +20,13 @@ constexpr std::chrono::milliseconds kPause{100};
 constexpr double kLongEnough = 1;
 
 std::atomic<bool> silenced{false};
+
+// Of the terminal.
+size_t Columns() {
+  winsize size{};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return 80;
+  return size.ws_col;
+}
 
 }  // namespace
 
@@ -49,8 +57,10 @@ bool ProgressLine::IsSeen() { return !silenced && isatty(STDERR_FILENO) != 0; }
 ProgressLine::ProgressLine(std::string what, Unit unit)
     : what_(std::move(what)), unit_(unit), is_seen_(IsSeen()) {}
 
-ProgressLine::~ProgressLine() {
-  if (shown_) std::fputs("\r\033[K", stderr);
+ProgressLine::~ProgressLine() { Clear(); }
+
+void ProgressLine::Clear() {
+  if (std::exchange(shown_, false)) std::fputs("\r\033[K", stderr);
 }
 
 void ProgressLine::Show(uint64_t done, uint64_t of) {
@@ -60,8 +70,10 @@ void ProgressLine::Show(uint64_t done, uint64_t of) {
   next_ = now + kPause;
   const double seconds = std::chrono::duration<double>(now - begin_).count();
   const uint64_t scale = unit_ == Unit::kPages ? pkram::kPageSize : 1;
-  const std::string text =
+  std::string text =
       DescribeProgress(what_, unit_ != Unit::kPlain, done * scale, of * scale, seconds);
+  // A line that is wider than the terminal would leave rows behind.
+  text.resize(std::min(text.size(), Columns() - 1));
   std::fprintf(stderr, "\r\033[K%s", text.c_str());
   shown_ = true;
 }

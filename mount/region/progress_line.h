@@ -30,6 +30,8 @@ class ProgressLine {
   // `done` of `of` units; `of` is 0 if nobody knows the whole.  Cheap: it writes ten times a second
   // at most.
   void Show(uint64_t done, uint64_t of);
+  // Takes the line away, until it is shown again: before another line is printed.
+  void Clear();
 
  private:
   using Clock = std::chrono::steady_clock;

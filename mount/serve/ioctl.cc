@@ -23,8 +23,8 @@ namespace {
 
 void ReplyStatistics(fuse_req_t req) {
   Server* const server = ServerOf(req);
-  const std::string json = Describe(*server);
   ControlReply reply{};
+  const std::string json = Describe(*server, sizeof(reply.json));
   reply.size = static_cast<uint32_t>(std::min(json.size(), sizeof(reply.json)));
   std::memcpy(reply.json, json.data(), reply.size);
   fuse_reply_ioctl(req, 0, &reply, sizeof(reply));

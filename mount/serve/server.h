@@ -60,8 +60,8 @@ struct Server {
 
 // What a daemon says of itself, as JSON: "pid", "keeper", "program", "version", "node", "options",
 // "takeovers", "checkpoint", "requests" by kind, "bytes", "errors" by errno, "inodes", "pages",
-// "journal_waits".
-std::string Describe(const Server& server);
+// "journal_waits".  If that is longer than `most` bytes, long paths and messages are left out.
+std::string Describe(const Server& server, size_t most);
 
 // The operations of a session whose user data is a Server.
 const fuse_lowlevel_ops& Operations();

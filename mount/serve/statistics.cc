@@ -41,7 +41,7 @@ void AddCheckpoint(const CheckpointState& state, nlohmann::ordered_json* json) {
 
 }  // namespace
 
-std::string Describe(const Server& server) {
+std::string Describe(const Server& server, size_t most) {
   nlohmann::ordered_json json;
   json["pid"] = getpid();
   const InFlight& in_flight = *server.in_flight;
@@ -85,7 +85,17 @@ std::string Describe(const Server& server) {
                    {"limbo", pages.limbo}, {"reserved", pages.reserved},
                    {"lent", loans.lent},   {"held", loans.held}};
   json["journal_waits"] = server.region->journal().waits();
-  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  const auto text = [&] {
+    return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  };
+  constexpr const char* kLong[] = {"/program", "/options/checkpoint", "/checkpoint/error",
+                                   "/checkpoint/last/file"};
+  for (const char* const at : kLong) {
+    const nlohmann::ordered_json::json_pointer pointer(at);
+    if (text().size() <= most) break;
+    if (json.contains(pointer)) json[pointer] = "...";
+  }
+  return text();
 }
 
 }  // namespace pkramfs

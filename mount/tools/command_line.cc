@@ -1,6 +1,8 @@
 #include "mount/tools/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <type_traits>
 
@@ -94,19 +96,54 @@ std::optional<int> CommandLine::Parse(int argc, char** argv, int wrong_usage) {
 
 namespace {
 
-std::string Escaped(char c) {
-  char text[8];
-  std::snprintf(text, sizeof(text), "\\x%02x", static_cast<unsigned char>(c));
-  return text;
+std::string Escaped(std::string_view bytes) {
+  std::string escaped;
+  for (const char c : bytes) {
+    char text[8];
+    std::snprintf(text, sizeof(text), "\\x%02x", static_cast<unsigned char>(c));
+    escaped += text;
+  }
+  return escaped;
+}
+
+// The length of the valid UTF-8 character at the beginning of `text`, and the character; 0 if there
+// is none.
+size_t CharacterAt(std::string_view text, uint32_t* character) {
+  const auto first = static_cast<unsigned char>(text[0]);
+  const size_t length = first < 0x80   ? 1
+                        : first < 0xc2 ? 0
+                        : first < 0xe0 ? 2
+                        : first < 0xf0 ? 3
+                                       : 4;
+  if (length == 0 || first > 0xf4 || text.size() < length) return 0;
+  *character = length == 1 ? first : first & (0x7fu >> length);
+  for (size_t i = 1; i < length; ++i) {
+    const auto next = static_cast<unsigned char>(text[i]);
+    if ((next & 0xc0) != 0x80) return 0;
+    *character = *character << 6 | (next & 0x3f);
+  }
+  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
+  const bool is_surrogate = *character >= 0xd800 && *character < 0xe000;
+  return *character < kLeast[length] || *character > 0x10ffff || is_surrogate ? 0 : length;
+}
+
+// Whether a character controls the terminal, or the direction of text.
+bool IsControl(uint32_t c) {
+  return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) ||
+         (c >= 0x2066 && c <= 0x2069);
 }
 
 }  // namespace
 
-std::string Printable(const std::string& text) {
+std::string Printable(std::string_view text) {
   std::string printable;
-  for (const char c : text) {
-    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-    printable += control ? Escaped(c) : std::string(1, c);
+  while (!text.empty()) {
+    uint32_t character = 0;
+    const size_t length = CharacterAt(text, &character);
+    const std::string_view piece = text.substr(0, std::max<size_t>(length, 1));
+    const bool is_shown = length != 0 && !IsControl(character);
+    printable += is_shown ? std::string(piece) : Escaped(piece);
+    text.remove_prefix(piece.size());
   }
   return printable;
 }

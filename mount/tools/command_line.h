@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace CLI {
@@ -15,8 +16,9 @@ class Option;
 
 namespace pkramfs {
 
-// Escapes control characters, so that a name in a message cannot change what a terminal shows.
-std::string Printable(const std::string& text);
+// Escapes control characters and bytes that are no UTF-8, so that a name in a message cannot change
+// what a terminal shows.
+std::string Printable(std::string_view text);
 
 // Usage: describe the arguments, then call Parse.  Names are CLI11's: "region" is the next word,
 // "-f,--force" an option.  An argument that is not given leaves its variable as it is; the help

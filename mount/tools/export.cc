@@ -24,6 +24,7 @@
 #include "mount/serve/control.h"
 #include "mount/tools/archive_writer.h"
 #include "mount/tools/directory.h"
+#include "mount/tools/statistics.h"
 #include "mount/tools/target.h"
 #include "pkram/descriptor.h"
 #include "pkram/page_locks.h"
@@ -119,12 +120,11 @@ void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vecto
 }
 
 // The statistics of a mount's daemon.  An empty object if nobody answers.
-nlohmann::json StatisticsOf(int directory) {
+nlohmann::ordered_json StatisticsOf(int directory) {
   ControlReply reply{};
-  if (ioctl(directory, kControlStatistics, &reply) != 0) return nlohmann::json::object();
+  if (ioctl(directory, kControlStatistics, &reply) != 0) return nlohmann::ordered_json::object();
   const std::string_view text(reply.json, std::min<size_t>(reply.size, sizeof(reply.json)));
-  nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  return json.is_object() ? json : nlohmann::json::object();
+  return ParseStatistics(text).value_or(nlohmann::ordered_json::object());
 }
 
 // A rest of a mounted region: nothing changes as long as this process wants it.

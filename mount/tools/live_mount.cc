@@ -33,6 +33,11 @@ bool IsOurs(const std::optional<MountEntry>& mount) {
 
 }  // namespace
 
+bool IsOfItsRegion(const MountEntry& mount) {
+  const std::vector<MountEntry> its = MountsOf(RegionPath(mount.source));
+  return std::ranges::any_of(its, [&](const MountEntry& one) { return one.id == mount.id; });
+}
+
 std::string RegionOrMountPoint(const std::string& word) {
   const std::string path = RegionPath(word);
   // A word without a slash is a file in /dev/shm, if there is one.
@@ -44,6 +49,10 @@ std::string RegionOrMountPoint(const std::string& word) {
 absl::StatusOr<std::string> RegionAt(const std::string& place) {
   const std::optional<MountEntry> mount = MountOn(place);
   if (!IsOurs(mount)) return place;
+  if (!IsOfItsRegion(*mount)) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        place, ": mounted by another user than root, the owner of its region and you"));
+  }
   if (mount->source.starts_with("fd=")) {
     return absl::FailedPreconditionError(
         absl::StrCat(place, ": its region has no path by which it can be opened"));
@@ -53,11 +62,14 @@ absl::StatusOr<std::string> RegionAt(const std::string& place) {
 
 LiveMount::LiveMount(MountEntry entry)
     : entry_(std::move(entry)),
-      directory_(open(entry_.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {}
+      directory_(open(entry_.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)),
+      open_error_(directory_.get() < 0 ? errno : 0) {}
 
-// A dead mount can be opened, but nobody answers.
+// A dead mount can be opened, but nobody answers.  False, and errno, if nobody does.
 bool LiveMount::Answers() {
-  return directory_.get() >= 0 && ioctl(directory_.get(), kControlStatistics, &statistics_) == 0;
+  if (open_error_ == 0) return ioctl(directory_.get(), kControlStatistics, &statistics_) == 0;
+  errno = open_error_;
+  return false;
 }
 
 absl::StatusOr<LiveMount> LiveMount::Of(const std::string& path) {
@@ -80,6 +92,14 @@ absl::StatusOr<LiveMount> LiveMount::On(const std::string& directory) {
   }
   LiveMount live(*std::move(mount));
   if (live.Answers()) return live;
+  if (errno == EACCES || errno == EPERM) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(directory, ": another user's mount: run this as that user"));
+  }
+  if (errno != ENOTCONN && errno != ECONNABORTED) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(directory, ": does not answer as a pkramfs: ", std::strerror(errno)));
+  }
   return absl::UnavailableError(absl::StrCat(directory,
                                              ": the daemon of this mount is gone: `umount -l ",
                                              directory, "`, and mount it again"));

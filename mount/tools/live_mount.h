@@ -18,8 +18,13 @@ namespace pkramfs {
 // word names one; or else the path of a region (see RegionPath).
 std::string RegionOrMountPoint(const std::string& word);
 
+// Whether root, the owner of the region's file or this user has made the mount.  Any user can claim
+// that a mount is of a region.
+bool IsOfItsRegion(const MountEntry& mount);
+
 // The path of the region that is mounted on `place`, or `place` if that is no mount point.
-// FAILED_PRECONDITION if the region has no path (fd=N).
+// FAILED_PRECONDITION if the region has no path (fd=N); PERMISSION_DENIED if it is a mount of
+// another user (IsOfItsRegion).
 absl::StatusOr<std::string> RegionAt(const std::string& place);
 
 class LiveMount {
@@ -57,6 +62,7 @@ class LiveMount {
 
   MountEntry entry_;
   pkram::Descriptor directory_;
+  int open_error_ = 0;
   ControlReply statistics_{};
 };
 

@@ -80,6 +80,7 @@ absl::Status ShowingImport(const std::vector<std::string>& sources,
   if (ProgressLine::IsSeen()) {
     shows = std::jthread([&](const std::stop_token& stop) {
       ImportProgress whole;
+      const std::stop_callback stops(stop, [&] { whole.stop = true; });
       const bool is_known = sources != std::vector<std::string>{"-"};
       if (is_known && !CountTree(sources, &whole).ok()) return;
       ProgressLine line("import", ProgressLine::Unit::kBytes);

@@ -66,6 +66,7 @@ class Writer {
   };
 
   void Lose(const std::string& what, const std::string& why) {
+    line_.Clear();
     ++salvaged_->lost;
     lost_(absl::StrCat(what, ": ", why));
   }
@@ -143,7 +144,7 @@ class Writer {
   }
 
   absl::Status WriteFile(const SurvivingName& name, int parent, const std::string& where) {
-    line_.Show(salvaged_->files + salvaged_->directories, tree_.inodes.size());
+    line_.Show(done_++, tree_.inodes.size());
     const SurvivingTree::Inode* const inode = Intact(name.ino);
     if (inode == nullptr) {
       Lose(where, WhyLost(name.ino));
@@ -287,6 +288,7 @@ class Writer {
   const SurvivingTree& tree_;
   Salvaged* const salvaged_;
   const std::function<void(const std::string&)>& lost_;
+  uint64_t done_ = 0;  // files that were looked at, by their names
   ProgressLine line_{"salvage: copying", ProgressLine::Unit::kPlain};
   int top_ = -1;  // what paths are relative to
   std::set<Ino> written_;

@@ -58,9 +58,7 @@ absl::StatusOr<Target> MountedTarget(const std::string& given, const std::string
         ": not on a pkramfs: name a path on one, or REGION:/PATH of one that is not mounted"));
   }
   // Anybody may say of a mount of their own that it is of this region.
-  bool is_its = false;
-  for (const MountEntry& its : MountsOf(RegionPath(best->source))) is_its |= its.id == best->id;
-  if (!is_its) {
+  if (!IsOfItsRegion(*best)) {
     return absl::PermissionDeniedError(absl::StrCat(
         given, ": mounted by another user than root, the owner of its region and you"));
   }

@@ -139,6 +139,7 @@ absl::StatusOr<TreeBuilder::Name> Source::Read(const Directory& in, const std::s
 absl::Status Source::ReadDirectory(const Directory& in, const std::string& name,
                                    const std::string& path, const struct stat& st, Ino ino,
                                    Ino parent) {
+  if (progress_->stop) return absl::CancelledError(path);
   const auto directory = std::make_shared<const pkram::Descriptor>(
       openat(in->get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (directory->get() < 0) return Failed(path, errno);

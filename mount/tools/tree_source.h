@@ -20,6 +20,7 @@ struct ImportProgress {
   std::atomic<uint64_t> inodes{0};
   std::atomic<uint64_t> bytes{0};  // of files' contents that were read, or are to be (CountTree)
   std::atomic<uint64_t> pages{0};  // of the region that it takes; of CountTree
+  std::atomic<bool> stop{false};   // set by another thread: CountTree ends with CANCELLED
 };
 
 // Builds one source as it is, or of several sources a directory that has each under the last part
