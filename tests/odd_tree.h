@@ -58,6 +58,20 @@ inline void MakeOddTree(const std::string& root, int many = 3000) {
   Must(setxattr(at("small").c_str(), "trusted.big", std::string(60000, 'v').data(), 60000, 0), 0);
   Must(lsetxattr(at("dangling").c_str(), "trusted.l", "", 0, 0), 0);
   Must(setxattr(root.c_str(), "security.s", "dir", 3, 0), 0);
+  // cap_net_raw=ep (include/uapi/linux/capability.h), and rwx for user 1234
+  // (include/uapi/linux/posix_acl_xattr.h).
+  const std::string capability("\1\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
+  Must(setxattr(at("hard1").c_str(), "security.capability", capability.data(), 20, 0), 0);
+  const auto entry = [](int tag, int may, uint32_t id) {
+    std::string bytes{static_cast<char>(tag), 0, static_cast<char>(may), 0};
+    for (int i = 0; i < 32; i += 8) bytes += static_cast<char>(id >> i);
+    return bytes;
+  };
+  const std::string acl = std::string("\2\0\0\0", 4) + entry(1, 7, ~0u) + entry(2, 7, 1234) +
+                          entry(4, 5, ~0u) + entry(0x10, 7, ~0u) + entry(0x20, 0, ~0u);
+  for (const char* const kind : {"system.posix_acl_access", "system.posix_acl_default"}) {
+    Must(setxattr(root.c_str(), kind, acl.data(), acl.size(), 0), 0);
+  }
   Must(chown(at("medium").c_str(), 1234, 4321), 0);
   Must(chmod(at("medium").c_str(), 06711), 0);
   Must(lchown(at("dangling").c_str(), 99, 98), 0);

@@ -117,7 +117,11 @@ TreeBuilder::Attributes FromEntry(struct archive_entry* entry) {
   }
   for (const auto& [its_name, its_value] : xattrs) Xattrs::Append(&a.xattrs, its_name, its_value);
   const std::string access = AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS);
-  if (!access.empty()) Xattrs::Append(&a.xattrs, kAccessAcl, access);
+  if (!access.empty()) {
+    Xattrs::Append(&a.xattrs, kAccessAcl, access);
+    // libarchive keeps the entry of the owning group in the mode, where the mask belongs.
+    if (const auto acl = Acl::Parse(access)) a.mode = (a.mode & ~0777u) | acl->ModeBits();
+  }
   const std::string inherited = S_ISDIR(a.mode) ? AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT) : "";
   if (!inherited.empty()) Xattrs::Append(&a.xattrs, kDefaultAcl, inherited);
   return a;
