@@ -17,6 +17,10 @@ cd "$work"
 # A program that nobody may start by completion.
 printf '#!/bin/sh\ntouch started\n' >pkramctl
 chmod +x pkramctl
+mkdir fish
+for program in pkramctl pkramfs mkfs.pkramfs fsck.pkramfs; do
+  ln -s "$here/pkramctl.fish" "fish/$program.fish"
+done
 failed=0 tried=0
 
 # What a shell offers for a command line, a line each: SHELL WORD...  The last word is begun only.
@@ -28,8 +32,10 @@ complete_bash() {
     _pkramfs
     printf "%s\n" "${COMPREPLY[@]}"' complete "$here" "$@"
 }
+# fish finds a file of the program's name by itself.
 complete_fish() {
-  fish --no-config -c 'source $argv[1]/pkramctl.fish; complete -C "$argv[2]"' "$here" "$*" | cut -f 1
+  fish --no-config -c 'set fish_complete_path $argv[1]; complete -C "$argv[2]"' "$work/fish" "$*" |
+    cut -f 1
 }
 # What zsh would show goes to functions that print it.
 complete_zsh() {
@@ -59,6 +65,16 @@ offers() {
   done
 }
 
+# It offers none of these.
+refuses() {
+  local before=$failed
+  offers "$@" >"$work/missing"
+  failed=$before
+  [ "$(wc -l <"$work/missing")" = $(($# - 2)) ] && rm "$work/missing" && return
+  echo "$1: '$2' offers one of: ${*:3}"
+  failed=1
+}
+
 # The options in a help text: all words that begin with a dash, left of their explanation.
 options_of() { "$@" --help | sed -nE 's/^  (-[^ ]+).*/\1/p' | sed 's/=.*//' | tr , '\n'; }
 
@@ -78,6 +94,8 @@ for shell in bash zsh fish; do
     offers $shell "$program -" "${options[@]}"
   done
   offers $shell 'pkramfs -o ' "${mount_options[@]}"
+  offers $shell 'mkfs.pkramfs -o ' size= pkram= mode= uid= gid=
+  refuses $shell 'mkfs.pkramfs -o ' checkpoint= writeback
   # A shell wants the part of the word that it replaces.
   case $shell in bash) before=1g, ;; zsh) before= ;; fish) before=size=1g, ;; esac
   offers $shell 'pkramfs -o size=1g,no' ${before}notakeover

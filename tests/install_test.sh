@@ -16,7 +16,8 @@ for file in bin/pkramfs bin/pkramctl sbin/mkfs.pkramfs sbin/fsck.pkramfs include
             lib/udev/rules.d/60-pkramfs-dax.rules lib/systemd/system/pkramfs@.service \
             share/bash-completion/completions/pkramctl share/bash-completion/completions/pkramfs \
             share/bash-completion/completions/mkfs.pkramfs share/bash-completion/completions/fsck.pkramfs \
-            share/zsh/vendor-completions/_pkramctl share/fish/vendor_completions.d/pkramctl.fish; do
+            share/zsh/vendor-completions/_pkramctl \
+            share/fish/vendor_completions.d/{pkramctl,pkramfs,mkfs.pkramfs,fsck.pkramfs}.fish; do
   [ -e "$root/$file" ] || fail "$file is not installed"
 done
 while read -r helper program; do

@@ -9,7 +9,8 @@ _pkramfs_options() {
 
 # Commands of `pkramctl --help`.
 _pkramfs_commands() {
-  pkramctl --help 2>/dev/null | awk 'tolower($1) ~ /^subcommands:/ { on = 1; next } on && NF { print $1 }'
+  pkramctl --help 2>/dev/null |
+    awk 'tolower($1) ~ /^subcommands:/ { on = 1; next } on && NF { print $1 }'
 }
 
 # Mount options of `pkramfs --help`, with their equals signs.
@@ -19,8 +20,17 @@ _pkramfs_mount_options() {
     sed -E 's/=.*/=/'
 }
 
-# Adds each line of standard input that begins with $1, with $2 in front.  (A name may contain anything,
-# so nothing here is expanded by the shell.)
+# Options behind -o of PROGRAM.
+_pkramfs_o_options() {
+  if [ "$1" = mkfs.pkramfs ]; then
+    printf '%s\n' size= pkram= mode= uid= gid=
+  else
+    _pkramfs_mount_options
+  fi
+}
+
+# Adds each line of standard input that begins with $1, with $2 in front.  (A name may contain
+# anything, so nothing here is expanded by the shell.)
 _pkramfs_add() {
   local line
   while IFS= read -r line; do
@@ -51,7 +61,7 @@ _pkramfs() {
     # last equals sign.
     local before=''
     [[ $cur != *,* ]] || before=${cur%,*},
-    _pkramfs_add "${cur##*,}" "${before##*=}" < <(_pkramfs_mount_options)
+    _pkramfs_add "${cur##*,}" "${before##*=}" < <(_pkramfs_o_options "$program")
     compopt -o nospace 2>/dev/null
     return
   fi

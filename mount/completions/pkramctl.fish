@@ -40,6 +40,13 @@ function __pkramfs_mount_options
         on && /^  [a-z]/ { name = $1; $1 = ""; sub(/^ +/, ""); sub(/=.*/, "=", name); print done name "\t" $0 }'
 end
 
+function __pkramfs_mkfs_options
+    set -l done (string match -r '.*,' -- (commandline -ct))
+    for option in size= pkram= mode= uid= gid=
+        echo "$done$option"
+    end
+end
+
 function __pkramfs_regions
     pkramctl list --names 2>/dev/null
 end
@@ -50,7 +57,6 @@ for program in pkramfs mkfs.pkramfs fsck.pkramfs
     complete -c $program -a '(__pkramfs_regions)'
     complete -c $program -n 'string match -q -- "-*" (commandline -ct)' -a '(__pkramfs_options)'
 end
-for program in pkramfs mkfs.pkramfs
-    complete -c $program -o o -x -a '(__pkramfs_mount_options)'
-end
+complete -c pkramfs -o o -x -a '(__pkramfs_mount_options)'
+complete -c mkfs.pkramfs -o o -x -a '(__pkramfs_mkfs_options)'
 complete -c pkramctl -n 'string match -q -- "-*" (commandline -ct)' -a '(__pkramfs_options)'
