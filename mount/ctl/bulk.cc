@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "mount/ctl/output.h"
@@ -20,19 +22,26 @@ int RunExport(ExportOptions options) {
         "export: an archive is nothing for a terminal: > FILE, or name a directory"));
   }
   ImportProgress progress;
-  const absl::Status done = Export(options, &progress, [](const std::string& line) {
+  std::vector<std::string> skipped;  // said behind the progress line
+  const absl::Status done = ShowingBytes(
+      "export", {},
+      [&](ImportProgress* p) {
+        return Export(options, p, [&](const std::string& line) { skipped.push_back(line); });
+      },
+      &progress);
+  for (const std::string& line : skipped) {
     std::fprintf(stderr, "pkramctl: %s\n", Printable(line).c_str());
-  });
+  }
   return done.ok() ? 0 : Fail(done);
 }
 
 int RunImport(const ImportOptions& options, bool dry_run, bool as_json) {
   ImportProgress progress;
   const absl::Status done =
-      dry_run
-          ? CountTree(options.sources, &progress)
-          : ShowingImport(
-                options.sources, [&](ImportProgress* p) { return Import(options, p); }, &progress);
+      dry_run ? CountTree(options.sources, &progress)
+              : ShowingBytes(
+                    "import", options.sources,
+                    [&](ImportProgress* p) { return Import(options, p); }, &progress);
   if (!done.ok()) return Fail(done);
   const uint64_t inodes = progress.inodes, bytes = progress.bytes;
   const uint64_t takes = progress.pages * pkram::kPageSize;

@@ -28,8 +28,8 @@ absl::Status Make(const MountOptions& options, const std::string& directory, boo
     import.placing = Filesystem::Placing::kMerge;
     import.threads = pkram::Processors();
     ImportProgress counts;
-    absl::Status filled = ShowingImport(
-        import.sources,
+    absl::Status filled = ShowingBytes(
+        "import", import.sources,
         [&](ImportProgress* p) { return ImportInto(fs->get(), (*file)->path(), "", import, p); },
         &counts);
     if (!filled.ok()) {

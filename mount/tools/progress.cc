@@ -73,17 +73,17 @@ absl::StatusOr<pkram::Region::Report> CheckShowingProgress(const std::string& re
   return pkram::Region::Check(backing->get(), &client);
 }
 
-absl::Status ShowingImport(const std::vector<std::string>& sources,
-                           const std::function<absl::Status(ImportProgress*)>& work,
-                           ImportProgress* progress) {
+absl::Status ShowingBytes(const std::string& what, const std::vector<std::string>& sources,
+                          const std::function<absl::Status(ImportProgress*)>& work,
+                          ImportProgress* progress) {
   std::jthread shows;
   if (ProgressLine::IsSeen()) {
     shows = std::jthread([&](const std::stop_token& stop) {
       ImportProgress whole;
       const std::stop_callback stops(stop, [&] { whole.stop = true; });
-      const bool is_known = sources != std::vector<std::string>{"-"};
+      const bool is_known = !sources.empty() && sources != std::vector<std::string>{"-"};
       if (is_known && !CountTree(sources, &whole).ok()) return;
-      ProgressLine line("import", ProgressLine::Unit::kBytes);
+      ProgressLine line(what, ProgressLine::Unit::kBytes);
       RepeatUntil(stop, [&] { line.Show(progress->bytes, whole.bytes); });
     });
   }

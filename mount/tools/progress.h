@@ -44,11 +44,11 @@ class CountingClient final : public pkram::WalkClient {
   std::jthread shows_;  // the last: it reads the others
 };
 
-// Runs `work`, which counts what it does, and shows how far that is, of `sources` in all.  Standard
-// input has no size that anybody knows.
-absl::Status ShowingImport(const std::vector<std::string>& sources,
-                           const std::function<absl::Status(ImportProgress*)>& work,
-                           ImportProgress* progress);
+// Runs `work`, which counts what it does, and shows under the name `what` how far that is, of
+// `sources` in all.  Without sources, and of standard input ("-"), nobody knows the whole.
+absl::Status ShowingBytes(const std::string& what, const std::vector<std::string>& sources,
+                          const std::function<absl::Status(ImportProgress*)>& work,
+                          ImportProgress* progress);
 
 }  // namespace pkramfs
 
