@@ -1,4 +1,5 @@
-// What pkramctl asks of a running daemon, through the mount: ioctls on its root.
+// What pkramctl asks of a running daemon, through the mount: ioctls on its
+// root, unless something else is said.
 #ifndef MOUNT_SERVE_CONTROL_H_
 #define MOUNT_SERVE_CONTROL_H_
 
