@@ -2,6 +2,7 @@
 #ifndef TESTS_BULK_FIXTURE_H_
 #define TESTS_BULK_FIXTURE_H_
 
+#include <signal.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 
@@ -46,6 +47,8 @@ class BulkTest : public MountTest {
   pid_t Start(const std::string& words) {
     const pid_t pid = fork();
     if (pid == 0) {
+      // Whoever runs the tests may ignore these.
+      for (const int ends : {SIGINT, SIGHUP, SIGTERM}) signal(ends, SIG_DFL);
       execl("/bin/sh", "sh", "-c",
             ("exec " + Pkramctl() + " import " + words + " >/dev/null 2>&1").c_str(), nullptr);
       _exit(127);

@@ -196,6 +196,57 @@ TEST_F(BulkTest, ASourceThatChangesIsRefused) {
   done = true;
   writer.join();
   EXPECT_THAT(ran.err, HasSubstr(one + "/large: changed while it was read"));
+  ASSERT_EQ(Shell("rm -rf " + At("v")).status, 0);  // of a round that was not disturbed
+  EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+  ExpectSound();
+}
+
+TEST_F(BulkTest, ASourceThatVanishesIsRefused) {
+  const std::string one = Version("one", 1000);
+  Mount("size=256m");
+  std::atomic<bool> done = false;
+  std::thread other([&] {
+    for (int i = 0; !done; ++i) {
+      const std::string path = one + "/" + std::to_string(i % 1000);
+      EXPECT_EQ(rename(path.c_str(), (dir_ + "/away").c_str()), 0);
+      EXPECT_EQ(rename((dir_ + "/away").c_str(), path.c_str()), 0);
+    }
+  });
+  Ran ran;
+  EXPECT_TRUE(Eventually([&] {
+    ran = Import(At("v") + " " + one);
+    return ran.status == 2 || Shell("rm -r " + At("v")).status != 0;
+  }));
+  done = true;
+  other.join();
+  EXPECT_THAT(ran.err, HasSubstr(one + "/"));
+  EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+  ExpectSound();
+}
+
+// By a signal that a terminal or a service manager sends.
+TEST_F(BulkTest, WhoIsInterruptedLeavesNothing) {
+  const std::string one = Version("one");
+  Mount("size=256m");
+  const uint64_t free = FreeBlocks(mount_);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const std::string pipe = dir_ + "/archive";
+    ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+    const pid_t pid = Start(At("v") + " - <" + pipe);
+    // An archive that goes on when the program has been ended.
+    const int to = open(pipe.c_str(), O_WRONLY);
+    const Ran tar = Shell("tar cf " + dir_ + "/tar -C " + one + " large");
+    ASSERT_EQ(tar.status, 0);
+    const std::string half = Slurp(dir_ + "/tar").substr(0, 4 << 20);
+    EXPECT_EQ(write(to, half.data(), half.size()), static_cast<ssize_t>(half.size()));
+    kill(pid, signal);
+    EXPECT_EQ(Wait(pid), 128 + signal);
+    close(to);
+    ASSERT_EQ(unlink(pipe.c_str()), 0);
+    EXPECT_EQ(Shell("ls -A " + mount_).out, "");
+    EXPECT_TRUE(Eventually([&] { return FreeBlocks(mount_) == free; }));
+  }
+  ExpectSound();
 }
 
 TEST_F(BulkTest, WhoIsKilledLeavesNothing) {
@@ -322,7 +373,10 @@ TEST_F(BulkTest, ADryRunDoesNothing) {
   const nlohmann::json json = nlohmann::json::parse(ran.out);
   EXPECT_EQ(json["inodes"], 202);
   const uint64_t free = FreeBlocks(mount_);
-  ASSERT_EQ(Import(At("v") + " " + one).status, 0);
+  const Ran done = Import("--json " + At("v") + " " + one);
+  ASSERT_EQ(done.status, 0) << done.err;
+  EXPECT_EQ(nlohmann::json::parse(done.out)["inodes"], 202);
+  EXPECT_EQ(nlohmann::json::parse(done.out)["bytes"], json["bytes"]);
   const uint64_t took = (free - FreeBlocks(mount_)) * 4096;
   EXPECT_NEAR(static_cast<double>(json["takes"]), static_cast<double>(took), 100 * 4096);
 }

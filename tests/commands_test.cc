@@ -113,6 +113,8 @@ TEST_F(CommandsTest, AMountPointStandsForItsRegion) {
   EXPECT_EQ(Ctl("freeze " + mount_).status, 0);
   EXPECT_EQ(Ctl("thaw " + mount_).status, 0);
   EXPECT_EQ(Ctl("checkpoint " + mount_ + " " + dir_ + "/image").status, 0);
+  const json made = json::parse(Ctl("checkpoint --json " + mount_ + " " + dir_ + "/image").out);
+  EXPECT_EQ(made["bytes"], made["pages"].get<uint64_t>() * 4096);
   EXPECT_EQ(Ctl("upgrade " + mount_).status, 0);
   EXPECT_THAT(Ctl("metrics " + mount_).out, HasSubstr("mount=\"" + mount_ + "\"} 1\n"));
   // What needs a region that is not mounted says whose it is.

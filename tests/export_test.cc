@@ -175,7 +175,8 @@ TEST_F(ExportTest, AnArchiveThatIsNoneLeavesNothing) {
   ASSERT_EQ(Shell("head -c 20m /dev/urandom > " + dir_ + "/large").status, 0);
   expect_refused("tar cf - -C " + dir_ + " large", "large: no space is left");
   // Others are as good as tar's own.
-  for (const char* makes : {"tar czf - .", "find . | cpio -o -H newc --quiet"}) {
+  for (const char* makes : {"tar czf - .", "find . | cpio -o -H newc --quiet",
+                            "python3 -m zipfile -c /dev/stdout * | cat"}) {
     const Ran ran = Shell("cd " + one + "; " + makes + " | " + Ctl() + " import " + At("v") + " -");
     if (ran.err.find("not found") != std::string::npos) continue;
     EXPECT_EQ(ran.status, 0) << ran.err;

@@ -129,10 +129,30 @@ TEST_F(PkramctlTest, OnlyRootAndWhoMountedMayChangeTheWhole) {
     const int fd = open(mount_.c_str(), O_RDONLY | O_DIRECTORY);
     ControlResize resize{uint64_t{16} << 20, kControlKeep, {}};
     ControlReply reply{};
+    ControlLock lock{};
+    auto upgrade = std::make_unique<ControlUpgrade>();
+    auto checkpoint = std::make_unique<ControlCheckpoint>();
+    ControlLend lend{1, 0, 0, {}};
+    ControlKeep keep{};
+    auto stage = std::make_unique<ControlStage>();
+    auto hold = std::make_unique<ControlHold>();
+    auto hold_pages = std::make_unique<ControlHoldPages>();
+    ControlRest rest{};
+    ControlDiscard discard{};
     int wrong = fd < 0 ? 1 : 0;
     for (const auto& [command, argument] : {std::pair<unsigned, void*>{kControlResize, &resize},
                                             {kControlFreeze, nullptr},
-                                            {kControlThaw, nullptr}}) {
+                                            {kControlThaw, nullptr},
+                                            {kControlUpgrade, upgrade.get()},
+                                            {kControlLock, &lock},
+                                            {kControlCheckpoint, checkpoint.get()},
+                                            {kControlLend, &lend},
+                                            {kControlKeep, &keep},
+                                            {kControlStage, stage.get()},
+                                            {kControlHold, hold.get()},
+                                            {kControlHoldPages, hold_pages.get()},
+                                            {kControlRest, &rest},
+                                            {kControlDiscard, &discard}}) {
       errno = 0;
       if (ioctl(fd, command, argument) != -1 || errno != EPERM) wrong |= 2;
     }
