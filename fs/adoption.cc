@@ -70,6 +70,7 @@ class Renumbering final : public pkram::WalkClient {
     }
     if (word != 0) return "has more links than were announced";
     if (found_ != inodes_) return "has another number of inodes than was announced";
+    has_table_ = true;
     WriteBack();
     return check_.BeginObjects(end);
   }
@@ -100,6 +101,8 @@ class Renumbering final : public pkram::WalkClient {
 
   std::string EndNode(const format::Node& node) override { return check_.EndNode(node); }
 
+  // A walk passes over a node that is being deleted, and finds nothing wrong with it.
+  bool has_table() const { return has_table_; }
   Pfn first_link() const { return first_link_; }
   Pfn last_link() const { return last_link_; }
 
@@ -129,6 +132,7 @@ class Renumbering final : public pkram::WalkClient {
   FsCheck check_;
   Pfn first_link_, last_link_;
   uint64_t found_ = 0;
+  bool has_table_ = false;
 };
 
 }  // namespace
@@ -153,6 +157,9 @@ absl::StatusOr<ProvenTree> ProveTree(pkram::Region* region, Pfn node, uint64_t l
     const pkram::Problem& problem = walk.problems().front();
     return absl::DataLossError(
         absl::StrCat("the tree is not sound: page ", problem.page.value(), ": ", problem.what));
+  }
+  if (!renumbering.has_table()) {
+    return absl::DataLossError("the tree is not sound: it has no table");
   }
   // What an open would mend, and pages that files have in common, no builder makes.
   if (!walk.repairs().empty() || !walk.to_shorten().empty() || !map.references().empty()) {
