@@ -39,7 +39,7 @@ class Renumbering final : public pkram::WalkClient {
         generation_(generation) {}
 
   std::string BeginNode(const format::Node& node) override {
-    if (node.state != format::kLive || node.client[0] != kFsMagic || node.client[1] != kFsVersion) {
+    if (node.client[0] != kFsMagic || node.client[1] != kFsVersion) {
       return "is no filesystem";
     }
     first_link_ = format::EntryPfn(node.objects);
@@ -101,7 +101,7 @@ class Renumbering final : public pkram::WalkClient {
 
   std::string EndNode(const format::Node& node) override { return check_.EndNode(node); }
 
-  // A walk passes over a node that is being deleted, and finds nothing wrong with it.
+  // A walk asks its client nothing about a node of saved bytes.
   bool has_table() const { return has_table_; }
   Pfn first_link() const { return first_link_; }
   Pfn last_link() const { return last_link_; }

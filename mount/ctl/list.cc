@@ -107,8 +107,7 @@ Json Ask(const MountEntry& mount) {
   if (directory.get() < 0 || ioctl(directory.get(), kControlStatistics, reply.get()) != 0) {
     return {{"error", errno}};
   }
-  const size_t size = std::min<size_t>(reply->size, sizeof(reply->json));
-  return {{"its", IsOfItsRegion(mount)}, {"text", std::string(reply->json, size)}};
+  return {{"its", IsOfItsRegion(mount)}, {"text", std::string(JsonOf(*reply))}};
 }
 
 // Runs Ask in a process of its own, which is left alone if it does not end in time: a daemon that

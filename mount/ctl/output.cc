@@ -1,6 +1,7 @@
 #include "mount/ctl/output.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "mount/tools/command_line.h"
 
@@ -22,7 +23,10 @@ int Print(const std::string& text) {
 
 int Flush() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
-  std::fprintf(stderr, "pkramctl: the output cannot be written\n");
+  static bool is_said = false;
+  if (!std::exchange(is_said, true)) {
+    std::fprintf(stderr, "pkramctl: the output cannot be written\n");
+  }
   return kCannot;
 }
 

@@ -22,7 +22,8 @@ int Fail(const absl::Status& status);
 // Writes to standard output.  Returns 0, or kCannot if the output is gone.
 int Print(const Json& json);
 int Print(const std::string& text);
-// Says whether everything that was printed by now is written: 0, or kCannot.
+// Returns 0 if everything that was printed by now is written.  Otherwise says so, once, and returns
+// kCannot.
 int Flush();
 
 }  // namespace pkramfs

@@ -5,7 +5,10 @@
 
 #include <sys/ioctl.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace pkramfs {
 
@@ -15,6 +18,10 @@ struct ControlReply {
   char json[8188];
 };
 static_assert(sizeof(ControlReply) == 8192);
+// Any user may serve a mount: the length is no more than there is.
+inline std::string_view JsonOf(const ControlReply& reply) {
+  return {reply.json, std::min<size_t>(reply.size, sizeof(reply.json))};
+}
 
 inline constexpr uint64_t kControlAsItIs = ~uint64_t{0};
 

@@ -42,9 +42,9 @@ void AddAcl(std::string_view bytes, int type, struct archive_entry* entry) {
   }
 }
 
-// The ACL of an entry.  "" if it says no more than the mode, or is not valid.
-std::string AclOf(struct archive_entry* entry, int type) {
-  if (archive_entry_acl_reset(entry, type) == 0) return "";
+// The ACL of an entry.  Nothing if it says no more than the mode, or is not valid.
+std::optional<Acl> AclOf(struct archive_entry* entry, int type) {
+  if (archive_entry_acl_reset(entry, type) == 0) return std::nullopt;
   std::vector<Acl::Entry> acls;
   int its_type = 0, perm = 0, tag = 0, id = 0;
   const char* name = nullptr;
@@ -55,9 +55,10 @@ std::string AclOf(struct archive_entry* entry, int type) {
     acls.push_back({its->tag, static_cast<uint16_t>(perm & 7),
                     IsNamed(its->tag) ? static_cast<uint32_t>(id) : ~uint32_t{0}});
   }
-  const std::optional<Acl> acl = Acl::Of(std::move(acls));
-  if (!acl || acl->empty()) return "";
-  return type == ARCHIVE_ENTRY_ACL_TYPE_ACCESS && acl->IsMode() ? "" : acl->Bytes();
+  std::optional<Acl> acl = Acl::Of(std::move(acls));
+  if (!acl || acl->empty()) return std::nullopt;
+  if (type == ARCHIVE_ENTRY_ACL_TYPE_ACCESS && acl->IsMode()) return std::nullopt;
+  return acl;
 }
 
 }  // namespace
@@ -116,14 +117,15 @@ TreeBuilder::Attributes FromEntry(struct archive_entry* entry) {
     xattrs[name] = std::string(static_cast<const char*>(value), size);
   }
   for (const auto& [its_name, its_value] : xattrs) Xattrs::Append(&a.xattrs, its_name, its_value);
-  const std::string access = AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS);
-  if (!access.empty()) {
-    Xattrs::Append(&a.xattrs, kAccessAcl, access);
+  if (const auto access = AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS)) {
+    Xattrs::Append(&a.xattrs, kAccessAcl, access->Bytes());
     // libarchive keeps the entry of the owning group in the mode, where the mask belongs.
-    if (const auto acl = Acl::Parse(access)) a.mode = (a.mode & ~0777u) | acl->ModeBits();
+    a.mode = (a.mode & ~0777u) | access->ModeBits();
   }
-  const std::string inherited = S_ISDIR(a.mode) ? AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT) : "";
-  if (!inherited.empty()) Xattrs::Append(&a.xattrs, kDefaultAcl, inherited);
+  if (S_ISDIR(a.mode)) {
+    const auto inherited = AclOf(entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT);
+    if (inherited) Xattrs::Append(&a.xattrs, kDefaultAcl, inherited->Bytes());
+  }
   return a;
 }
 

@@ -123,8 +123,7 @@ void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vecto
 nlohmann::ordered_json StatisticsOf(int directory) {
   ControlReply reply{};
   if (ioctl(directory, kControlStatistics, &reply) != 0) return nlohmann::ordered_json::object();
-  const std::string_view text(reply.json, std::min<size_t>(reply.size, sizeof(reply.json)));
-  return ParseStatistics(text).value_or(nlohmann::ordered_json::object());
+  return ParseStatistics(JsonOf(reply)).value_or(nlohmann::ordered_json::object());
 }
 
 // A rest of a mounted region: nothing changes as long as this process wants it.

@@ -105,10 +105,7 @@ absl::StatusOr<LiveMount> LiveMount::On(const std::string& directory) {
                                              directory, "`, and mount it again"));
 }
 
-std::string LiveMount::Statistics() const {
-  return std::string(statistics_.json,
-                     std::min<size_t>(statistics_.size, sizeof(statistics_.json)));
-}
+std::string LiveMount::Statistics() const { return std::string(JsonOf(statistics_)); }
 
 absl::Status LiveMount::Ask(const char* what, unsigned command, void* argument) const {
   if (ioctl(directory_.get(), command, argument) == 0) return absl::OkStatus();
