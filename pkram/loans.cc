@@ -31,6 +31,7 @@ void Loans::Find(PageMap* map) {
   PageMap::Tally tally;
   for (const LockedPages& locked : FindLockedPages(fd_, {Pfn(0), map->pages()})) {
     const uint64_t end = locked.run.first.value() + locked.run.count;
+    if (locked.use == PageUse::kReading) ++pieces_;
     for (uint64_t at = locked.run.first.value(), next; at < end; at = next) {
       const bool in_use = map->InUse(Pfn(at));
       next = std::min(in_use ? map->used().FindClear(at, end) : map->used().FindSet(at, end), end);
@@ -59,6 +60,7 @@ void Loans::Hold(PageRun run) {
   MutexLock lock(&mu_);
   Note(&held_, run);
   holds_ = true;
+  ++pieces_;
 }
 
 bool Loans::IsLocked(PageRun run, PageUse use) const {
@@ -76,7 +78,9 @@ bool Loans::HoldLocked(absl::Span<const PageRun> runs) {
     if (run.count == 0 || end < run.count || end > held_.size()) return false;
     if (!IsLocked(run, PageUse::kReading)) return false;
   }
-  for (const PageRun& run : runs) Hold(run);
+  MutexLock lock(&mu_);
+  for (const PageRun& run : runs) Note(&held_, run);
+  holds_ = true;
   return true;
 }
 
@@ -127,6 +131,7 @@ std::vector<PageRun> Loans::Recheck() {
   if (!lends_ && !holds_) return freed;
   MutexLock lock(&mu_);
   const std::vector<LockedPages> locked = FindLockedPages(fd_, {Pfn(0), bound_});
+  pieces_ = static_cast<size_t>(std::ranges::count(locked, PageUse::kReading, &LockedPages::use));
   // Calls fn(run) for the pages of `run` that no lock covers.
   const auto for_each_unlocked = [&](PageRun run, bool by_builders, const auto& fn) {
     uint64_t at = run.first.value();

@@ -53,6 +53,12 @@ class Loans {
   bool Keep(absl::Span<const PageRun> runs, PageUse use,
             std::optional<uint64_t> generation = std::nullopt);
 
+  // Whether no more pages may be held piece by piece.  Bounds the number of locks on the region's
+  // file: the kernel keeps them in a list, so finding them all takes time by the square of their
+  // number (0.2 s for kMostPieces).
+  bool IsFull() const { return pieces_ >= kMostPieces; }
+  static constexpr size_t kMostPieces = 4096;
+
   // Whether somebody may be reading the page.
   bool Held(Pfn pfn) const { return holds_ && held_.TestAmongOthers(pfn.value(), 1); }
   // How many pages at the beginning of a run are not held.
@@ -99,6 +105,7 @@ class Loans {
   const int fd_;
   std::atomic<uint64_t> generation_{0};            // raised when held pages are no longer
   std::atomic<bool> lends_{false}, holds_{false};  // some page may be lent, held
+  std::atomic<size_t> pieces_{0};  // that were noted by Hold since Recheck, or that it has found
   mutable Mutex mu_;
   // Changed under the lock; held_ is tested without it.
   Bitmap lent_, held_, withheld_;

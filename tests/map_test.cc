@@ -1,9 +1,11 @@
 // A file's own pages, mapped by programs that read it.
 #include <fcntl.h>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -91,6 +93,10 @@ TEST_F(MapTest, MappedBytesNeverChange) {
   const std::string text = Text('a'), path = File("file", text);
   const char* const all = Map(path);
   const std::string_view mapped(all, kSize);
+  std::vector<const char*> gone;
+  for (int i = 0; i < 50; ++i) {
+    gone.push_back(Map(File("gone" + std::to_string(i), std::string(5000, 'g'))));
+  }
   std::vector<std::thread> threads;
   // From many threads at once.
   const auto repeat = [&](const std::function<void(int)>& change) {
@@ -106,29 +112,43 @@ TEST_F(MapTest, MappedBytesNeverChange) {
   });
   repeat([&](int i) {
     off_t from = i * 4096, to = 600000;
-    copy_file_range(fd, &from, fd, &to, 40960, 0);
+    EXPECT_GE(copy_file_range(fd, &from, fd, &to, 40960, 0), 0);  // it may be shorter by now
   });
   repeat([&](int i) { Spill(At("other" + std::to_string(i % 5)), std::string(100000, 'q')); });
+  repeat([&](int i) {
+    EXPECT_EQ(unlink(At("gone" + std::to_string(i)).c_str()), 0);
+    Spill(At("gone" + std::to_string(i)), std::string(9000, 'q'));
+  });
+  repeat([&](int i) {
+    const Ran ran =
+        Shell(Pkramctl() + " resize " + region_ + (i % 2 == 0 ? " size=96m" : " size=64m"));
+    EXPECT_EQ(ran.status, 0) << ran.err;
+  });
   for (std::thread& thread : threads) thread.join();
   close(fd);
-  EXPECT_TRUE(mapped == text);
+  const auto expect_unchanged = [&] {
+    EXPECT_TRUE(mapped == text);
+    for (const char* const file : gone)
+      EXPECT_EQ(std::string_view(file, 5000), std::string(5000, 'g'));
+  };
+  expect_unchanged();
   ASSERT_EQ(unlink(path.c_str()), 0);
   // Every free page is used, another server comes, and the mount goes.
   Shell("head -c 100m /dev/zero > " + At("fill"));
-  EXPECT_TRUE(mapped == text);
+  expect_unchanged();
   const pid_t server = DaemonPid();
   kill(server, SIGKILL);
   Shell("head -c 1m /dev/zero > " + At("fill2") + "; rm " + At("fill*"));
   Shell("head -c 100m /dev/zero > " + At("fill"));
-  EXPECT_TRUE(mapped == text);
+  expect_unchanged();
   Unmount();
-  EXPECT_TRUE(mapped == text);
+  expect_unchanged();
   Mount("size=64m");
   // The file's pages are free when the kernel has said that nobody uses it.
   ASSERT_EQ(unlink(At("fill").c_str()), 0);
   EXPECT_TRUE(Eventually([&] { return close(creat(At("fill").c_str(), 0600)) == 0; }));
   Shell("head -c 100m /dev/zero > " + At("fill"));
-  EXPECT_TRUE(mapped == text);
+  expect_unchanged();
   UnmapAll();
   ASSERT_EQ(unlink(At("fill").c_str()), 0);
   ExpectSound();
@@ -145,6 +165,121 @@ TEST_F(MapTest, ALargeFileIsLaidOutInFewPiecesOnLargeBoundaries) {
   close(fd);
   EXPECT_LE(hold->count, 4u);
   for (uint64_t i = 0; i < hold->count; ++i) EXPECT_EQ(hold->piece[i].first % 512, 0u);
+}
+
+TEST_F(MapTest, OfOneRegionSoManyPiecesAreMappedAtATime) {
+  Mount("size=256m");
+  // Makes a file of every second page of another one, which it shares with it.
+  const auto make = [&](const std::string& name, int pieces) {
+    const std::string of = At(name + "-of");
+    Spill(of, std::string(static_cast<size_t>(pieces) * 8192, 'x'));
+    const int from = open(of.c_str(), O_RDONLY);
+    const int to = open(At(name).c_str(), O_WRONLY | O_CREAT, 0600);
+    for (off_t i = 0; i < pieces; ++i) {
+      off_t in = i * 8192, out = i * 4096;
+      EXPECT_EQ(copy_file_range(from, &in, to, &out, 4096, 0), 4096);
+    }
+    close(from);
+    close(to);
+    return At(name);
+  };
+  const std::string most = make("most", 5000), one = make("one", 3000), two = make("two", 3000);
+  const auto expect_too_many = [&](const std::string& path) {
+    const int fd = open(path.c_str(), O_RDONLY);
+    int how = 0;
+    void* const address = pkramfs_map(fd, 0, 0, &how);
+    close(fd);
+    EXPECT_EQ(how, PKRAMFS_ORDINARY);
+    EXPECT_THAT(pkramfs_why(), testing::HasSubstr("4096 pieces"));
+    EXPECT_EQ(static_cast<char*>(address)[8192], 'x');
+    EXPECT_EQ(pkramfs_unmap(address), 0);
+  };
+  expect_too_many(most);
+  EXPECT_EQ(Map(one)[8192], 'x');
+  expect_too_many(two);
+  // A successor counts what it finds.
+  kill(DaemonPid(), SIGKILL);
+  expect_too_many(two);
+  UnmapAll();
+  EXPECT_EQ(Map(two)[8192], 'x');
+  EXPECT_EQ(Held(), 3000u);
+}
+
+// How many pages of a file the kernel's page cache has.
+size_t CachedPages(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY);
+  struct stat st;
+  EXPECT_EQ(fstat(fd, &st), 0);
+  const auto size = static_cast<size_t>(st.st_size);
+  void* const address = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  EXPECT_NE(address, MAP_FAILED);
+  std::vector<unsigned char> cached((size + 4095) / 4096);
+  EXPECT_EQ(mincore(address, size, cached.data()), 0);
+  munmap(address, size);
+  close(fd);
+  return static_cast<size_t>(std::ranges::count_if(cached, [](int c) { return (c & 1) != 0; }));
+}
+
+TEST_F(MapTest, TheKernelKeepsNoSecondCopy) {
+  Mount("size=64m");
+  const std::string text = Text('a');
+  Spill(dir_ + "/file", text);
+  ASSERT_EQ(Import(At("file") + " " + dir_ + "/file").status, 0);
+  EXPECT_EQ(std::string_view(Map(At("file")), kSize), text);
+  EXPECT_EQ(CachedPages(At("file")), 0u);
+  // Whoever reads the file in the ordinary way has one made.
+  EXPECT_EQ(Slurp(At("file")), text);
+  EXPECT_EQ(CachedPages(At("file")), (kSize + 4095) / 4096);
+}
+
+// A model is read by numpy, and again after a kill and after a remount.  With
+// PKRAMFS_MODEL_MIB=4096 it is as large as models are.
+TEST_F(MapTest, NumpyReadsAModelWithoutACopyWhateverBecomesOfTheServer) {
+  if (PKRAMFS_IS_SANITIZED) GTEST_SKIP() << "python would need the sanitizer's library";
+  const char* const wanted = getenv("PKRAMFS_MODEL_MIB");
+  const uint64_t mib = wanted == nullptr ? 32 : std::stoull(wanted);
+  Mount("size=" + std::to_string(mib + 64) + "m");
+  // Two tensors of whole numbers: sums of floating point are exact.
+  const std::string model = dir_ + "/m.safetensors";
+  std::ofstream out(model, std::ios::binary);
+  const uint64_t half = (mib << 20) / 2;
+  std::string header = R"({"a":{"dtype":"F32","shape":[)" + std::to_string(half / 4096) +
+                       R"(,1024],"data_offsets":[0,)" + std::to_string(half) +
+                       R"(]},"b":{"dtype":"I32","shape":[)" + std::to_string(half / 4) +
+                       R"(],"data_offsets":[)" + std::to_string(half) + "," +
+                       std::to_string(2 * half) + "]}}";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = header.size();
+  out.write(reinterpret_cast<const char*>(&length), 8) << header;
+  std::vector<float> floats(256 << 10, 3);
+  std::vector<int32_t> words(256 << 10, 5);
+  for (uint64_t i = 0; i < mib; ++i) {
+    const char* const data = i < mib / 2 ? reinterpret_cast<const char*>(floats.data())
+                                         : reinterpret_cast<const char*>(words.data());
+    out.write(data, 1 << 20);
+  }
+  out.close();
+  ASSERT_EQ(Import(At("model") + " " + model).status, 0);
+  const std::string expected = "the region's own pages\na float32 (" + std::to_string(half / 4096) +
+                               ", 1024) " + std::to_string(half / 4 * 3) + ".0\nb int32 (" +
+                               std::to_string(half / 4) + ",) " + std::to_string(half / 4 * 5) +
+                               ".0\n";
+  const auto expect_read = [&] {
+    const Ran ran = Shell("PYTHONDONTWRITEBYTECODE=1 LIBPKRAMFS=" LIBPKRAMFS
+                          " /usr/bin/python3 " SOURCE_DIR "/docs/examples/model.py " +
+                          At("model"));
+    EXPECT_EQ(ran.out, expected) << ran.err;
+    EXPECT_EQ(CachedPages(At("model")), 0u);
+  };
+  expect_read();
+  kill(DaemonPid(), SIGKILL);
+  expect_read();
+  Kill();
+  Mount("size=" + std::to_string(mib + 64) + "m");
+  expect_read();
+  Unmount();
+  Mount("size=" + std::to_string(mib + 64) + "m");
+  expect_read();
 }
 
 TEST_F(MapTest, AMappedFileStaysWhereItIsWhenTheRegionHasAnotherSize) {

@@ -29,10 +29,9 @@ using pkramfs::ControlHold;
 using pkramfs::ControlKeep;
 using pkramfs::kControlHold;
 using pkramfs::kControlKeep;
+using pkramfs::kControlMostHeld;
 
 constexpr uint64_t kPage = 4096;
-// How many pieces a mapping may have.  Each takes a lock; a file in more pieces is better read.
-constexpr size_t kMostPieces = 65536;
 
 struct Mapping {
   size_t length;
@@ -161,6 +160,7 @@ int HoldAll(int fd, const struct stat& region_is, int region, uint64_t offset, u
     if (ioctl(fd, kControlHold, hold.get()) != 0) {
       why = errno == EPERM        ? "only root and who has mounted it may map its pages"
             : errno == EOPNOTSUPP ? "the file is so small that it has no pages"
+            : errno == EMFILE     ? "4096 pieces of the region are mapped: no more can be"
             : errno == ENOTTY     ? "its daemon is too old for this"
                                   : "its pages cannot be held";
       return -1;
@@ -180,8 +180,8 @@ int HoldAll(int fd, const struct stat& region_is, int region, uint64_t offset, u
     if (kept == 0) continue;
     tries = 0;
     all->insert(all->end(), hold->piece, hold->piece + hold->count);
-    if (all->size() > kMostPieces) {
-      why = "the file is in too many pieces";
+    if (all->size() > kControlMostHeld) {
+      why = "the file is in more than 4096 pieces";
       return -1;
     }
     // The file may have become shorter since.  Then the rest is a hole.

@@ -20,8 +20,9 @@ enum {
  * multiple of the page size.  The bytes are those of now, and stay so: whoever writes to the file,
  * or deletes it, leaves these pages alone.  `*how` (which may be NULL) says what it is:
  * PKRAMFS_ORDINARY, where mappings show what is written later, if the file has no pages that this
- * caller may hold: it is on another filesystem, is very small, is in more than 65,536 pieces, or
- * the caller is neither root nor who has mounted it.  pkramfs_why says what it was.
+ * caller may hold: it is on another filesystem, is very small, or is in too many pieces (of one
+ * region, 4096 may be mapped at a time), or the caller is neither root nor who has mounted it.
+ * pkramfs_why says what it was.
  *
  * MAP_FAILED, and errno as mmap and open set it; EINVAL: nothing is there to map.  It is the
  * caller's, until pkramfs_unmap.  A child has it, too.  Thread-safe. */

@@ -79,6 +79,7 @@ struct ControlKeep {
 static_assert(sizeof(ControlKeep) == 56);
 
 // Finds the pages of a file, for the caller to lock and to read.  To be asked on the file itself.
+// EMFILE when kControlMostHeld pieces of the region are held.
 struct ControlHold {
   uint64_t offset;      // in: of a page; out: where to go on, or the end
   uint64_t end;         // in: of what is wanted
@@ -92,6 +93,7 @@ struct ControlHold {
   } piece[600];
 };
 static_assert(sizeof(ControlHold) == 14440);
+inline constexpr uint64_t kControlMostHeld = 4096;
 
 // Holds pages that the caller has locked for reading, so that it may read them from now on.  To be
 // asked while the region rests for the caller (ControlRest).

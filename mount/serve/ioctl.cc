@@ -21,6 +21,8 @@ namespace pkramfs::serve {
 
 namespace {
 
+static_assert(kControlMostHeld == pkram::Loans::kMostPieces);
+
 void ReplyStatistics(fuse_req_t req) {
   Server* const server = ServerOf(req);
   ControlReply reply{};
@@ -180,8 +182,14 @@ void ReplyKeep(fuse_req_t req, fuse_ino_t, const void* in) {
 void ReplyHold(fuse_req_t req, fuse_ino_t ino, const void* in) {
   auto hold = std::make_unique<ControlHold>();
   std::memcpy(hold.get(), in, sizeof(*hold));
+  const pkram::Loans& loans = ServerOf(req)->region->space().loans();
+  if (loans.IsFull()) ServerOf(req)->fs->Recheck();
+  if (loans.IsFull()) {
+    ReplyError(req, EMFILE);
+    return;
+  }
   // Before they are noted.
-  hold->generation = ServerOf(req)->region->space().loans().generation();
+  hold->generation = loans.generation();
   const Result<HeldPages> held =
       ServerOf(req)->fs->Hold(ino, hold->offset, hold->end, std::size(hold->piece));
   if (!held.ok()) {
