@@ -30,12 +30,13 @@ namespace {
 class Renumbering final : public pkram::WalkClient {
  public:
   Renumbering(pkram::Mapping* mapping, PageView* view, uint64_t links, uint64_t inodes, Ino base,
-              const std::function<uint32_t(Ino)>& generation)
+              const StagedAt& staged, const std::function<uint32_t(Ino)>& generation)
       : mapping_(mapping),
         view_(view),
         links_(links),
         inodes_(inodes),
         base_(base),
+        staged_(staged),
         generation_(generation) {}
 
   std::string BeginNode(const format::Node& node) override {
@@ -94,6 +95,7 @@ class Renumbering final : public pkram::WalkClient {
     if (object.index == kRootIno) {
       record->mode_nlink &= 0xffffffff;
       record->parent = kRootIno;
+      staged_.NoteIn(record);
     }
     WriteBack();
     return "";
@@ -128,6 +130,7 @@ class Renumbering final : public pkram::WalkClient {
   PageView* const view_;
   const uint64_t links_, inodes_;
   const Ino base_;
+  const StagedAt& staged_;
   const std::function<uint32_t(Ino)>& generation_;
   FsCheck check_;
   Pfn first_link_, last_link_;
@@ -138,7 +141,7 @@ class Renumbering final : public pkram::WalkClient {
 }  // namespace
 
 absl::StatusOr<ProvenTree> ProveTree(pkram::Region* region, Pfn node, uint64_t links,
-                                     uint64_t inodes, Ino base,
+                                     uint64_t inodes, Ino base, const StagedAt& staged,
                                      const std::function<uint32_t(Ino)>& generation) {
   const std::vector<PageRun> lent = region->space().loans().Lent();
   // Reading a page that is a hole takes one.
@@ -150,7 +153,7 @@ absl::StatusOr<ProvenTree> ProveTree(pkram::Region* region, Pfn node, uint64_t l
   for (const PageRun& run : lent) readable.Set(run.first.value(), run.count);
   PageView view(&region->mapping(), pages, &readable);
   pkram::PageMap map = pkram::PageMap::WithFree(pages, lent);
-  Renumbering renumbering(&region->mapping(), &view, links, inodes, base, generation);
+  Renumbering renumbering(&region->mapping(), &view, links, inodes, base, staged, generation);
   pkram::Walk walk(&view, &map, &renumbering, pkram::Walk::Mode::kStopAtFirst, {.threads = 1});
   walk.RunNode(node);
   if (!walk.problems().empty()) {

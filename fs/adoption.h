@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "fs/layout.h"
 #include "fs/types.h"
 #include "pkram/region.h"
 
@@ -27,11 +28,11 @@ struct ProvenTree {
 
 // Proves the tree, whose table has `links` links and `inodes` inodes.  Inode i of it gets the
 // number `base` + i, and the generation that `generation` returns.  Its root has no links from then
-// on. Nothing changes except proven pages of the tree. DATA_LOSS says which page is not sound, and
-// why.  RESOURCE_EXHAUSTED: no space for a lent page. REQUIRES: no lent page is taken back
-// meanwhile (Loans::BeginAdoption).
+// on, and notes `staged`.  Nothing changes except proven pages of the tree. DATA_LOSS says which
+// page is not sound, and why.  RESOURCE_EXHAUSTED: no space for a lent page. REQUIRES: no lent page
+// is taken back meanwhile (Loans::BeginAdoption).
 absl::StatusOr<ProvenTree> ProveTree(pkram::Region* region, pkram::Pfn node, uint64_t links,
-                                     uint64_t inodes, Ino base,
+                                     uint64_t inodes, Ino base, const StagedAt& staged,
                                      const std::function<uint32_t(Ino)>& generation);
 
 }  // namespace pkramfs

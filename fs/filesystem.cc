@@ -116,7 +116,12 @@ void Filesystem::ReclaimOrphans() {
   for (const Ino ino : table_.All()) {
     const Inode inode(region_, ino, table_.PageOf(ino));
     if (IsDoomed(inode)) {
-      doomed_.push_back(ino);
+      const StagedAt at = StagedAt::Of(inode.record());
+      if (IsBuilderHere(at.node)) {
+        AddStaged(cache_.GetOrphan(ino), at);
+      } else {
+        doomed_.push_back(ino);
+      }
     } else if (inode.nlink() == 0 && inode.lookups() == 0) {
       Reclaim(inode);
     }

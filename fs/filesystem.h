@@ -139,10 +139,13 @@ class Filesystem {
                          std::string_view name, Placing placing);
   // The same in steps, for a process that renames the tree through the kernel.  The tree is shown
   // under a secret name: a lookup, a rename or a removal of exactly this name in `parent` finds it,
-  // and no listing shows it.  Removing it removes all that is in it.  Errors as above.
-  absl::Status StageTree(const BuiltTree& tree, Ino parent, std::string_view name);
-  // Deletes the tree that is staged under that name, or what has been exchanged for it.  Also
-  // deletes staged trees whose processes have not locked their node any more.
+  // and no listing shows it.  Removing it removes all that is in it.  It stays staged as long as
+  // the process has the tree's node locked, also when the filesystem is opened again meanwhile.
+  // Errors as above.
+  absl::Status StageTree(const BuiltTree& tree, Ino parent, uint64_t token);
+  static std::string StagedName(uint64_t token);
+  // Deletes the tree that is staged there, or what has been exchanged for it.  Also deletes staged
+  // trees whose processes have not locked their node any more.
   void DiscardStaged(Ino parent, std::string_view name);
 
   // Frees what processes that are gone have left: staged trees (not while frozen) and lent pages.
@@ -214,12 +217,13 @@ class Filesystem {
   // A directory without links that holds a tree.  `ref` keeps its number from being used again.
   struct Staged {
     InodeRef ref;
-    pkram::Pfn node;
-    Ino parent = 0;
-    std::string name{};
+    StagedAt at;
+    std::string name;
   };
-  absl::StatusOr<Staged> Adopt(const BuiltTree& tree);
-  void Discard(Staged staged);
+  absl::StatusOr<InodeRef> Adopt(const BuiltTree& tree, const StagedAt& at);
+  bool IsBuilderHere(pkram::Pfn node) const;
+  void AddStaged(InodeRef ref, const StagedAt& at);
+  void Discard(InodeRef staged);
   Ino ThroughStaged(Ino parent, std::string_view* name);
   void NoteDoomed(InodeRef inode);
   absl::Status Place(const Context& context, Ino staging, Ino parent, std::string_view name,

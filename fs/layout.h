@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "pkram/format.h"
+#include "pkram/types.h"
 
 namespace pkramfs {
 
@@ -40,6 +41,23 @@ static_assert(offsetof(pkram::format::Object, client) + offsetof(InodeRecord, in
 static_assert(std::has_unique_object_representations_v<InodeRecord>);
 
 enum TimeIndex { kAtime, kMtime, kCtime, kBtime };
+
+// Where a tree that was built elsewhere is staged (Filesystem::StageTree).  The directory that
+// holds it has no links, and notes this in fields that it does not need otherwise.
+struct StagedAt {
+  pkram::Pfn node;     // whose builder has it locked; Pfn(): nowhere
+  uint64_t parent;     // inode number
+  uint64_t token = 0;  // of the secret name
+
+  static StagedAt Of(const InodeRecord& record) {
+    return {pkram::Pfn(record.rdev), record.seconds[kAtime], record.seconds[kBtime]};
+  }
+  void NoteIn(InodeRecord* record) const {
+    record->rdev = node.value();
+    record->seconds[kAtime] = parent;
+    record->seconds[kBtime] = token;
+  }
+};
 
 // InodeRecord flags.
 inline constexpr uint32_t kInlineData = 1;  // contents stand in inline_area

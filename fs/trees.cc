@@ -3,7 +3,8 @@
 //
 // Both go through a *doomed* directory: one that has no links and is not empty.  Nothing leads to
 // it.  It is deleted, with what is in it.  If this process dies before that, the next mount deletes
-// it.
+// it.  (A tree that is staged is in one, too.  The next server of the mount finds it by what the
+// directory notes, and keeps it as long as the process that has built it.)
 #include <sys/stat.h>
 
 #include <atomic>
@@ -48,7 +49,7 @@ absl::Status Refusal(const Errno& error, const std::string& path) {
 
 // --- Adoption -----------------------------------------------------------------------
 
-absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
+absl::StatusOr<InodeRef> Filesystem::Adopt(const BuiltTree& tree, const StagedAt& at) {
   pkram::MutexLock lock(&adoption_mu_);
   pkram::Loans& loans = region_->space().loans();
   loans.BeginAdoption();
@@ -72,7 +73,7 @@ absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
   absl::Cleanup give_back = [&] { table_.ReturnBlock(*block); };
   // Nobody sees anything of this, so it may take its time, also while the filesystem is frozen.
   const absl::StatusOr<ProvenTree> proven =
-      ProveTree(region_, tree.node, tree.links, tree.inodes, block->base(),
+      ProveTree(region_, tree.node, tree.links, tree.inodes, block->base(), at,
                 [&](Ino slot) { return table_.NextGeneration(slot); });
   if (!proven.ok()) return proven.status();
   const Gate::Pass pass(&gate_);
@@ -86,31 +87,52 @@ absl::StatusOr<Filesystem::Staged> Filesystem::Adopt(const BuiltTree& tree) {
   for (const pkram::PageRun& run : proven->data) depot.Adopt(run, pkram::Purpose::kData);
   table_.ReplaceBlock(*block, proven->first_link, proven->last_link);
   std::move(give_back).Cancel();
-  return Staged{cache_.GetOrphan(block->base() + kRootIno), tree.node};
+  return cache_.GetOrphan(block->base() + kRootIno);
 }
 
 // REQUIRES: nobody but `staged` has the directory in use, or it is empty.
-void Filesystem::Discard(Staged staged) { DeleteDoomed({staged.ref->ino()}); }
+void Filesystem::Discard(InodeRef staged) { DeleteDoomed({staged->ino()}); }
 
 absl::Status Filesystem::AdoptTree(const Context& context, const BuiltTree& tree, Ino parent,
                                    std::string_view name, Placing placing) {
   if (Outcome(context)) return absl::OkStatus();
-  absl::StatusOr<Staged> staged = Adopt(tree);
+  absl::StatusOr<InodeRef> staged = Adopt(tree, {});
   if (!staged.ok()) return staged.status();
-  const absl::Status placed = Place(context, staged->ref->ino(), parent, name, placing);
+  const absl::Status placed = Place(context, (*staged)->ino(), parent, name, placing);
   Discard(*std::move(staged));
   return placed;
 }
 
-absl::Status Filesystem::StageTree(const BuiltTree& tree, Ino parent, std::string_view name) {
-  absl::StatusOr<Staged> staged = Adopt(tree);
+std::string Filesystem::StagedName(uint64_t token) {
+  return absl::StrCat(".pkramfs-staged-", absl::Hex(token, absl::kZeroPad16));
+}
+
+absl::Status Filesystem::StageTree(const BuiltTree& tree, Ino parent, uint64_t token) {
+  {
+    // The server that was asked for this first may have done it before it died.
+    pkram::MutexLock lock(&staged_mu_);
+    for (const Staged& it : staged_) {
+      if (it.at.node == tree.node) return absl::OkStatus();
+    }
+  }
+  const StagedAt at{tree.node, parent, token};
+  absl::StatusOr<InodeRef> staged = Adopt(tree, at);
   if (!staged.ok()) return staged.status();
-  staged->parent = parent;
-  staged->name = name;
-  pkram::MutexLock lock(&staged_mu_);
-  staged_.push_back(*std::move(staged));
-  any_staged_ = true;
+  AddStaged(*std::move(staged), at);
   return absl::OkStatus();
+}
+
+void Filesystem::AddStaged(InodeRef ref, const StagedAt& at) {
+  pkram::MutexLock lock(&staged_mu_);
+  staged_.push_back({std::move(ref), at, StagedName(at.token)});
+  any_staged_ = true;
+}
+
+// Whether the process that has built a node has it locked.
+bool Filesystem::IsBuilderHere(pkram::Pfn node) const {
+  if (node.value() == 0 || node.value() >= region_->super().page_count) return false;
+  const auto locked = pkram::FindLockedPages(region_->backing().fd(), {node, 1});
+  return !locked.empty() && locked.front().use == pkram::PageUse::kBuilding;
 }
 
 void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
@@ -121,8 +143,7 @@ void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
     pkram::MutexLock lock(&staged_mu_);
     for (size_t i = 0; i < staged_.size();) {
       Staged& it = staged_[i];
-      if ((it.parent != parent || it.name != name) &&
-          !pkram::FindLockedPages(region_->backing().fd(), {it.node, 1}).empty()) {
+      if ((it.at.parent != parent || it.name != name) && IsBuilderHere(it.at.node)) {
         ++i;
         continue;
       }
@@ -134,7 +155,7 @@ void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
     removed.swap(removed_);
   }
   for (const InodeRef& it : removed) DeleteDoomed({it->ino()});
-  for (Staged& it : discarded) Discard(std::move(it));
+  for (Staged& it : discarded) Discard(std::move(it.ref));
 }
 
 void Filesystem::Recheck() {
@@ -195,7 +216,7 @@ Ino Filesystem::ThroughStaged(Ino parent, std::string_view* name) {
   if (!any_staged_) return parent;
   pkram::MutexLock lock(&staged_mu_);
   for (const Staged& it : staged_) {
-    if (it.parent != parent || it.name != *name) continue;
+    if (it.at.parent != parent || it.name != *name) continue;
     *name = kTreeName;
     return it.ref->ino();
   }

@@ -332,24 +332,27 @@ TEST_F(TreeTest, WhoHasNoLocksHasNoTree) {
   ExpectSound();
 }
 
+constexpr uint64_t kToken = 7;
+
 TEST_F(TreeTest, AStagedTreeIsSeenByWhoKnowsItsName) {
   ASSERT_TRUE(ImportFile("v", Filesystem::Placing::kNew, "before").ok());
   const Picture before = PictureOf(fs());
   Builder builder(file_, mounted_->region());
-  ASSERT_EQ(fs()->StageTree(BuildAll(&builder), kRootIno, ".staged"), absl::OkStatus());
+  ASSERT_EQ(fs()->StageTree(BuildAll(&builder), kRootIno, kToken), absl::OkStatus());
   EXPECT_EQ(PictureOf(fs()), before);
-  const Result<Attr> top = fs()->Lookup(kRootIno, ".staged");
+  const Result<Attr> top = fs()->Lookup(kRootIno, Filesystem::StagedName(kToken));
   ASSERT_TRUE(top.ok());
   EXPECT_TRUE(S_ISDIR(top->mode));
   constexpr uint32_t kExchange = 2;
-  ASSERT_TRUE(fs()->Rename(kBy, kRootIno, ".staged", kRootIno, "v", kExchange).ok());
+  ASSERT_TRUE(
+      fs()->Rename(kBy, kRootIno, Filesystem::StagedName(kToken), kRootIno, "v", kExchange).ok());
   EXPECT_EQ(fs()->Lookup(kRootIno, "v")->ino, top->ino);
-  const Result<Attr> old = fs()->Lookup(kRootIno, ".staged");
+  const Result<Attr> old = fs()->Lookup(kRootIno, Filesystem::StagedName(kToken));
   ASSERT_TRUE(old.ok());
   EXPECT_TRUE(S_ISREG(old->mode));
   fs()->Forget(old->ino, 1);
-  fs()->DiscardStaged(kRootIno, ".staged");
-  EXPECT_EQ(fs()->Lookup(kRootIno, ".staged").error(), ENOENT);
+  fs()->DiscardStaged(kRootIno, Filesystem::StagedName(kToken));
+  EXPECT_EQ(fs()->Lookup(kRootIno, Filesystem::StagedName(kToken)).error(), ENOENT);
   fs()->Forget(top->ino, 2);
   EXPECT_EQ(PictureOf(fs()).size(), 1u + 1 + 6 + 2 + 3 + 2 + 1 + 300 + 1);
   ExpectSound();
@@ -359,20 +362,43 @@ TEST_F(TreeTest, WhatIsStagedGoesWithWhoHasStagedIt) {
   const uint64_t free = FreePages();
   {
     Builder builder(file_, mounted_->region());
-    ASSERT_EQ(fs()->StageTree(BuildAll(&builder), kRootIno, ".staged"), absl::OkStatus());
+    ASSERT_EQ(fs()->StageTree(BuildAll(&builder), kRootIno, kToken), absl::OkStatus());
     fs()->DiscardStaged(kRootIno, "");
-    const Result<Attr> top = fs()->Lookup(kRootIno, ".staged");
+    const Result<Attr> top = fs()->Lookup(kRootIno, Filesystem::StagedName(kToken));
     ASSERT_TRUE(top.ok());
     fs()->Forget(top->ino, 1);
   }
   fs()->DiscardStaged(kRootIno, "");
   EXPECT_EQ(FreePages(), free - 1);  // the table has grown
   ExpectSound();
-  // Or with the process that serves.
-  Builder builder(file_, mounted_->region());
-  ASSERT_EQ(fs()->StageTree(BuildAll(&builder), kRootIno, ".staged"), absl::OkStatus());
+}
+
+TEST_F(TreeTest, WhatIsStagedIsStillStagedWhenAnotherProcessServes) {
+  ASSERT_TRUE(ImportFile("v", Filesystem::Placing::kNew, "before").ok());
+  const uint64_t free = FreePages();
+  const std::string name = Filesystem::StagedName(kToken);
+  {
+    Builder builder(file_, mounted_->region());
+    const Filesystem::BuiltTree tree = BuildAll(&builder);
+    ASSERT_EQ(fs()->StageTree(tree, kRootIno, kToken), absl::OkStatus());
+    Open();
+    EXPECT_EQ(PictureOf(fs()).size(), 2u);
+    // The same request again changes nothing.
+    ASSERT_EQ(fs()->StageTree(tree, kRootIno, kToken), absl::OkStatus());
+    constexpr uint32_t kExchange = 2;
+    ASSERT_TRUE(fs()->Rename(kBy, kRootIno, name, kRootIno, "v", kExchange).ok());
+    Open();
+    const Result<Attr> old = fs()->Lookup(kRootIno, name);
+    ASSERT_TRUE(old.ok());
+    EXPECT_TRUE(S_ISREG(old->mode));
+    fs()->Forget(old->ino, 1);
+    EXPECT_EQ(fs()->Lookup(kRootIno, Filesystem::StagedName(kToken + 1)).error(), ENOENT);
+  }
+  // Whoever serves when its builder is gone deletes it.
   Open();
-  EXPECT_EQ(PictureOf(fs()).size(), 1u);
+  EXPECT_EQ(fs()->Lookup(kRootIno, name).error(), ENOENT);
+  ASSERT_TRUE(fs()->Lookup(kRootIno, "v").ok());
+  EXPECT_LT(FreePages(), free);
   ExpectSound();
 }
 
@@ -455,7 +481,7 @@ TEST_F(TreeTest, WhatIsChangedWhileItIsProvenIsAsItWasProven) {
   const Ino base = 510 * 4;
   uint64_t calls = 0;
   const auto proven = ProveTree(
-      mounted_->region(), tree.node, tree.links, tree.inodes, base, [&](Ino ino) -> uint32_t {
+      mounted_->region(), tree.node, tree.links, tree.inodes, base, {}, [&](Ino ino) -> uint32_t {
         ++calls;
         if (calls <= 400) objects->next = ~uint64_t{0};
         const uint64_t i = ino - base;

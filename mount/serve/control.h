@@ -116,16 +116,16 @@ struct ControlRest {
 };
 
 // Proves and adopts a tree that was built in lent pages.  From then on, and until the caller
-// unlocks the tree's node, exactly this name leads to it in the directory that this is asked on.
+// unlocks the tree's node, a secret name leads to it in the directory that this is asked on.
 struct ControlStage {
-  uint64_t node;     // in: its page
-  uint64_t links;    // in: of its table
-  uint64_t inodes;   // in
-  char name[256];    // in; begins with kControlStaged
-  char error[1000];  // out: why it is not there, or ""
+  uint64_t node;    // in: its page
+  uint64_t links;   // in: of its table
+  uint64_t inodes;  // in
+  uint64_t token;   // in: the name is made of it; by chance, so that no two are the same
+  char name[256];   // out
+  char error[992];  // out: why it is not there, or ""
 };
 static_assert(sizeof(ControlStage) == 1280);
-inline constexpr char kControlStaged[] = ".pkramfs-staged-";
 
 // Deletes what has that name now: the tree, or what it was exchanged for.
 struct ControlDiscard {

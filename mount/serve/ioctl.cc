@@ -228,14 +228,12 @@ void ReplyRest(fuse_req_t req, fuse_ino_t, const void* in) {
 void ReplyStage(fuse_req_t req, fuse_ino_t ino, const void* in) {
   ControlStage stage;
   std::memcpy(&stage, in, sizeof(stage));
-  const std::string_view name(stage.name, strnlen(stage.name, sizeof(stage.name) - 1));
-  std::string error = "the name is none for this";
-  if (name.starts_with(kControlStaged) && name.find('/') == std::string_view::npos) {
-    const absl::Status staged = ServerOf(req)->fs->StageTree(
-        {pkram::Pfn(stage.node), stage.links, stage.inodes}, ino, name);
-    error = std::string(staged.message());
-  }
+  const absl::Status staged = ServerOf(req)->fs->StageTree(
+      {pkram::Pfn(stage.node), stage.links, stage.inodes}, ino, stage.token);
+  const std::string error(staged.message());
   stage.error[error.copy(stage.error, sizeof(stage.error) - 1)] = 0;
+  const std::string name = Filesystem::StagedName(stage.token);
+  stage.name[name.copy(stage.name, sizeof(stage.name) - 1)] = 0;
   fuse_reply_ioctl(req, 0, &stage, sizeof(stage));
 }
 

@@ -11,6 +11,7 @@
 #include <ctime>
 #include <functional>
 #include <optional>
+#include <random>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -134,11 +135,12 @@ absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
   }
   const absl::StatusOr<Filesystem::BuiltTree> tree = Build(options, region->get(), progress);
   if (!tree.ok()) return tree.status();
-  ControlStage stage{tree->node.value(), tree->links, tree->inodes, {}, {}};
-  const std::string staged = absl::StrCat(kControlStaged, getpid(), "-", tree->node.value());
-  staged.copy(stage.name, sizeof(stage.name) - 1);
+  ControlStage stage{tree->node.value(), tree->links, tree->inodes, std::random_device()(), {}, {}};
+  stage.token = stage.token << 32 | std::random_device()();
   if (ioctl(parent.get(), kControlStage, &stage) != 0) return lender.Refused();
   stage.error[sizeof(stage.error) - 1] = 0;
+  stage.name[sizeof(stage.name) - 1] = 0;
+  const std::string staged = stage.name;
   if (stage.error[0] != 0) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": ", stage.error));
   }

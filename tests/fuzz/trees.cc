@@ -142,7 +142,7 @@ void FuzzTrees(const uint8_t* data, size_t size) {
     // While it is proven; which is all that is looked at.
     pkram::Loans& loans = mounted.region()->space().loans();
     loans.BeginAdoption();
-    (void)ProveTree(mounted.region(), tree.node, tree.links, tree.inodes, 1020, [&](Ino) {
+    (void)ProveTree(mounted.region(), tree.node, tree.links, tree.inodes, 1020, {}, [&](Ino) {
       edits.Next();
       return uint32_t{0};
     });
