@@ -232,6 +232,80 @@ TEST_P(CrashPairTest, WhoTakesOverDoesEachOfTwoOperationsOnce) {
   }
 }
 
+// A merge is many operations.  Whatever else happens in its directory meanwhile, each of them is
+// done or not.
+class CrashMergeTest : public testing::TestWithParam<size_t> {};
+
+std::vector<Step> DuringAMerge() {
+  return {MakeFile("d", "x"), Unlink("d", "a"), Write("d/a", 0, 5000)};
+}
+
+TEST_P(CrashMergeTest, EveryMomentIsAStateOfTheMergeWithTheOtherOrWithout) {
+  const Step merge = AdoptTree("", "d", Filesystem::Placing::kMerge);
+  const Step other = DuringAMerge()[GetParam()];
+  SCOPED_TRACE(merge.name + " while " + other.name);
+  const auto picture_of = [&](const Image& image) {
+    ++crash_points_tried;
+    Picture picture = PictureOfImage(image, other.mask, false, nullptr);
+    picture.erase("/d");  // its times are those of whichever was last
+    return picture;
+  };
+  // What the merge alone leads through, and with the other before all of it, or behind a part.
+  std::vector<Picture> states;
+  const auto add = [&](const Image& image) {
+    Picture picture = picture_of(image);
+    if (std::ranges::find(states, picture) != states.end()) return false;
+    states.push_back(std::move(picture));
+    return true;
+  };
+  const auto with_other = [&](const Image& image) {
+    MemoryFile file;
+    file.Restore(image);
+    const Mounted mounted(file);
+    other.run(*mounted.fs(), kOtherNow);
+    return file.Save();
+  };
+  size_t alone = 0;
+  for (const bool other_first : {false, true}) {
+    MemoryFile file;
+    file.Restore(other_first ? with_other(Start()) : Start());
+    Recorder recorder(&file);
+    const Mounted mounted(file, 0, recorder.hook());
+    recorder.Start();
+    merge.run(*mounted.fs(), kNow);
+    recorder.recording = false;
+    recorder.images.push_back(file.Save());
+    for (const Image& image : recorder.images) {
+      if (add(image) && !other_first) {
+        ++alone;
+        add(with_other(image));
+      }
+    }
+  }
+  EXPECT_GE(alone, 4u);  // before it, and with each of three names
+  // Each of the pairs takes its share of the places to pause.
+#ifdef __clang__
+  constexpr size_t kOneIn = 45;
+#else
+  constexpr size_t kOneIn = 9;
+#endif
+  std::set<size_t> seen;  // hashes of what was tried
+  for (size_t pause = 3 * GetParam();; pause += kOneIn) {
+    SCOPED_TRACE("paused at store " + std::to_string(pause));
+    const Pair pair(merge, other, pause);
+    for (const Pair::Estate& estate : pair.estates()) {
+      if (!seen.insert(absl::HashOf(estate.region.size, estate.region.extents)).second) continue;
+      const Picture picture = picture_of(estate.region);
+      ASSERT_TRUE(std::ranges::find(states, picture) != states.end())
+          << "from all of it:\n"
+          << Difference(states.back(), picture);
+    }
+    if (!pair.reached()) break;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Merges, CrashMergeTest, testing::Range(size_t{0}, DuringAMerge().size()));
+
 INSTANTIATE_TEST_SUITE_P(Pairs, CrashPairTest, testing::Range(size_t{0}, AllPairs().size()));
 
 }  // namespace

@@ -103,6 +103,7 @@ TEST(CrashRegistryTest, EveryOperationIsTried) {
       "Region::UnlockFromMemory",
       "Filesystem::AtRest",
       "Filesystem::StageTree",  // a part of AdoptTree
+      "Filesystem::StagedName",
       "Filesystem::Recheck",
       "Filesystem::RestWhileLocked",
       "Filesystem::HoldAtRest",

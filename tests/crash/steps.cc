@@ -174,9 +174,12 @@ Step CopyRange(const std::string& from, uint64_t from_offset, const std::string&
 
 // A tree that another process has built.
 Step AdoptTree(const std::string& parent, const std::string& name, Filesystem::Placing placing) {
-  const bool replaces = placing == Filesystem::Placing::kReplace;
+  using Placing = Filesystem::Placing;
   return {
-      "AdoptTree " + parent + " " + name + (replaces ? " in place of what is there" : ""),
+      "AdoptTree " + parent + " " + name +
+          (placing == Placing::kReplace ? " in place of what is there"
+           : placing == Placing::kMerge ? " merged into what is there"
+                                        : ""),
       [=](Filesystem& fs, const Context& ctx) {
         pkram::OwnLender lender(&fs.region().space());
         const auto region = pkram::Region::OpenToBuild(
@@ -194,9 +197,18 @@ Step AdoptTree(const std::string& parent, const std::string& name, Filesystem::P
         directory.mode = S_IFDIR | 0755;
         const Ino top = builder.Reserve(), sub = builder.Reserve(), leaf = builder.Reserve();
         EXPECT_TRUE(builder.MakeFile(leaf, file, text.size(), {&all, 1}, reader).ok());
-        const TreeBuilder::Name in_sub{"leaf", leaf, file.mode}, in_top{"sub", sub, directory.mode};
+        const TreeBuilder::Name in_sub{"leaf", leaf, file.mode};
         EXPECT_TRUE(builder.MakeDirectory(sub, top, directory, {&in_sub, 1}).ok());
-        EXPECT_TRUE(builder.MakeDirectory(top, TreeBuilder::root(), directory, {&in_top, 1}).ok());
+        std::vector<TreeBuilder::Name> in_top = {{"sub", sub, directory.mode}};
+        if (placing == Placing::kMerge) {
+          // One that takes a file's place, and a new one.
+          for (const char* const other : {"a", "one more"}) {
+            in_top.push_back({other, builder.Reserve(), file.mode});
+            EXPECT_TRUE(
+                builder.MakeFile(in_top.back().ino, file, text.size(), {&all, 1}, reader).ok());
+          }
+        }
+        EXPECT_TRUE(builder.MakeDirectory(top, TreeBuilder::root(), directory, in_top).ok());
         const absl::Status adopted = fs.AdoptTree(ctx, builder.Finish(top, directory.mode).value(),
                                                   Walk(fs, parent), name, placing);
         EXPECT_TRUE(adopted.ok()) << adopted;
