@@ -320,7 +320,8 @@ Result<size_t> FileData::Write(Change* change, uint64_t offset, absl::Span<const
     if (format::IsPage(entry) && !copies) {
       // Pages that follow one another at once.
       const Pfn first = format::EntryPfn(entry);
-      const uint64_t in_order = pages.CountInOrder(at / kPageSize, PagesFor(end));
+      const uint64_t in_order =
+          pages.CountInOrder(at / kPageSize, PagesFor(end), pkram::LinkMap::Sharing::kNone);
       const uint64_t count = region_->space().loans().CountNotHeld({first, in_order});
       const size_t n = std::min<size_t>(bytes.size() - done, count * kPageSize - at % kPageSize);
       const absl::Status s =

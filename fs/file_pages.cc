@@ -92,23 +92,8 @@ Result<HeldPages> FileData::Hold(uint64_t offset, uint64_t end, size_t most) {
   const uint64_t last = PagesFor(end);
   uint64_t index = offset / kPageSize;
   while ((index = pages.FindPage(index, last)) < last && held.pieces.size() < most) {
-    PageRun run{format::EntryPfn(pages.Get(index)), 1};
-    // The entries that follow, link by link.
-    for (;;) {
-      const uint64_t next = index + run.count;
-      const auto link = next < last ? pages.FindLink(next / kLinkEntries) : std::nullopt;
-      const uint64_t from = next % kLinkEntries;
-      if (!link || from >= link->size) break;
-      const uint64_t to = std::min(link->size, from + last - next);
-      uint64_t at = from;
-      const Pfn expected = run.first + run.count;
-      while (at < to && format::EntryPfn(link->link->entry[at]) == expected + (at - from) &&
-             format::IsPage(link->link->entry[at])) {
-        ++at;
-      }
-      run.count += at - from;
-      if (at < link->size) break;
-    }
+    const PageRun run{format::EntryPfn(pages.Get(index)),
+                      pages.CountInOrder(index, last, pkram::LinkMap::Sharing::kAllowed)};
     region_->space().loans().Hold(run);
     held.pieces.push_back({index * kPageSize, run});
     index += run.count;

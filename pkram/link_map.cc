@@ -22,15 +22,42 @@ uint64_t LinkMap::Get(uint64_t index) const {
   return LoadWord(&it->second->entry[place]);
 }
 
-uint64_t LinkMap::CountInOrder(uint64_t index, uint64_t end) const {
+namespace {
+
+// How many entries, from the beginning, lead to pages that follow `first`.  `ignored`: bits of an
+// entry that do not matter.
+uint64_t CountFollowing(const uint64_t* entry, uint64_t count, Pfn first, uint64_t ignored) {
+  uint64_t at = 0;
+  // Many at a time, for a compiler that has vectors.
+  constexpr uint64_t kBlock = 32;
+  for (; at + kBlock <= count; at += kBlock) {
+    uint64_t differs = 0;
+    for (uint64_t k = 0; k < kBlock; ++k) {
+      differs |= entry[at + k] ^ format::MakeEntry(first + at + k);
+    }
+    if ((differs & ~ignored) != 0) break;
+  }
+  while (at < count && ((entry[at] ^ format::MakeEntry(first + at)) & ~ignored) == 0) {
+    ++at;
+  }
+  return at;
+}
+
+}  // namespace
+
+uint64_t LinkMap::CountInOrder(uint64_t index, uint64_t end, Sharing sharing) const {
+  const uint64_t ignored = sharing == Sharing::kAllowed ? format::MakeShared(0) : 0;
   const Pfn first = format::EntryPfn(Get(index));
   uint64_t count = 1;
-  std::optional<LinkRef> link;
-  for (uint64_t at = index + 1; at < end; ++at, ++count) {
+  for (uint64_t at = index + 1; at < end; at = index + count) {
+    const std::optional<LinkRef> link = FindLink(at / kLinkEntries);
     const uint64_t place = at % kLinkEntries;
-    if (!link || place == 0) link = FindLink(at / kLinkEntries);
     if (!link || place >= link->size) break;
-    if (LoadWord(&(*link)->entry[place]) != format::MakeEntry(first + count)) break;
+    const uint64_t here = std::min(link->size - place, end - at);
+    const uint64_t following =
+        CountFollowing(&link->link->entry[place], here, first + count, ignored);
+    count += following;
+    if (following < here) break;
   }
   return count;
 }

@@ -37,9 +37,10 @@ class LinkMap {
   // The entry, or 0 where there is none.
   uint64_t Get(uint64_t index) const;
 
-  // How many entries from `index` on have pages that follow one another and are not shared, up to
-  // `end` at most.  REQUIRES: the entry at `index` has a page.
-  uint64_t CountInOrder(uint64_t index, uint64_t end) const;
+  // How many entries from `index` on have pages that follow one another, up to `end` at most.  With
+  // kNone, none but the first may be shared.  REQUIRES: the entry at `index` has a page.
+  enum class Sharing { kNone, kAllowed };
+  uint64_t CountInOrder(uint64_t index, uint64_t end, Sharing sharing) const;
 
   // The word of an entry, for Publish or a Transaction.  Makes its link, and makes every unused
   // entry before it in that link a hole.  RESOURCE_EXHAUSTED.  The pointer is valid until the next

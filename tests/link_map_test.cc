@@ -60,13 +60,13 @@ TEST_P(LinkMapTest, AShortLinkGivesWayToAWholeOne) {
   EXPECT_EQ(format::IsShort(*head_), own == 0);
   EXPECT_EQ(map_->FindHole(0, 488), 488u);
   EXPECT_EQ(map_->FindHole(0, 1000), 488u);
-  EXPECT_EQ(map_->CountInOrder(0, 1000), 488u);
+  EXPECT_EQ(map_->CountInOrder(0, 1000, LinkMap::Sharing::kNone), 488u);
   Set(600, 99);
   EXPECT_EQ(before - region_->space().counts().free, own + 1);
   Set(488, 588);
   EXPECT_FALSE(format::IsShort(*head_));
   EXPECT_EQ(before - region_->space().counts().free, 2u);
-  EXPECT_EQ(map_->CountInOrder(0, 1000), 489u);
+  EXPECT_EQ(map_->CountInOrder(0, 1000, LinkMap::Sharing::kNone), 489u);
   EXPECT_EQ(PageOf(map_->Get(600)), 99u);
   const LinkMap adopted(region_.get(), head_);
   EXPECT_EQ(adopted.end(), 601u);

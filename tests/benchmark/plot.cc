@@ -145,6 +145,8 @@ void DrawBulk(const Json& work, const std::string& path) {
   const std::map<std::string, std::string> styles = {
       {"tar | tar onto tmpfs", "pt 6 lc rgb '#777777'"},
       {"cp -a onto the mount", "pt 7 lc rgb '#d07020'"},
+      {"tar | tar onto the mount", "pt 6 lc rgb '#d07020'"},
+      {"pkramfs_map", "pt 13 lc rgb '#2060c0'"},
       {"import, 1 thread", "pt 6 lc rgb '#2060c0'"},
       {"import, 2 threads", "pt 7 lc rgb '#2060c0'"},
       {"export | cat", "pt 9 lc rgb '#2060c0'"}};
