@@ -103,24 +103,27 @@ int FlagsFor(OpenFor mode) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode) {
+absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode,
+                                                     const std::string& called) {
+  const std::string& name = called.empty() ? path : called;
   const absl::StatusOr<Place> place = FindPlace(path);
   if (!place.ok()) return place.status();
   const int fd = OpenPlace(*place, FlagsFor(mode), 0600);
   if (fd < 0 && errno == EISDIR) {
-    return absl::FailedPreconditionError(absl::StrCat(path, ": is a directory: ", kWhereItMayBe));
+    return absl::FailedPreconditionError(absl::StrCat(name, ": is a directory: ", kWhereItMayBe));
   }
-  if (fd < 0) return OpenStatus(path, errno);
-  absl::StatusOr<std::unique_ptr<Backing>> backing = OfKind(path, fd, mode != OpenFor::kReading);
+  if (fd < 0) return OpenStatus(name, errno);
+  absl::StatusOr<std::unique_ptr<Backing>> backing = OfKind(name, fd, mode != OpenFor::kReading);
   struct stat st;
   if (!backing.ok()) return backing;
-  if (fstat(fd, &st) != 0) return IoStatus(path, "stat", errno);
-  if (absl::Status s = CheckOwner(path, st); S_ISREG(st.st_mode) && !s.ok()) return s;
+  if (fstat(fd, &st) != 0) return IoStatus(name, "stat", errno);
+  if (absl::Status s = CheckOwner(name, st); S_ISREG(st.st_mode) && !s.ok()) return s;
   return backing;
 }
 
-absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode) {
-  const std::string name = absl::StrCat("fd=", fd);
+absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode,
+                                                       const std::string& called) {
+  const std::string name = called.empty() ? absl::StrCat("fd=", fd) : called;
   const int flags = fcntl(fd, F_GETFL);
   if (flags < 0) return absl::NotFoundError(absl::StrCat(name, ": not an open descriptor"));
   // The new descriptor must not allow more than the one that was handed over.

@@ -84,12 +84,15 @@ enum class OpenFor { kReading, kWriting, kCreating, kTakingOver };
 // write to it; each symbolic link that leads to it must belong to one of these, too (see place.h).
 // NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION (it cannot be a region), with the path in the
 // message.
-absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode);
+// Messages call it `name`, or by its path.
+absl::StatusOr<std::unique_ptr<Backing>> OpenBacking(const std::string& path, OpenFor mode,
+                                                     const std::string& name = "");
 
 // Takes an open descriptor of such a file, or of a memfd.  The file is opened anew, through /proc:
 // so the lock belongs to this backing, and not to every process that shares the descriptor.
-// Messages call it "fd=N".
-absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode = OpenFor::kWriting);
+// Messages call it `name`, or "fd=N".
+absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode = OpenFor::kWriting,
+                                                       const std::string& name = "");
 
 // The pid of the process that took the flock on the open file `fd`.  0 when nobody knows, or when
 // that process is gone and another one has its descriptor.

@@ -6,6 +6,7 @@
 
 #include <map>
 
+#include "mount/region/memfd.h"
 #include "pkram/descriptor.h"
 #include "tests/mount_fixture.h"
 
@@ -152,6 +153,37 @@ TEST_F(ServiceManagerTest, WhatIsKeptOfAMountThatIsOverIsGivenBack) {
   KillEverybody();
   ASSERT_TRUE(Start());
   EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
+}
+
+// A region in a memfd is what the manager keeps when the mount is over.
+TEST_F(ServiceManagerTest, AMemfdIsKeptWhileTheServiceIsStopped) {
+  const std::string file = region_;
+  region_ = "memfd:" + dir_.substr(5);
+  ASSERT_TRUE(Start());
+  for (int stop = 0; stop < 3; ++stop) {
+    Spill(mount_ + "/file", "bytes " + std::to_string(stop));
+    ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+    EXPECT_EQ(Ended(), 0);
+    const timeval soon{1, 0};
+    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
+    while (kept_.size() > 1 && Take()) continue;
+    ASSERT_EQ(kept_.size(), 1u);
+    EXPECT_TRUE(kept_.contains("pkramfs-region"));
+    const timeval limit{120, 0};
+    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    ASSERT_TRUE(Start());
+    EXPECT_EQ(kept_.size(), 4u);
+    EXPECT_EQ(Slurp(mount_ + "/file"), "bytes " + std::to_string(stop));
+    // Both may die, too.
+    KillEverybody();
+    ASSERT_TRUE(Start());
+    EXPECT_EQ(Slurp(mount_ + "/file"), "bytes " + std::to_string(stop));
+  }
+  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+  EXPECT_EQ(Ended(), 0);
+  kept_.clear();
+  EXPECT_EQ(FindMemfd(region_), "");
+  region_ = file;
 }
 
 // Scribbled on while nobody served.

@@ -22,6 +22,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mount/ctl/live.h"
+#include "mount/region/memfd.h"
 #include "mount/region/options.h"
 #include "mount/region/region_file.h"
 #include "mount/region/units.h"
@@ -63,8 +64,7 @@ std::optional<SeenRegion> Unmounted(const std::string& path, const pkram::Region
 }
 
 // A file is read and never mapped: its owner may cut it at any moment.
-std::optional<SeenRegion> FileAt(const std::string& path) {
-  const pkram::Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+std::optional<SeenRegion> FileIn(const pkram::Descriptor& file, const std::string& path) {
   struct stat st;
   const auto super = std::make_unique<pkram::format::SuperBlock>();
   if (file.get() < 0 || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode) ||
@@ -77,6 +77,16 @@ std::optional<SeenRegion> FileAt(const std::string& path) {
   region->user = pkram::LockHolder(file.get());
   if (region->user != 0) region->state = "in use";
   return region;
+}
+
+std::optional<SeenRegion> FileAt(const std::string& path) {
+  return FileIn(
+      pkram::Descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)), path);
+}
+
+// By the word for it.
+std::optional<SeenRegion> MemfdOf(const std::string& word) {
+  return FileIn(pkram::Descriptor(open(FindMemfd(word).c_str(), O_RDONLY | O_CLOEXEC)), word);
 }
 
 std::optional<SeenRegion> DeviceAt(const std::string& path) {
@@ -263,6 +273,7 @@ std::vector<SeenRegion> SeenRegions() {
     if (std::optional<SeenRegion> region = look(path)) regions.push_back(*std::move(region));
   };
   for (const std::string& name : NamesIn(kMemory)) add(absl::StrCat(kMemory, "/", name), FileAt);
+  for (const std::string& word : AllMemfds()) add(word, MemfdOf);
   for (const std::string& name : NamesIn(kDevices)) {
     if (name.starts_with("dax")) add(absl::StrCat(kDevices, "/", name), DeviceAt);
   }
@@ -278,6 +289,7 @@ int RunListNames() {
   for (const std::string& name : NamesIn(kMemory)) {
     if (FileAt(absl::StrCat(kMemory, "/", name))) names.insert(name);
   }
+  for (std::string& word : AllMemfds()) names.insert(std::move(word));
   std::string text;
   for (const std::string& name : names) {
     // A name that cannot be typed as it is shown is of no use here.

@@ -13,6 +13,7 @@
 #include "mount/ctl/metrics.h"
 #include "mount/ctl/named_bytes.h"
 #include "mount/ctl/output.h"
+#include "mount/ctl/release.h"
 #include "mount/region/options.h"
 #include "mount/region/progress_line.h"
 #include "mount/tools/command_line.h"
@@ -73,6 +74,9 @@ int Main(int argc, char** argv) {
       command("checkpoint", "Write a mounted region, as it is at one moment, to a file on a disk");
   checkpoint.Option("file", &file, "Path of the image (default: the mount's checkpoint=)");
   checkpoint.Flag("--json", &as_json, "As JSON");
+  CommandLine& release = line.Command(
+      "release", "Free a region in a memfd that is not mounted; what it holds is lost");
+  release.Required("region", &region, "memfd:NAME");
   CommandLine& restore = line.Command("restore", "Make a region of a checkpoint's image");
   restore.Required("image", &file, "Path of the image");
   restore.Required("region", &region, "The new region; without a slash: in /dev/shm");
@@ -106,6 +110,7 @@ int Main(int argc, char** argv) {
   if (list.given()) return names ? RunListNames() : RunList(as_json);
   if (metrics.given()) return RunMetrics(regions);
   if (export_command.given()) return RunExport(export_options);
+  if (release.given()) return RunRelease(region);
   if (restore.given()) return RunRestore(file, region);
   if (import.given()) {
     if (replace && merge) return wrong("import: --replace and --merge exclude each other");

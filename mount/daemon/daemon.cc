@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -26,6 +27,7 @@
 #include "mount/daemon/startup.h"
 #include "mount/daemon/succession.h"
 #include "mount/daemon/threads.h"
+#include "mount/region/memfd.h"
 #include "mount/region/mount_point.h"
 #include "mount/region/mounts.h"
 #include "mount/region/region_file.h"
@@ -144,7 +146,22 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   };
   if (options.remount) return report(Remount(options, Warn));
   std::optional<Estate> kept;
-  if (options.foreground && options.takes_over()) kept = KeptByServiceManager();
+  if (options.foreground && options.takes_over()) {
+    kept = KeptByServiceManager(IsMemfd(options.region));
+  }
+  if (IsMemfd(options.region)) {
+    if (absl::Status s = CheckMemfd(options.region); !s.ok()) return report(s);
+    if (!options.takes_over()) {
+      return report(absl::InvalidArgumentError(absl::StrCat(
+          "option notakeover: the keeper holds ", options.region, ": leave the option out")));
+    }
+    // (systemd sets this variable, from version 254 on.)
+    if (HasServiceManager() && std::getenv("FDSTORE") == nullptr) {
+      Warn(absl::StrCat(options.region,
+                        " will be lost when this service is stopped: it takes systemd 254, ",
+                        "FileDescriptorStoreMax= and FileDescriptorStorePreserve=yes"));
+    }
+  }
   // To be done before this process opens descriptors of its own, of which one might get that
   // number.
   if (absl::Status s = CheckDescriptor(options.region); !s.ok()) return report(s);

@@ -1,7 +1,9 @@
 #include "mount/daemon/keeper.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -17,6 +19,8 @@
 #include "mount/daemon/service_manager.h"
 #include "mount/daemon/startup.h"
 #include "mount/daemon/threads.h"
+#include "mount/region/holder.h"
+#include "mount/region/memfd.h"
 #include "mount/region/privileges.h"
 #include "mount/serve/in_flight.h"
 
@@ -71,6 +75,34 @@ void PassOn(int number, pid_t child, const std::optional<Estate>& estate) {
   }
 }
 
+// Keeps a region in a memfd when its mount is over: its data ends with the last process that has it
+// open.  A service manager that keeps the descriptor does that as well.
+class Holding {
+ public:
+  explicit Holding(const MountOptions& options) : options_(options) {}
+  void Note(const Estate& estate) {
+    if (IsMemfd(options_.region)) {
+      region_ = Descriptor(fcntl(estate.region.get(), F_DUPFD_CLOEXEC, 3));
+    }
+  }
+  void NoteEnd() { ended_ = true; }
+  ~Holding() {
+    if (ended_) LeaveServiceManager(region_.get() >= 0);
+    if (region_.get() < 0) return;
+    const absl::Status held = HasServiceManager() ? absl::OkStatus() : StartHolder(region_.get());
+    if (!held.ok()) {
+      Log(LOG_ERR, absl::StrCat(options_.region, ": is lost: ", std::string(held.message())));
+    }
+    // The lock is that of the server, which has ended.  Whoever has it next finds the holder.
+    flock(region_.get(), LOCK_UN);
+  }
+
+ private:
+  const MountOptions& options_;
+  Descriptor region_{-1};
+  bool ended_ = false;  // the mount, in order
+};
+
 int NextSignal(int signals) {
   signalfd_siginfo info;
   return read(signals, &info, sizeof(info)) == sizeof(info) ? static_cast<int>(info.ssi_signo) : 0;
@@ -86,6 +118,8 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
   std::optional<Program> tried;   // has been started so
   uint64_t progress = 0;
   int deaths = 0;
+  Holding holding(options);
+  if (estate) holding.Note(*estate);
   int told = 0;  // the signal to end with; for each server, as one may have died of something else
   for (;;) {
     pollfd events[] = {{link.fd(), POLLIN, 0}, {signals.get(), POLLIN, 0}};
@@ -111,6 +145,7 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
         SettleDown(!InFlight::IsTight(message->estate->in_flight.get()), true);
       }
       estate = std::move(message->estate);
+      holding.Note(*estate);
       if (!tried) continue;
       program = *std::exchange(tried, std::nullopt);
       program.Become(link, *estate, server);
@@ -119,7 +154,10 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
     Death death = Reap(server);
     if (!estate) return death.status;
     const int in_flight = estate->in_flight.get();
-    if (InFlight::Ended(in_flight)) return server > 0 ? death.status : 0;
+    if (InFlight::Ended(in_flight)) {
+      holding.NoteEnd();
+      return server > 0 ? death.status : 0;
+    }
     if (tried) {
       tried.reset();
       InFlight::NoteUpgrade(in_flight, InFlight::Upgrade::kFailed);

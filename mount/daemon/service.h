@@ -37,7 +37,7 @@ class Service {
   // Starts to answer requests, those that a predecessor has left first.
   absl::Status Start();
   // Says that the mount has succeeded, so what was made stays.
-  void Keep() { file_->Keep(); }
+  void Keep() { file_->Keep(RegionFile::For::kMount).IgnoreError(); }
   // What a keeper needs.
   Estate estate() const;
   Session& session() { return *session_; }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <systemd/sd-daemon.h>
@@ -21,10 +22,11 @@ namespace {
 
 using pkram::Descriptor;
 
+constexpr char kRegion[] = "pkramfs-region";
 constexpr std::pair<const char*, Descriptor Estate::*> kNames[] = {
     {"pkramfs-fusermount", &Estate::fusermount},
     {"pkramfs-connection", &Estate::connection},
-    {"pkramfs-region", &Estate::region},
+    {kRegion, &Estate::region},
     {"pkramfs-in-flight", &Estate::in_flight}};
 constexpr char kMount[] = "pkramfs-mount";
 constexpr size_t kMaxWords = 8192;  // one of them is a path
@@ -36,6 +38,13 @@ void Store(const std::string& name, int fd) {
 
 void Remove(const std::string& name) {
   sd_notify(0, absl::StrCat("FDSTOREREMOVE=1\nFDNAME=", name).c_str());
+}
+
+void RemoveAllBut(const std::string& kept) {
+  Remove(kMount);
+  for (const auto& [name, member] : kNames) {
+    if (name != kept) Remove(name);
+  }
 }
 
 // A file that holds these words.
@@ -61,11 +70,15 @@ bool IsMounted(const Estate& estate) {
 
 }  // namespace
 
+bool HasServiceManager() { return std::getenv("NOTIFY_SOCKET") != nullptr; }
+
 void TellServiceManager(const Estate& estate) {
-  if (std::getenv("NOTIFY_SOCKET") == nullptr) return;
+  if (!HasServiceManager()) return;
   // The manager ignores descriptors that it has already.  The words may be another file with the
   // same text.
+  // It may also have the region of an earlier mount, by another open file.
   Remove(kMount);
+  Remove(kRegion);
   if (const Descriptor words = FileOfWords(estate); words.get() >= 0) {
     Store(kMount, words.get());
     for (const auto& [name, member] : kNames) {
@@ -77,7 +90,11 @@ void TellServiceManager(const Estate& estate) {
              .c_str());
 }
 
-std::optional<Estate> KeptByServiceManager() {
+void LeaveServiceManager(bool keeps_region) {
+  if (HasServiceManager()) RemoveAllBut(keeps_region ? kRegion : "");
+}
+
+std::optional<Estate> KeptByServiceManager(bool keeps_region) {
   char** names = nullptr;
   const int count = sd_listen_fds_with_names(1, &names);
   const absl::Cleanup free_names = [names] {
@@ -103,8 +120,13 @@ std::optional<Estate> KeptByServiceManager() {
     return estate;
   }
   // The region must be free when this returns.
-  Remove(kMount);
-  for (const auto& [name, member] : kNames) Remove(name);
+  RemoveAllBut(keeps_region ? kRegion : "");
+  if (keeps_region && estate.region.get() >= 0) {
+    // Whoever had this lock has ended.  The descriptor stays open, so that a mount finds it.
+    static Descriptor region(-1);
+    region = std::move(estate.region);
+    flock(region.get(), LOCK_UN);
+  }
   sd_notify_barrier(0, kBarrierMicroseconds);
   return std::nullopt;
 }

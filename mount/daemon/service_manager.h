@@ -18,9 +18,17 @@ namespace pkramfs {
 // a manager nothing happens.
 void TellServiceManager(const Estate& estate);
 
+// Whether there is a manager.
+bool HasServiceManager();
+
+// Says that the mount is over.  The manager gives back what it has kept, but for the region with
+// `keeps_region`.
+void LeaveServiceManager(bool keeps_region);
+
 // The estate that the manager has kept of a mount that has not ended.  Its `server` is this
-// process.  If the mount has ended, what is left of it is given back.
-std::optional<Estate> KeptByServiceManager();
+// process.  If the mount has ended, what is left of it is given back.  With `keeps_region` the
+// region stays, and this process has it open.
+std::optional<Estate> KeptByServiceManager(bool keeps_region);
 
 }  // namespace pkramfs
 

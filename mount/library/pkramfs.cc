@@ -1,6 +1,7 @@
 // libpkramfs needs nothing but the C library, so that any program may load it.
 #include "mount/library/pkramfs.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -65,6 +66,32 @@ std::string Unescaped(const char* text) {
   return path;
 }
 
+// A path of the memfd that a region's word names; "" if no process of `owner` has it that can be
+// seen.
+std::string MemfdOf(const std::string& word, uid_t owner) {
+  const std::string wanted = "/memfd:pkramfs:" + word.substr(6) + " (deleted)";
+  std::string found;
+  DIR* const proc = opendir("/proc");
+  for (dirent* process; proc != nullptr && found.empty() && (process = readdir(proc)) != nullptr;) {
+    if (process->d_name[0] < '0' || process->d_name[0] > '9') continue;
+    const std::string directory = std::string("/proc/") + process->d_name + "/fd/";
+    DIR* const fds = opendir(directory.c_str());
+    for (dirent* fd; fds != nullptr && found.empty() && (fd = readdir(fds)) != nullptr;) {
+      const std::string path = directory + fd->d_name;
+      char target[512];
+      const ssize_t size = readlink(path.c_str(), target, sizeof(target));
+      struct stat st;
+      if (size > 0 && wanted == std::string(target, static_cast<size_t>(size)) &&
+          stat(path.c_str(), &st) == 0 && st.st_uid == owner) {
+        found = path;
+      }
+    }
+    if (fds != nullptr) closedir(fds);
+  }
+  if (proc != nullptr) closedir(proc);
+  return found;
+}
+
 // The region's file of the pkramfs that a file is on, and the user who has mounted it.  "" if the
 // file is on another filesystem.
 std::string RegionOf(dev_t device, uid_t* owner) {
@@ -86,10 +113,9 @@ std::string RegionOf(dev_t device, uid_t* owner) {
   }
   std::free(line);
   std::fclose(mounts);
-  if (!region.empty() && region[0] != '/') {
-    region = region.starts_with("fd=") ? "" : "/dev/shm/" + region;
-  }
-  return region;
+  if (region.empty() || region[0] == '/') return region;
+  if (region.starts_with("memfd:")) return MemfdOf(region, *owner);
+  return region.starts_with("fd=") ? "" : "/dev/shm/" + region;
 }
 
 bool LockForReading(int region, const ControlHold::Piece& piece) {

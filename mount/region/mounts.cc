@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "mount/region/memfd.h"
 #include "mount/region/options.h"
 #include "pkram/place.h"
 
@@ -73,7 +74,10 @@ std::vector<MountEntry> PkramfsMounts() {
 }
 
 std::vector<MountEntry> MountsOf(const std::string& region_path) {
-  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(region_path);
+  const auto opened = [](const std::string& path) {
+    return IsMemfd(path) ? FindMemfd(path) : path;
+  };
+  const absl::StatusOr<pkram::Place> place = pkram::FindPlace(opened(region_path));
   if (!place.ok()) return {};
   const pkram::Descriptor region(pkram::OpenPlace(*place, O_PATH | O_CLOEXEC));
   struct stat st;
@@ -82,7 +86,7 @@ std::vector<MountEntry> MountsOf(const std::string& region_path) {
   for (MountEntry& m : PkramfsMounts()) {
     if (m.uid != 0 && m.uid != geteuid() && !(exists && m.uid == st.st_uid)) continue;
     const std::string path = RegionPath(m.source);
-    if (path == region_path || (exists && IsAt(st, path))) mounts.push_back(std::move(m));
+    if (path == region_path || (exists && IsAt(st, opened(path)))) mounts.push_back(std::move(m));
   }
   return mounts;
 }

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "mount/region/memfd.h"
 #include "mount/region/memory_limit.h"
 
 namespace pkramfs {
@@ -268,6 +269,7 @@ std::string RegionPath(std::string_view name) {
   if (name.substr(0, 3) == "fd=") {
     return absl::StrCat("/proc/self/fd/", std::string(name.substr(3)));
   }
+  if (IsMemfd(name)) return std::string(name);
   return name.find('/') == std::string_view::npos ? absl::StrCat("/dev/shm/", std::string(name))
                                                   : std::string(name);
 }

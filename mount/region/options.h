@@ -62,7 +62,7 @@ bool ApplyLists(const std::string& program, const std::vector<std::string>& list
 absl::StatusOr<uint64_t> ParseSize(std::string_view text, uint64_t memory);
 
 // The path of the region that a user's word stands for.  A name without a slash is a file in
-// /dev/shm; fd=N is an open descriptor.
+// /dev/shm; fd=N is an open descriptor.  memfd:NAME has no path, and stays as it is (memfd.h).
 std::string RegionPath(std::string_view name);
 
 }  // namespace pkramfs

@@ -20,6 +20,8 @@
 #include "absl/strings/str_cat.h"
 #include "fs/check.h"
 #include "mount/region/file_clock.h"
+#include "mount/region/holder.h"
+#include "mount/region/memfd.h"
 #include "mount/region/memory_limit.h"
 #include "mount/region/mounts.h"
 #include "mount/region/progress_line.h"
@@ -187,6 +189,13 @@ absl::Status CheckDescriptor(const std::string& given) {
 
 absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::string& path,
                                                                   pkram::OpenFor mode) {
+  if (IsMemfd(path)) {
+    if (absl::Status s = CheckMemfd(path); !s.ok()) return s;
+    const std::string found = FindMemfd(path);
+    if (!found.empty()) return pkram::OpenBacking(found, mode, path);
+    return absl::NotFoundError(
+        absl::StrCat(path, ": there is none: no process of this user holds one of that name"));
+  }
   if (IsDescriptor(path)) {
     const std::string number = path.substr(kDescriptors.size());
     int fd;
@@ -211,11 +220,43 @@ uint64_t RegionPages(uint64_t size) {
   return contents + pkram::Region::Overhead(contents);
 }
 
+// Opens the memfd, or makes it.
+absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLockMemfd(
+    const MountOptions& options, std::chrono::seconds patience) {
+  const auto deadline = steady_clock::now() + patience;
+  for (;;) {
+    const std::string path = FindMemfd(options.region);
+    absl::StatusOr<Descriptor> memfd =
+        path.empty() ? MakeMemfd(options.region)
+                     : Descriptor(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY));
+    // Somebody makes one, too; or whoever held it has ended.
+    const bool passes = absl::IsAlreadyExists(memfd.status()) || (memfd.ok() && memfd->get() < 0);
+    if (passes && steady_clock::now() < deadline) {
+      memfd = Descriptor(-1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1 + getpid() % 20));
+      continue;
+    }
+    if (!memfd.ok()) return memfd.status();
+    if (memfd->get() < 0) return pkram::OpenStatus(options.region, errno);
+    absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
+        pkram::OpenFdBacking(memfd->get(), pkram::OpenFor::kWriting, options.region);
+    if (!backing.ok()) return backing.status();
+    if (absl::Status s = LockWithPatience(backing->get(), options.region, patience); !s.ok()) {
+      return s;
+    }
+    NamePath(std::string(kDescriptors), **backing);
+    is_new_memfd_ = path.empty();
+    holders_ = HoldersOf(lock_);
+    return backing;
+  }
+}
+
 absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLock(
     const MountOptions& options) {
   const std::string& region = options.region;
   const std::string given = RegionPath(region);
   const auto patience = options.checkpoint.empty() ? kPatience : kPatienceWithImage;
+  if (IsMemfd(region)) return OpenAndLockMemfd(options, patience);
   for (;;) {
     struct stat named, locked;
     const bool existed = stat(given.c_str(), &named) == 0;
@@ -399,6 +440,18 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(const Mou
       Filesystem::Open(region_.get(), fs_options, FileTime());
   if (fs.ok()) return fs;
   return WithLoss(Of(path_, fs.status()));
+}
+
+absl::Status RegionFile::Keep(For what) {
+  if (what == For::kMount) {
+    for (const Descriptor& holder : holders_) EndHolder(holder);
+  } else if (is_new_memfd_) {
+    if (absl::Status s = StartHolder(lock_); !s.ok()) return s;
+  }
+  is_new_memfd_ = false;
+  holders_.clear();
+  made_ = created_ = false;
+  return absl::OkStatus();
 }
 
 absl::Status RegionFile::Close() {

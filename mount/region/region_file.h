@@ -3,6 +3,7 @@
 #ifndef MOUNT_REGION_REGION_FILE_H_
 #define MOUNT_REGION_REGION_FILE_H_
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -69,8 +70,10 @@ class RegionFile {
   absl::StatusOr<std::unique_ptr<Filesystem>> OpenFilesystem(const MountOptions& options,
                                                              bool frozen = false);
 
-  // Says that the mount has succeeded, so what was made stays.
-  void Keep() { made_ = created_ = false; }
+  // Says that this has succeeded, so what was made stays.  A memfd stays by its holder; a mount,
+  // whose own processes have it open, ends that holder.
+  enum class For { kMount, kOther };
+  absl::Status Keep(For what);
   // Seals and closes.
   absl::Status Close();
   // Without Keep, deletes what was made.
@@ -81,6 +84,8 @@ class RegionFile {
   absl::Status Prepare(const MountOptions& options, Existing existing,
                        const std::function<void(const std::string&)>& warn, pkram::Watch* watch);
   absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLock(const MountOptions& options);
+  absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenAndLockMemfd(const MountOptions& options,
+                                                                   std::chrono::seconds patience);
   absl::StatusOr<std::unique_ptr<pkram::Backing>> CopyImage(const MountOptions& options);
   void NamePath(const std::string& path, const pkram::Backing& backing);
   absl::Status WithLoss(const absl::Status& status) const;
@@ -93,6 +98,8 @@ class RegionFile {
   bool lost_ = false;     // it held something, which is given up
   bool shows_image_ = false;
   int lock_ = -1;
+  bool is_new_memfd_ = false;               // nobody but this process has it yet
+  std::vector<pkram::Descriptor> holders_;  // of a memfd, as pidfds
   std::unique_ptr<pkram::Region> region_;
 };
 

@@ -166,7 +166,7 @@ absl::Status ImportIntoRegion(const Target& target, const ImportOptions& options
   const absl::StatusOr<std::unique_ptr<RegionFile>> file =
       RegionFile::Open(mount, Existing::kUse, [](const std::string&) {});
   if (!file.ok()) return file.status();
-  (*file)->Keep();
+  if (absl::Status s = (*file)->Keep(RegionFile::For::kOther); !s.ok()) return s;
   absl::StatusOr<std::unique_ptr<Filesystem>> fs = (*file)->OpenFilesystem(mount);
   if (!fs.ok()) return fs.status();
   const absl::Status imported =

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "mount/region/memfd.h"
 #include "pkram/place.h"
 
 namespace pkramfs {
@@ -39,6 +40,7 @@ bool IsOfItsRegion(const MountEntry& mount) {
 }
 
 std::string RegionOrMountPoint(const std::string& word) {
+  if (IsMemfd(word)) return word;
   const std::string path = RegionPath(word);
   // A word without a slash is a file in /dev/shm, if there is one.
   const bool is_region =

@@ -40,7 +40,7 @@ absl::Status Make(const MountOptions& options, const std::string& directory, boo
   const FsStats made = (*fs)->StatFs();
   fs->reset();
   if (absl::Status s = (*file)->Close(); !s.ok()) return s;
-  (*file)->Keep();
+  if (absl::Status s = (*file)->Keep(RegionFile::For::kOther); !s.ok()) return s;
   if (!quiet) {
     std::printf("%s: a filesystem of %llu MiB\n", (*file)->region()->backing().name().c_str(),
                 static_cast<unsigned long long>((made.pages + 128) / 256));

@@ -1,0 +1,123 @@
+#include "mount/region/holder.h"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "mount/region/memfd.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+constexpr char kName[] = "pkramfs-holder";
+constexpr int kRegion = 3;  // a holder's descriptor of it
+
+absl::Status Failed() {
+  return absl::ResourceExhaustedError("cannot start a process that holds the region");
+}
+
+// A mapping has the file open that it was made of, with its lock.
+void UnmapMemfds() {
+  std::ifstream maps("/proc/self/maps");
+  std::vector<std::pair<uintptr_t, uintptr_t>> found;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long long begin = 0, end = 0;
+    if (line.find(" /memfd:pkramfs:") != std::string::npos &&
+        std::sscanf(line.c_str(), "%llx-%llx", &begin, &end) == 2) {
+      found.emplace_back(begin, end);
+    }
+  }
+  for (const auto& [begin, end] : found) munmap(reinterpret_cast<void*>(begin), end - begin);
+}
+
+[[noreturn]] void Hold(int region) {
+  setsid();
+  prctl(PR_SET_NAME, kName);
+  if (chdir("/") != 0) _exit(1);
+  // Opened anew: the lock belongs to the descriptor that this process was started with.
+  const int own = open(absl::StrCat("/proc/self/fd/", region).c_str(), O_RDWR | O_CLOEXEC);
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (own < 0 || null < 0) _exit(1);
+  UnmapMemfds();
+  capng_clear(CAPNG_SELECT_ALL);
+  std::ignore = capng_apply(CAPNG_SELECT_CAPS);
+  for (const int number : {SIGTERM, SIGINT, SIGQUIT}) signal(number, SIG_DFL);
+  signal(SIGHUP, SIG_IGN);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (int fd = 0; fd <= 2; ++fd) dup2(null, fd);
+  dup2(own, kRegion);
+  // With the last of them, whoever waits for this process sees that it is ready.
+  syscall(SYS_close_range, static_cast<unsigned>(kRegion + 1), ~0u, 0u);
+  for (;;) pause();
+}
+
+}  // namespace
+
+// Forks twice, so that the holder is nobody's child.
+absl::Status StartHolder(int region) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return Failed();
+  Descriptor ready(ends[0]), held_by_child(ends[1]);
+  const pid_t child = fork();
+  if (child == 0) {
+    const pid_t holder = fork();
+    if (holder == 0) Hold(region);
+    _exit(holder < 0 ? 1 : 0);
+  }
+  held_by_child = Descriptor(-1);
+  siginfo_t info{};
+  if (child < 0 || waitid(P_PID, static_cast<id_t>(child), &info, WEXITED) != 0 ||
+      info.si_status != 0) {
+    return Failed();
+  }
+  char byte;
+  while (read(ready.get(), &byte, 1) < 0 && errno == EINTR) continue;
+  return HoldersOf(region).empty() ? Failed() : absl::OkStatus();
+}
+
+std::vector<Descriptor> HoldersOf(int region) {
+  std::vector<Descriptor> holders;
+  struct stat wanted, other;
+  if (fstat(region, &wanted) != 0) return holders;
+  for (const std::string& process : NumbersIn("/proc")) {
+    const std::string directory = "/proc/" + process;
+    std::string name;
+    if (!std::getline(std::ifstream(directory + "/comm"), name) || name != kName) continue;
+    Descriptor holder(static_cast<int>(syscall(SYS_pidfd_open, std::stoi(process), 0)));
+    // (Looked at while the descriptor says that it is the same process.)
+    if (holder.get() >= 0 && stat(absl::StrCat(directory, "/fd/", kRegion).c_str(), &other) == 0 &&
+        other.st_ino == wanted.st_ino && other.st_dev == wanted.st_dev) {
+      holders.push_back(std::move(holder));
+    }
+  }
+  return holders;
+}
+
+void EndHolder(const Descriptor& holder) {
+  if (syscall(SYS_pidfd_send_signal, holder.get(), SIGTERM, nullptr, 0) != 0) return;
+  pollfd ends{holder.get(), POLLIN, 0};
+  while (poll(&ends, 1, -1) < 0 && errno == EINTR) continue;
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,131 @@
+#include "mount/region/memfd.h"
+
+#include <dirent.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <functional>
+
+#include "absl/strings/str_cat.h"
+
+namespace pkramfs {
+namespace {
+
+constexpr std::string_view kWord = "memfd:";
+constexpr size_t kMostBytes = 200;  // of a name; the kernel takes 249 with what is before it
+
+// What the kernel calls a memfd: "/memfd:pkramfs:NAME (deleted)".
+constexpr std::string_view kBefore = "/memfd:pkramfs:", kBehind = " (deleted)";
+
+std::string_view NameOf(std::string_view given) { return given.substr(kWord.size()); }
+
+// Calls fn(path, name) for each descriptor of a region's memfd that this user owns, until it
+// returns false.  Begins with this process.  Those of processes that may not be looked into are
+// left out.
+void ForEach(const std::function<bool(const std::string& path, std::string_view name)>& fn) {
+  std::vector<std::string> processes = NumbersIn("/proc");
+  processes.insert(processes.begin(), "self");
+  for (const std::string& process : processes) {
+    const std::string directory = absl::StrCat("/proc/", process, "/fd/");
+    for (const std::string& fd : NumbersIn(directory)) {
+      const std::string path = directory + fd;
+      char target[NAME_MAX + 64];
+      const ssize_t size = readlink(path.c_str(), target, sizeof(target));
+      if (size <= 0) continue;
+      std::string_view file(target, static_cast<size_t>(size));
+      if (!file.starts_with(kBefore) || !file.ends_with(kBehind)) continue;
+      file.remove_prefix(kBefore.size());
+      file.remove_suffix(kBehind.size());
+      struct stat st;
+      // (Another user may have called a memfd so.  And a file may be called so, but has a name.)
+      if (stat(path.c_str(), &st) != 0 || st.st_uid != geteuid() || st.st_nlink != 0) continue;
+      if (!fn(path, file)) return;
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> NumbersIn(const std::string& directory) {
+  std::vector<std::string> numbers;
+  DIR* const open = opendir(directory.c_str());
+  if (open == nullptr) return numbers;
+  while (const dirent* const entry = readdir(open)) {
+    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9') numbers.emplace_back(entry->d_name);
+  }
+  closedir(open);
+  return numbers;
+}
+
+bool IsMemfd(std::string_view given) { return given.starts_with(kWord); }
+
+absl::Status CheckMemfd(std::string_view given) {
+  const std::string_view name = NameOf(given);
+  const auto is_plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  if (!name.empty() && name.size() <= kMostBytes && std::ranges::all_of(name, is_plain)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(std::string(given), ": a name is of 1 to ", kMostBytes,
+                   " letters, digits, '.', '_' and '-', as memfd:cache"));
+}
+
+std::string FindMemfd(std::string_view given) {
+  std::string found;
+  ForEach([&](const std::string& path, std::string_view name) {
+    if (name == NameOf(given)) found = path;
+    return found.empty();
+  });
+  return found;
+}
+
+std::vector<std::string> AllMemfds() {
+  std::vector<std::string> all;
+  ForEach([&](const std::string&, std::string_view name) {
+    all.push_back(absl::StrCat(std::string(kWord), std::string(name)));
+    return true;
+  });
+  std::ranges::sort(all);
+  const auto same = std::ranges::unique(all);
+  all.erase(same.begin(), same.end());
+  return all;
+}
+
+absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
+  if (absl::Status s = CheckMemfd(given); !s.ok()) return s;
+  const std::string called = absl::StrCat("pkramfs:", std::string(NameOf(given)));
+  // Not for programs.  (Kernels before 6.3 do not know this flag.)
+#ifndef MFD_NOEXEC_SEAL
+  constexpr unsigned MFD_NOEXEC_SEAL = 8;
+#endif
+  pkram::Descriptor made(memfd_create(called.c_str(), MFD_CLOEXEC | MFD_NOEXEC_SEAL));
+  if (made.get() < 0) made = pkram::Descriptor(memfd_create(called.c_str(), MFD_CLOEXEC));
+  struct stat st;
+  if (made.get() < 0 || fchmod(made.get(), 0600) != 0 || fstat(made.get(), &st) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(std::string(given), ": cannot be made: ", std::strerror(errno)));
+  }
+  bool is_alone = true, sees_itself = false;
+  ForEach([&](const std::string& path, std::string_view name) {
+    struct stat other;
+    if (name != NameOf(given) || stat(path.c_str(), &other) != 0) return true;
+    other.st_ino == st.st_ino ? sees_itself = true : is_alone = false;
+    return is_alone;
+  });
+  if (is_alone && !sees_itself) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(std::string(given), ": a memfd is found by /proc, which is not mounted here"));
+  }
+  if (is_alone) return made;
+  return absl::AlreadyExistsError(absl::StrCat(std::string(given), " exists"));
+}
+
+}  // namespace pkramfs

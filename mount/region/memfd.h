@@ -1,0 +1,42 @@
+// Regions in a memfd: memory that has a name, and no path.  "memfd:NAME" is what a user calls one.
+//
+// Such a region lasts as long as some process has it open: the server and the keeper of a mount, a
+// holder when there is no mount (mount/region/holder.h), or a service manager.  Nothing but /proc
+// leads to it, so only its owner and root can open it.  Root's and each user's names are different
+// ones.
+#ifndef MOUNT_REGION_MEMFD_H_
+#define MOUNT_REGION_MEMFD_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pkram/descriptor.h"
+
+namespace pkramfs {
+
+// Whether a user's word for a region is one for a memfd.
+bool IsMemfd(std::string_view given);
+
+// INVALID_ARGUMENT for a word for which there can be no memfd.
+absl::Status CheckMemfd(std::string_view given);
+
+// A path below /proc by which the memfd can be opened, as long as the process lives that has it
+// open.  "" when no process has it that this user may look into.
+std::string FindMemfd(std::string_view given);
+
+// The words for all memfds of this user that can be found.
+std::vector<std::string> AllMemfds();
+
+// The numbers that are names in a directory of /proc.
+std::vector<std::string> NumbersIn(const std::string& directory);
+
+// Makes one, which is empty.  If another process makes one of the same name at the same time, one
+// of them wins, and ALREADY_EXISTS is what the other gets.
+absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given);
+
+}  // namespace pkramfs
+
+#endif  // MOUNT_REGION_MEMFD_H_
