@@ -264,9 +264,10 @@ boot_2() {
   cp /tests/units/srv-unit.mount /tests/units/{front,behind,holder}.service /etc/systemd/system/
   mkdir -p /etc/pkramfs
   printf 'REGION=stored.pkram\nWHERE=/srv/stored\nOPTIONS=size=64m\n' >/etc/pkramfs/stored.conf
+  printf 'REGION=memfd:named\nWHERE=/srv/named\nOPTIONS=size=64m\n' >/etc/pkramfs/named.conf
   systemctl daemon-reload
   systemctl enable srv-unit.mount
-  mkdir -p /srv/{front,behind,stored,transient,hand,joe}
+  mkdir -p /srv/{front,behind,stored,named,transient,hand,joe}
 }
 
 # --- The third: a unit written by hand, services, systemd-mount, an ordinary user's mount ---------
@@ -354,6 +355,35 @@ stored_unmounted() {
   systemctl start pkramfs@stored.service
   grep -x kept /srv/stored/file
 }
+# While the unit is stopped, systemd has the region (from version 254 on; before, it is lost).
+named() {
+  systemctl start pkramfs@named.service
+  echo kept >/srv/named/file
+  exec 9<>/srv/named/file
+  systemctl reload pkramfs@named.service
+  restarts=$(restarts pkramfs@named.service)
+  kill_daemon memfd:named
+  eventually restarted pkramfs@named.service "$restarts"
+  grep -x kept /dev/fd/9
+  exec 9>&-
+  if [ -z "$(systemctl show -P FileDescriptorStorePreserve pkramfs@named.service)" ]; then
+    systemctl stop pkramfs@named.service
+    fails pkramctl check memfd:named
+    return
+  fi
+  for _ in 1 2; do
+    systemctl stop pkramfs@named.service
+    fails mounted /srv/named
+    pkramctl check memfd:named
+    systemctl start pkramfs@named.service
+    grep -x kept /srv/named/file
+    systemctl restart pkramfs@named.service
+    grep -x kept /srv/named/file
+  done
+  systemctl stop pkramfs@named.service
+  systemctl clean --what=fdstore pkramfs@named.service
+  fails pkramctl check memfd:named
+}
 behind() {
   systemctl start behind.service
   echo kept >/srv/behind/file
@@ -412,6 +442,7 @@ boot_3() {
   check stored "a service that notifies: kill -9 of either, reload"
   check stored_killed "a service that notifies: kill -9 of both with files open: programs do not notice"
   check stored_unmounted "a service that notifies: umount ends it, and it starts anew"
+  check named "a region in a memfd: reload, kill -9 of both, stop and start"
   check behind "a service in the background: start, restart, kill -9"
   check transient "systemd-mount of a region that is there"
   check session "a mount by hand: ends with its session, and is sealed"
