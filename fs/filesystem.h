@@ -226,6 +226,7 @@ class Filesystem {
   void Discard(InodeRef staged);
   Ino ThroughStaged(Ino parent, std::string_view* name);
   void NoteDoomed(InodeRef inode);
+  void ExpectPagesOf(const Inode& deleted);
   absl::Status Place(const Context& context, Ino staging, Ino parent, std::string_view name,
                      Placing placing);
   absl::Status Merge(const Context& context, Ino from, Ino to, const std::string& path);

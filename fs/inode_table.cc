@@ -73,18 +73,40 @@ pkram::Pfn InodeTable::PageOf(Ino ino) const {
 
 Result<InodeTable::Reservation> InodeTable::Reserve() {
   region_->Unseal(&node_->seal);
-  uint64_t used = used_.load(std::memory_order_relaxed);
-  do {
-    if (used >= limit()) return Errno{ENOSPC};
-  } while (!used_.compare_exchange_weak(used, used + 1, std::memory_order_relaxed));
+  for (;;) {
+    uint64_t used = used_.load(std::memory_order_relaxed);
+    if (used >= limit()) {
+      if (!AwaitFreed()) return Errno{ENOSPC};
+    } else if (used_.compare_exchange_weak(used, used + 1, std::memory_order_relaxed)) {
+      break;
+    }
+  }
   const Result<Ino> ino = TakeSlot();
   if (!ino.ok()) {
-    --used_;
+    NoteFreed(1);
     return ino.as_errno();
   }
   const uint64_t* const word = WordOf(*ino);
   const uint64_t generation = format::EntryPfn(pkram::LoadWord(word)).value();
   return Reservation{*ino, static_cast<uint32_t>(generation), word};
+}
+
+// Waits for the number of a deleted file, if the kernel is about to forget one.
+bool InodeTable::AwaitFreed() {
+  const auto deadline = region_->space().expected_until();
+  pkram::MutexLock lock(&freed_mu_);
+  ++awaiting_;
+  bool in_time = std::chrono::steady_clock::now() < deadline;
+  while (in_time && used_ >= limit()) in_time = freed_.WaitUntil(&freed_mu_, deadline);
+  --awaiting_;
+  return used_ < limit();
+}
+
+void InodeTable::NoteFreed(uint64_t inodes) {
+  used_ -= inodes;
+  if (awaiting_ == 0) return;
+  pkram::MutexLock lock(&freed_mu_);
+  freed_.NotifyAll();
 }
 
 Result<Ino> InodeTable::TakeSlot() {
@@ -142,7 +164,7 @@ void InodeTable::Keep(Ino slot) {
 
 void InodeTable::Cancel(const Reservation& reservation) {
   Keep(reservation.ino);
-  --used_;
+  NoteFreed(1);
 }
 
 void InodeTable::Clear(Ino ino, uint32_t generation) {
@@ -150,7 +172,7 @@ void InodeTable::Clear(Ino ino, uint32_t generation) {
   const uint64_t next = uint64_t{generation} + 1;
   region_->journal().Publish(WordOf(ino), format::MakeHole(next));
   if (next <= kMaxGeneration) Keep(ino);
-  --used_;
+  NoteFreed(1);
 }
 
 // --- Blocks -------------------------------------------------------------------
@@ -181,7 +203,7 @@ Result<InodeTable::Block> InodeTable::ReserveBlock(uint64_t links, uint64_t inod
   }
   if (in_order < links) {
     if (const Result<void> grown = Grow(links); !grown.ok()) {
-      used_ -= inodes;
+      NoteFreed(inodes);
       return grown.as_errno();
     }
     block.first = entries_.links() - links;
@@ -209,7 +231,7 @@ void InodeTable::ReturnBlock(const Block& block) {
   for (uint64_t i = 0; i < block.links * format::kLinkEntries; ++i) {
     free_.push_back(block.base() + i);
   }
-  used_ -= block.inodes;
+  NoteFreed(block.inodes);
 }
 
 uint32_t InodeTable::NextGeneration(Ino slot) const {

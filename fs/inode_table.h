@@ -89,11 +89,16 @@ class InodeTable {
   Result<Ino> TakeSlot();
   Result<void> TakeFromTable(std::vector<Ino>* slots);
   void Keep(Ino slot);
+  bool AwaitFreed();
+  void NoteFreed(uint64_t inodes);
 
   pkram::Region* const region_;
   const pkram::format::Node* const node_;
   std::atomic<uint64_t> limit_;
   std::atomic<uint64_t> used_{0};
+  pkram::Mutex freed_mu_;
+  pkram::CondVar freed_;
+  std::atomic<int> awaiting_{0};  // threads in AwaitFreed
   std::array<Stock, 16> stocks_;
   std::atomic<const Index*> index_{nullptr};
   mutable pkram::Mutex mu_;

@@ -257,6 +257,12 @@ Result<void> Filesystem::RemoveDirectory(const Context& context, Ino parent,
   return Remove(context, parent, name, true);
 }
 
+// The kernel forgets a deleted file when its last user is gone, often at once, but after the call
+// that deletes it has returned.
+void Filesystem::ExpectPagesOf(const Inode& deleted) {
+  if (deleted.nlink() == 0 && deleted.lookups() != 0) region_->space().ExpectPages();
+}
+
 Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_view name,
                                 bool want_directory) {
   if (Outcome(context)) return {};
@@ -287,6 +293,7 @@ Result<void> Filesystem::Remove(const Context& context, Ino parent, std::string_
     change.SetTime(inode, kCtime, context.now);
     change.Modified(directory, context);
     change.Commit();
+    ExpectPagesOf(*inode);
     locks.reset();
     if (is_staged) NoteDoomed(*std::move(found));
     return {};
@@ -411,6 +418,7 @@ Result<void> Filesystem::Rename(const Context& context, Ino old_parent, std::str
     change.SetTime(source, kCtime, context.now);
     if (target != nullptr) change.SetTime(target, kCtime, context.now);
     change.Commit();
+    if (target != nullptr) ExpectPagesOf(*target);
     return {};
   }
 }

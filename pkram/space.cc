@@ -103,7 +103,8 @@ bool Space::GiveUpStocks() {
 // --- Allocation ---------------------------------------------------------------
 
 // Waits for limbo if the free pages are there.  Readers that hold pins take no locks, so waiting
-// under locks cannot deadlock.
+// under locks cannot deadlock.  Waits for what the kernel is about to forget, too: that takes no
+// lock of a caller but, perhaps, the inode table's, and then the wait is in vain.
 PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
   std::optional<std::chrono::steady_clock::time_point> deadline;
   for (uint64_t returns = depot_.returns();;) {
@@ -115,6 +116,9 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
       // Pages may have come since Take has looked.
       if (returns == depot_.returns()) {
         if (shortage_ && shortage_()) continue;
+        if (Clock::now() < expected_until() && depot_.AwaitReturn(&returns, expected_until())) {
+          continue;
+        }
         return {};
       }
       returns = depot_.returns();

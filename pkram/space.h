@@ -59,6 +59,14 @@ class Space {
   // REQUIRES: the transaction that dropped them has returned.
   void Retire(std::vector<PageRun> runs);
 
+  // Says that pages will come soon, because a file was deleted that the kernel is about to forget.
+  // An allocation that finds nothing waits for them.
+  void ExpectPages() { expected_until_ = Clock::now().time_since_epoch() + forgetting_; }
+  // Until when.
+  std::chrono::steady_clock::time_point expected_until() const {
+    return Clock::time_point(expected_until_.load());
+  }
+
   // --- Pages for other processes to work on (loans.h) ---
   // Lends 1 to `want` free pages, and not most of what is free, to a process that is going to lock
   // them.  They may not exist yet.  RESOURCE_EXHAUSTED.
@@ -117,6 +125,8 @@ class Space {
 
   // How long an allocation that finds only limbo waits for readers.
   void set_limbo_patience(std::chrono::milliseconds patience) { patience_ = patience; }
+  // For how long pages are expected.
+  void set_forgetting(std::chrono::milliseconds time) { forgetting_ = time; }
 
   // As Depot's.  Threads give back what they keep at hand first.
   void GiveBackUnused();
@@ -129,6 +139,7 @@ class Space {
   static uint64_t ReserveFor(uint64_t pages) { return Depot::ReserveFor(pages); }
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Grave {
     uint64_t epoch;  // the last one that may have seen these pages
     std::vector<PageRun> runs;
@@ -165,7 +176,8 @@ class Space {
   void Bury(std::vector<PageRun> runs);
 
   Mapping* const mapping_;
-  std::chrono::milliseconds patience_{5000};
+  std::chrono::milliseconds patience_{5000}, forgetting_{500};
+  std::atomic<Clock::duration> expected_until_{Clock::duration::min()};
   const std::unique_ptr<Loans> loans_;
   std::function<bool()> shortage_;
   SharedPages shared_;

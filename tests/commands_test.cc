@@ -234,8 +234,8 @@ TEST_F(CommandsTest, EachCommandSaysHowItIsUsed) {
     commands.insert((*it)[1]);
   }
   EXPECT_EQ(commands, (std::set<std::string>{"check", "checkpoint", "export", "freeze", "get",
-                                             "import", "info", "list", "metrics", "put", "resize",
-                                             "restore", "rm", "thaw", "upgrade"}));
+                                             "import", "info", "list", "metrics", "put", "release",
+                                             "resize", "restore", "rm", "thaw", "upgrade"}));
   const std::string manual = Slurp(std::string(SOURCE_DIR) + "/mount/pkramctl.8");
   for (const std::string& name : commands) {
     const Ran helped = Ctl(name + " --help");

@@ -1,10 +1,15 @@
 // Many threads on one filesystem: what the thread sanitizer and the end state say.
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <random>
 #include <thread>
 
+#include "tests/eventually.h"
 #include "tests/fs_fixture.h"
+#include "tests/processes.h"
 
 namespace pkramfs {
 namespace {
@@ -192,6 +197,51 @@ TEST_F(FewInodesConcurrencyTest, AsManyFilesAsThereMayBe) {
     for (const std::string& name : Names()) EXPECT_TRUE(fs().Unlink({}, kRootIno, name).ok());
     EXPECT_EQ(fs().StatFs().free_inodes, 1999u);
   }
+}
+
+// A file is made on a full filesystem, right after another one was deleted, and before the kernel
+// forgets that.  `fs` has space for it then.
+void ExpectItWaits(Filesystem* fs, pkram::Region* region, Ino file, const std::string& name) {
+  const auto works = [fs] {
+    const auto made = fs->MakeNode({}, kRootIno, "another", S_IFREG | 0644);
+    if (made.ok()) fs->Forget((*made).ino, 1);
+    return made.ok();
+  };
+  EXPECT_FALSE(works());
+  region->space().set_forgetting(std::chrono::minutes(1));
+  ASSERT_TRUE(fs->Unlink({}, kRootIno, name).ok());
+  std::atomic<pid_t> thread_id{0};
+  std::atomic<bool> done{false};
+  bool worked = false;
+  std::thread thread([&] {
+    thread_id = gettid();
+    worked = works();
+    done = true;
+  });
+  // Until it waits, or has failed.
+  EXPECT_TRUE(Eventually([&] {
+    return done ||
+           (thread_id != 0 && StateIn("/proc/self/task/" + std::to_string(thread_id)) == 'S');
+  }));
+  EXPECT_FALSE(done);
+  fs->Forget(file, 1);
+  thread.join();
+  EXPECT_TRUE(worked);
+}
+
+TEST_F(ConcurrencyTest, PagesThatTheKernelIsAboutToForgetAreWaitedFor) {
+  const Ino file = Make("file"), large = Make("large");
+  const std::string piece(1 << 16, 'x');
+  for (uint64_t at = 0; fs().Write({}, large, at, BytesOf(piece)).ok(); at += piece.size()) {
+  }
+  ExpectItWaits(&fs(), &region(), file, "file");
+}
+
+TEST_F(FewInodesConcurrencyTest, ANumberThatTheKernelIsAboutToForgetIsWaitedFor) {
+  const Ino file = Make("file");
+  while (fs().StatFs().free_inodes > 0) Make(std::to_string(fs().StatFs().free_inodes));
+  ExpectItWaits(&fs(), &region(), file, "file");
+  EXPECT_EQ(fs().StatFs().free_inodes, 0u);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ void Gnuplot(const std::string& script) {
 std::string Output(const std::string& path, int width, int height) {
   std::ostringstream out;
   out << "set terminal svg size " << width << "," << height
-      << " font 'sans-serif,12' background 'white'\nset output '" << path << "'\n";
+      << " font 'sans-serif,12' noenhanced background 'white'\nset output '" << path << "'\n";
   return out.str();
 }
 
