@@ -112,7 +112,7 @@ absl::Status Filesystem::StageTree(const BuiltTree& tree, Ino parent, uint64_t t
     // The server that was asked for this first may have done it before it died.
     pkram::MutexLock lock(&staged_mu_);
     for (const Staged& it : staged_) {
-      if (it.at.node == tree.node) return absl::OkStatus();
+      if (it.at.node == tree.node && it.at.token == token) return absl::OkStatus();
     }
   }
   const StagedAt at{tree.node, parent, token};
@@ -159,10 +159,12 @@ void Filesystem::DiscardStaged(Ino parent, std::string_view name) {
 }
 
 void Filesystem::Recheck() {
+  // Trees first: their nodes' pages may be lent again after that.
+  if (any_staged_ && gate_.TryEnter()) {
+    gate_.Leave();
+    DiscardStaged(0, "");
+  }
   region_->space().RecheckLoans();
-  if (!any_staged_ || !gate_.TryEnter()) return;
-  gate_.Leave();
-  DiscardStaged(0, "");
 }
 
 // DiscardStaged deletes its contents.

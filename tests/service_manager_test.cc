@@ -48,6 +48,7 @@ class ServiceManagerTest : public MountTest {
       int next = 3;
       for (const Descriptor& fd : handed) dup2(fd.get(), next++);
       setenv("NOTIFY_SOCKET", Path().c_str(), 1);
+      setenv("FDSTORE", "8", 1);
       setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
       setenv("LISTEN_FDS", std::to_string(handed.size()).c_str(), 1);
       setenv("LISTEN_FDNAMES", names.c_str(), 1);
@@ -181,8 +182,11 @@ TEST_F(ServiceManagerTest, AMemfdIsKeptWhileTheServiceIsStopped) {
   }
   ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
   EXPECT_EQ(Ended(), 0);
+  const timeval soon{1, 0};
+  setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
+  while (Take()) continue;
   kept_.clear();
-  EXPECT_EQ(FindMemfd(region_), "");
+  EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
   region_ = file;
 }
 

@@ -86,7 +86,7 @@ std::optional<SeenRegion> FileAt(const std::string& path) {
 
 // By the word for it.
 std::optional<SeenRegion> MemfdOf(const std::string& word) {
-  return FileIn(pkram::Descriptor(open(FindMemfd(word).c_str(), O_RDONLY | O_CLOEXEC)), word);
+  return FileIn(OpenMemfd(word, O_RDONLY), word);
 }
 
 std::optional<SeenRegion> DeviceAt(const std::string& path) {

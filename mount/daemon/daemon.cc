@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -155,8 +154,7 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
       return report(absl::InvalidArgumentError(absl::StrCat(
           "option notakeover: the keeper holds ", options.region, ": leave the option out")));
     }
-    // (systemd sets this variable, from version 254 on.)
-    if (HasServiceManager() && std::getenv("FDSTORE") == nullptr) {
+    if (options.foreground && HasServiceManager() && !ServiceManagerKeepsRegions()) {
       Warn(absl::StrCat(options.region,
                         " will be lost when this service is stopped: it takes systemd 254, ",
                         "FileDescriptorStoreMax= and FileDescriptorStorePreserve=yes"));

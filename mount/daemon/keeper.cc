@@ -85,22 +85,29 @@ class Holding {
       region_ = Descriptor(fcntl(estate.region.get(), F_DUPFD_CLOEXEC, 3));
     }
   }
+  // The mount is over, or nobody will go on with it.
   void NoteEnd() { ended_ = true; }
   ~Holding() {
+    const bool is_kept = options_.foreground && ServiceManagerKeepsRegions();
     if (ended_) LeaveServiceManager(region_.get() >= 0);
     if (region_.get() < 0) return;
-    const absl::Status held = HasServiceManager() ? absl::OkStatus() : StartHolder(region_.get());
-    if (!held.ok()) {
-      Log(LOG_ERR, absl::StrCat(options_.region, ": is lost: ", std::string(held.message())));
+    // Processes may be there again in a moment.
+    for (int tries = 0; !is_kept; ++tries) {
+      const absl::Status held = StartHolder(region_.get());
+      if (held.ok()) break;
+      if (tries == 0)
+        Log(LOG_ERR, absl::StrCat(options_.region, ": ", std::string(held.message())));
+      Sleep(100);
     }
-    // The lock is that of the server, which has ended.  Whoever has it next finds the holder.
-    flock(region_.get(), LOCK_UN);
+    // The lock is that of the server, which has ended.  Whoever has it next finds the holder.  (A
+    // manager that will start this service again has the same lock.)
+    if (ended_ || !is_kept) flock(region_.get(), LOCK_UN);
   }
 
  private:
   const MountOptions& options_;
   Descriptor region_{-1};
-  bool ended_ = false;  // the mount, in order
+  bool ended_ = false;
 };
 
 int NextSignal(int signals) {
@@ -167,6 +174,7 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
       InFlight::NoteUpgrade(in_flight, InFlight::Upgrade::kDone);
       death.how = "made way for another program";
     } else if (death.status == kRefused) {
+      holding.NoteEnd();
       return kRefused;  // it has said why
     }
     const uint64_t answered = InFlight::Progress(in_flight);

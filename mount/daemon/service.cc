@@ -16,6 +16,10 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "mount/daemon/log.h"
+#include "mount/daemon/service_manager.h"
+#include "mount/region/holder.h"
+#include "mount/region/memfd.h"
 #include "mount/region/privileges.h"
 #include "mount/region/units.h"
 #include "pkram/descriptor.h"
@@ -308,6 +312,12 @@ absl::Status Service::MakeLastCheckpoint() {
   if (made.ok()) return absl::OkStatus();
   return absl::Status(made.status().code(), absl::StrCat("no checkpoint at the end: ",
                                                          std::string(made.status().message())));
+}
+
+void Service::HoldRegion() {
+  if (!IsMemfd(options_.region) || (options_.foreground && ServiceManagerKeepsRegions())) return;
+  const absl::Status held = StartHolder(file_->region()->backing().fd());
+  if (!held.ok()) Log(LOG_ERR, absl::StrCat(options_.region, ": ", std::string(held.message())));
 }
 
 absl::Status Service::End() {

@@ -49,6 +49,8 @@ class Service {
 
   // Unmounts, if it is mounted still, and seals.
   absl::Status End();
+  // Leaves a holder of a region in a memfd behind.  To be called after End, if there is no keeper.
+  void HoldRegion();
 
  private:
   bool is_open_ = false;  // and is to be sealed in the end

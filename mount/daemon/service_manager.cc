@@ -72,6 +72,10 @@ bool IsMounted(const Estate& estate) {
 
 bool HasServiceManager() { return std::getenv("NOTIFY_SOCKET") != nullptr; }
 
+bool ServiceManagerKeepsRegions() {
+  return HasServiceManager() && std::getenv("FDSTORE") != nullptr;
+}
+
 void TellServiceManager(const Estate& estate) {
   if (!HasServiceManager()) return;
   // The manager ignores descriptors that it has already.  The words may be another file with the

@@ -20,6 +20,8 @@ void TellServiceManager(const Estate& estate);
 
 // Whether there is a manager.
 bool HasServiceManager();
+// Whether there is one that keeps descriptors.  (systemd says so from version 254 on.)
+bool ServiceManagerKeepsRegions();
 
 // Says that the mount is over.  The manager gives back what it has kept, but for the region with
 // `keeps_region`.

@@ -1,5 +1,6 @@
 #include "mount/daemon/succession.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -86,6 +87,11 @@ void Succession::ReplaceKeeper() {
 absl::Status Succession::ServeToTheEnd() {
   while (service_->session().WaitToEnd(link_fd_, retry_in_) != Threads::Wake::kEnd) ReplaceKeeper();
   const absl::Status ended = service_->End();
+  // A keeper that has ended meanwhile cannot leave a holder.
+  pollfd keeper{link_fd_, POLLIN, 0};
+  if (link_fd_ < 0 || (poll(&keeper, 1, 0) > 0 && (keeper.revents & POLLHUP) != 0)) {
+    service_->HoldRegion();
+  }
   if (ended.ok()) Log(LOG_INFO, absl::StrCat(where_, ": unmounted"));
   return ended;
 }

@@ -49,26 +49,33 @@ void UnmapMemfds() {
   for (const auto& [begin, end] : found) munmap(reinterpret_cast<void*>(begin), end - begin);
 }
 
-[[noreturn]] void Hold(int region) {
+[[noreturn]] void Hold(int region, int starter) {
   setsid();
   prctl(PR_SET_NAME, kName);
   if (chdir("/") != 0) _exit(1);
-  // Opened anew: the lock belongs to the descriptor that this process was started with.
-  const int own = open(absl::StrCat("/proc/self/fd/", region).c_str(), O_RDWR | O_CLOEXEC);
-  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  // Opened anew: the lock belongs to the descriptor that this process was started with.  (Any
+  // number below may be closed.)
+  const auto above = [](int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, kRegion + 1); };
+  const int own = above(open(absl::StrCat("/proc/self/fd/", region).c_str(), O_RDWR | O_CLOEXEC));
+  starter = above(starter);
+  const int null = above(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (own < 0 || null < 0) _exit(1);
   UnmapMemfds();
   capng_clear(CAPNG_SELECT_ALL);
   std::ignore = capng_apply(CAPNG_SELECT_CAPS);
-  for (const int number : {SIGTERM, SIGINT, SIGQUIT}) signal(number, SIG_DFL);
-  signal(SIGHUP, SIG_IGN);
+  // What was sent to the process group before is not meant for this process: ignoring drops it.
+  for (const int number : {SIGTERM, SIGINT, SIGQUIT, SIGHUP}) signal(number, SIG_IGN);
+  signal(SIGTERM, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int fd = 0; fd <= 2; ++fd) dup2(null, fd);
   dup2(own, kRegion);
-  // With the last of them, whoever waits for this process sees that it is ready.
-  syscall(SYS_close_range, static_cast<unsigned>(kRegion + 1), ~0u, 0u);
+  // Nothing else is open, and no lock is held, when the starter goes on.
+  dup2(starter, kRegion + 1);
+  syscall(SYS_close_range, static_cast<unsigned>(kRegion + 2), ~0u, 0u);
+  if (write(kRegion + 1, "", 1) != 1) _exit(1);
+  close(kRegion + 1);
   for (;;) pause();
 }
 
@@ -82,18 +89,18 @@ absl::Status StartHolder(int region) {
   const pid_t child = fork();
   if (child == 0) {
     const pid_t holder = fork();
-    if (holder == 0) Hold(region);
+    if (holder == 0) Hold(region, held_by_child.get());
     _exit(holder < 0 ? 1 : 0);
   }
   held_by_child = Descriptor(-1);
-  siginfo_t info{};
-  if (child < 0 || waitid(P_PID, static_cast<id_t>(child), &info, WEXITED) != 0 ||
-      info.si_status != 0) {
-    return Failed();
-  }
+  if (child < 0) return Failed();
+  waitpid(child, nullptr, 0);
   char byte;
-  while (read(ready.get(), &byte, 1) < 0 && errno == EINTR) continue;
-  return HoldersOf(region).empty() ? Failed() : absl::OkStatus();
+  ssize_t n;
+  do {
+    n = read(ready.get(), &byte, 1);
+  } while (n < 0 && errno == EINTR);
+  return n == 1 ? absl::OkStatus() : Failed();
 }
 
 std::vector<Descriptor> HoldersOf(int region) {
@@ -115,7 +122,7 @@ std::vector<Descriptor> HoldersOf(int region) {
 }
 
 void EndHolder(const Descriptor& holder) {
-  if (syscall(SYS_pidfd_send_signal, holder.get(), SIGTERM, nullptr, 0) != 0) return;
+  if (syscall(SYS_pidfd_send_signal, holder.get(), SIGKILL, nullptr, 0) != 0) return;
   pollfd ends{holder.get(), POLLIN, 0};
   while (poll(&ends, 1, -1) < 0 && errno == EINTR) continue;
 }

@@ -1,5 +1,6 @@
 // A holder: a small process that has the memfd of a region open while there is no mount of it.  It
 // does nothing else, and lasts until it is told to end (SIGTERM): then the region's memory is free.
+// A process that starts one may have threads only if they do not hold locks of the allocator.
 #ifndef MOUNT_REGION_HOLDER_H_
 #define MOUNT_REGION_HOLDER_H_
 

@@ -1,6 +1,7 @@
 #include "mount/region/memfd.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,6 +11,8 @@
 #include <climits>
 #include <cstring>
 #include <functional>
+#include <optional>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 
@@ -24,6 +27,17 @@ constexpr std::string_view kBefore = "/memfd:pkramfs:", kBehind = " (deleted)";
 
 std::string_view NameOf(std::string_view given) { return given.substr(kWord.size()); }
 
+// The region's name, if that path below /proc leads to the memfd of one.
+std::optional<std::string> NameAt(const std::string& path) {
+  char target[NAME_MAX + 64];
+  const ssize_t size = readlink(path.c_str(), target, sizeof(target));
+  std::string_view file(target, static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  if (!file.starts_with(kBefore) || !file.ends_with(kBehind)) return std::nullopt;
+  file.remove_prefix(kBefore.size());
+  file.remove_suffix(kBehind.size());
+  return std::string(file);
+}
+
 // Calls fn(path, name) for each descriptor of a region's memfd that this user owns, until it
 // returns false.  Begins with this process.  Those of processes that may not be looked into are
 // left out.
@@ -34,17 +48,12 @@ void ForEach(const std::function<bool(const std::string& path, std::string_view 
     const std::string directory = absl::StrCat("/proc/", process, "/fd/");
     for (const std::string& fd : NumbersIn(directory)) {
       const std::string path = directory + fd;
-      char target[NAME_MAX + 64];
-      const ssize_t size = readlink(path.c_str(), target, sizeof(target));
-      if (size <= 0) continue;
-      std::string_view file(target, static_cast<size_t>(size));
-      if (!file.starts_with(kBefore) || !file.ends_with(kBehind)) continue;
-      file.remove_prefix(kBefore.size());
-      file.remove_suffix(kBehind.size());
+      const std::optional<std::string> file = NameAt(path);
+      if (!file) continue;
       struct stat st;
       // (Another user may have called a memfd so.  And a file may be called so, but has a name.)
       if (stat(path.c_str(), &st) != 0 || st.st_uid != geteuid() || st.st_nlink != 0) continue;
-      if (!fn(path, file)) return;
+      if (!fn(path, *file)) return;
     }
   }
 }
@@ -88,15 +97,28 @@ std::string FindMemfd(std::string_view given) {
 }
 
 std::vector<std::string> AllMemfds() {
-  std::vector<std::string> all;
+  std::set<std::string> all;
   ForEach([&](const std::string&, std::string_view name) {
-    all.push_back(absl::StrCat(std::string(kWord), std::string(name)));
+    all.insert(absl::StrCat(std::string(kWord), std::string(name)));
     return true;
   });
-  std::ranges::sort(all);
-  const auto same = std::ranges::unique(all);
-  all.erase(same.begin(), same.end());
-  return all;
+  return {all.begin(), all.end()};
+}
+
+pkram::Descriptor OpenMemfd(std::string_view given, int flags) {
+  // Twice: it may go from one process to another just now.
+  for (int tries = 0; tries < 2; ++tries) {
+    const std::string path = FindMemfd(given);
+    if (path.empty()) continue;
+    pkram::Descriptor memfd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY));
+    // The number may be another file's by now.
+    struct stat st;
+    if (memfd.get() >= 0 && fstat(memfd.get(), &st) == 0 && st.st_uid == geteuid() &&
+        NameAt(absl::StrCat("/proc/self/fd/", memfd.get())) == NameOf(given)) {
+      return memfd;
+    }
+  }
+  return pkram::Descriptor(-1);
 }
 
 absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {

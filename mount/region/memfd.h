@@ -27,6 +27,9 @@ absl::Status CheckMemfd(std::string_view given);
 // open.  "" when no process has it that this user may look into.
 std::string FindMemfd(std::string_view given);
 
+// Opens it.  -1 when it cannot be found, or opened.
+pkram::Descriptor OpenMemfd(std::string_view given, int flags);
+
 // The words for all memfds of this user that can be found.
 std::vector<std::string> AllMemfds();
 

@@ -86,6 +86,8 @@ std::vector<MountEntry> MountsOf(const std::string& region_path) {
   for (MountEntry& m : PkramfsMounts()) {
     if (m.uid != 0 && m.uid != geteuid() && !(exists && m.uid == st.st_uid)) continue;
     const std::string path = RegionPath(m.source);
+    // Of other users' memfds, this word names none.
+    if (IsMemfd(path) && m.uid != geteuid()) continue;
     if (path == region_path || (exists && IsAt(st, opened(path)))) mounts.push_back(std::move(m));
   }
   return mounts;

@@ -191,8 +191,8 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::str
                                                                   pkram::OpenFor mode) {
   if (IsMemfd(path)) {
     if (absl::Status s = CheckMemfd(path); !s.ok()) return s;
-    const std::string found = FindMemfd(path);
-    if (!found.empty()) return pkram::OpenBacking(found, mode, path);
+    const Descriptor memfd = OpenMemfd(path, mode == pkram::OpenFor::kReading ? O_RDONLY : O_RDWR);
+    if (memfd.get() >= 0) return pkram::OpenFdBacking(memfd.get(), mode, path);
     return absl::NotFoundError(
         absl::StrCat(path, ": there is none: no process of this user holds one of that name"));
   }
@@ -225,10 +225,9 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLockMemfd(
     const MountOptions& options, std::chrono::seconds patience) {
   const auto deadline = steady_clock::now() + patience;
   for (;;) {
-    const std::string path = FindMemfd(options.region);
+    const bool is_new = FindMemfd(options.region).empty();
     absl::StatusOr<Descriptor> memfd =
-        path.empty() ? MakeMemfd(options.region)
-                     : Descriptor(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY));
+        is_new ? MakeMemfd(options.region) : OpenMemfd(options.region, O_RDWR);
     // Somebody makes one, too; or whoever held it has ended.
     const bool passes = absl::IsAlreadyExists(memfd.status()) || (memfd.ok() && memfd->get() < 0);
     if (passes && steady_clock::now() < deadline) {
@@ -237,7 +236,9 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLockMemfd(
       continue;
     }
     if (!memfd.ok()) return memfd.status();
-    if (memfd->get() < 0) return pkram::OpenStatus(options.region, errno);
+    if (memfd->get() < 0) {
+      return absl::UnavailableError(absl::StrCat(options.region, ": cannot be opened"));
+    }
     absl::StatusOr<std::unique_ptr<pkram::Backing>> backing =
         pkram::OpenFdBacking(memfd->get(), pkram::OpenFor::kWriting, options.region);
     if (!backing.ok()) return backing.status();
@@ -245,7 +246,7 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLockMemfd(
       return s;
     }
     NamePath(std::string(kDescriptors), **backing);
-    is_new_memfd_ = path.empty();
+    is_memfd_ = true;
     holders_ = HoldersOf(lock_);
     return backing;
   }
@@ -445,10 +446,10 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(const Mou
 absl::Status RegionFile::Keep(For what) {
   if (what == For::kMount) {
     for (const Descriptor& holder : holders_) EndHolder(holder);
-  } else if (is_new_memfd_) {
+  } else if (is_memfd_ && holders_.empty()) {
     if (absl::Status s = StartHolder(lock_); !s.ok()) return s;
   }
-  is_new_memfd_ = false;
+  is_memfd_ = false;
   holders_.clear();
   made_ = created_ = false;
   return absl::OkStatus();

@@ -119,13 +119,6 @@ void Touch(const PageView& pages, const SurvivingTree& tree, Ino top, std::vecto
   }
 }
 
-// The statistics of a mount's daemon.  An empty object if nobody answers.
-nlohmann::ordered_json StatisticsOf(int directory) {
-  ControlReply reply{};
-  if (ioctl(directory, kControlStatistics, &reply) != 0) return nlohmann::ordered_json::object();
-  return ParseStatistics(JsonOf(reply)).value_or(nlohmann::ordered_json::object());
-}
-
 // A rest of a mounted region: nothing changes as long as this process wants it.
 class Rest {
  public:
@@ -171,7 +164,7 @@ class Rest {
 
  private:
   // 0 if nobody says.
-  pid_t ServerPid() const { return StatisticsOf(directory_).value("pid", 0); }
+  pid_t ServerPid() const { return AskStatistics(directory_).value("pid", 0); }
 
   MountLender lender_;
   const int directory_, region_;
@@ -248,7 +241,7 @@ absl::Status ExportOnce(const ExportOptions& options, const Target& target,
     directory = pkram::Descriptor(open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (directory.get() < 0) return Failed(mount_point, errno);
     if (syncfs(directory.get()) != 0) return Failed(mount_point, errno);
-    node = StatisticsOf(directory.get()).value("node", node);
+    node = AskStatistics(directory.get()).value("node", node);
     rest.emplace(mount_point, directory.get(), (*backing)->fd());
     if (absl::Status s = rest->Begin(); !s.ok()) return s;
   }

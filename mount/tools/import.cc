@@ -26,6 +26,7 @@
 #include "mount/tools/directory.h"
 #include "mount/tools/file_attributes.h"
 #include "mount/tools/live_mount.h"
+#include "mount/tools/statistics.h"
 #include "mount/tools/target.h"
 #include "pkram/descriptor.h"
 #include "pkram/lender.h"
@@ -137,10 +138,17 @@ absl::Status ImportIntoMount(const Target& target, const ImportOptions& options,
   if (!tree.ok()) return tree.status();
   ControlStage stage{tree->node.value(), tree->links, tree->inodes, std::random_device()(), {}, {}};
   stage.token = stage.token << 32 | std::random_device()();
+  const pid_t server = AskStatistics(parent.get()).value("pid", 0);
   if (ioctl(parent.get(), kControlStage, &stage) != 0) return lender.Refused();
   stage.error[sizeof(stage.error) - 1] = 0;
   stage.name[sizeof(stage.name) - 1] = 0;
   const std::string staged = stage.name;
+  // The proof renumbers the tree's pages, so a successor cannot begin it anew.
+  if (stage.error[0] != 0 && AskStatistics(parent.get()).value("pid", 0) != server) {
+    return absl::UnavailableError(absl::StrCat(
+        path, ": the server was replaced while it verified the tree: nothing of it is there: ",
+        "import it again"));
+  }
   if (stage.error[0] != 0) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": ", stage.error));
   }

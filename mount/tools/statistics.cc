@@ -1,7 +1,11 @@
 #include "mount/tools/statistics.h"
 
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <cctype>
+
+#include "mount/serve/control.h"
 
 namespace pkramfs {
 namespace {
@@ -121,6 +125,12 @@ absl::StatusOr<Json> ParseStatistics(std::string_view text) {
     }
   }
   return json;
+}
+
+nlohmann::ordered_json AskStatistics(int directory) {
+  ControlReply reply{};
+  if (ioctl(directory, kControlStatistics, &reply) != 0) return nlohmann::ordered_json::object();
+  return ParseStatistics(JsonOf(reply)).value_or(nlohmann::ordered_json::object());
 }
 
 }  // namespace pkramfs

@@ -16,6 +16,9 @@ namespace pkramfs {
 // Fields that are not known are kept.  INVALID_ARGUMENT.
 absl::StatusOr<nlohmann::ordered_json> ParseStatistics(std::string_view text);
 
+// Asks the daemon of the mount that this directory is on.  An empty object if nobody answers.
+nlohmann::ordered_json AskStatistics(int directory);
+
 }  // namespace pkramfs
 
 #endif  // MOUNT_TOOLS_STATISTICS_H_

@@ -357,7 +357,7 @@ stored_unmounted() {
 }
 # While the unit is stopped, systemd has the region (from version 254 on; before, it is lost).
 named() {
-  systemctl start pkramfs@named.service
+  systemctl enable --now pkramfs@named.service
   echo kept >/srv/named/file
   exec 9<>/srv/named/file
   systemctl reload pkramfs@named.service
@@ -382,6 +382,7 @@ named() {
   done
   systemctl stop pkramfs@named.service
   systemctl clean --what=fdstore pkramfs@named.service
+  systemctl disable pkramfs@named.service
   fails pkramctl check memfd:named
 }
 behind() {
