@@ -295,14 +295,16 @@ TEST_F(SalvageTest, AllThatADamagedTableStillLeadsTo) {
   uint64_t word = opened_->mapping().At<pkram::format::Node>(opened_->FindNode("pkramfs"))->objects;
   uint64_t last = 0;
   for (; word != 0; word = Peek(last)) last = pkram::format::EntryPfn(word).offset();
+  // Threads hand out numbers in no order.  One that is not the table's last is not its end.
+  const std::string path = inos_["/d/a"] < inos_["/d/b"] ? "/d/a" : "/d/b";
   uint64_t entry = last + 16;
-  while (Peek(entry) != pkram::format::MakeEntry(PageOf("/d/a"))) entry += 8;
+  while (Peek(entry) != pkram::format::MakeEntry(PageOf(path))) entry += 8;
   Poke(entry, 0);  // as a link ends
   const Ran ran = Salvage();
   EXPECT_EQ(ran.status, 1);
-  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs/d/a: inode"));
+  EXPECT_THAT(ran.out, HasSubstr("not intact: pkramfs" + path + ": inode"));
   EXPECT_THAT(ran.out, HasSubstr("1 not intact"));
-  ExpectAllBut({"/d/a"});
+  ExpectAllBut({path});
 }
 
 // A problem of the whole region is not reported as one of an object's seal.
