@@ -201,6 +201,8 @@ TEST_F(ServiceManagerTest, ARegionThatIsRefusedEndsTheService) {
   setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
   EXPECT_FALSE(Start());
   EXPECT_EQ(Ended(), 32);
+  // The manager keeps neither the mount nor the region's lock.
+  EXPECT_TRUE(kept_.empty());
 }
 
 }  // namespace

@@ -89,14 +89,15 @@ class Holding {
   void NoteEnd() { ended_ = true; }
   ~Holding() {
     const bool is_kept = options_.foreground && ServiceManagerKeepsRegions();
-    if (ended_) LeaveServiceManager(region_.get() >= 0);
+    if (ended_) LeaveServiceManager(IsMemfd(options_.region));
     if (region_.get() < 0) return;
     // Processes may be there again in a moment.
     for (int tries = 0; !is_kept; ++tries) {
       const absl::Status held = StartHolder(region_.get());
       if (held.ok()) break;
-      if (tries == 0)
+      if (tries == 0) {
         Log(LOG_ERR, absl::StrCat(options_.region, ": ", std::string(held.message())));
+      }
       Sleep(100);
     }
     // The lock is that of the server, which has ended.  Whoever has it next finds the holder.  (A
@@ -159,7 +160,11 @@ int Keep(Program program, Link link, pid_t server, std::optional<Estate> estate,
       continue;
     }
     Death death = Reap(server);
-    if (!estate) return death.status;
+    if (!estate) {
+      // A successor of two that died has refused the region: nobody will go on with the mount.
+      if (death.status == kRefused) holding.NoteEnd();
+      return death.status;
+    }
     const int in_flight = estate->in_flight.get();
     if (InFlight::Ended(in_flight)) {
       holding.NoteEnd();
