@@ -88,12 +88,15 @@ TEST_F(CgroupTest, WhatWasAcknowledgedIsThere) {
       Shell("cd " + mount_ + " && timeout -s KILL 400 sh -c 'ls >/dev/null && rm deleted && " +
             "i=0; while [ $i -lt 3000 ]; do : >m$i || break; i=$((i + 1)); done'");
   EXPECT_NE(after.status, 128 + SIGKILL) << "the daemon neither answers nor dies";
-  const bool is_dead = Slurp(group_ + "/cgroup.procs").empty();
+  // A mount ends before the last of its processes has.
+  struct stat st;
+  const bool is_dead = stat(mount_.c_str(), &st) != 0 && errno == ENOTCONN;
   std::printf("  %d files of %zu bytes in %llu bytes of memory; the daemon %s\n", acknowledged,
               bytes.size(), static_cast<unsigned long long>(kLimit),
               is_dead ? "was killed" : "went on");
   if (!is_dead) {
-    EXPECT_NE(access((mount_ + "/deleted").c_str(), F_OK), 0) << "deleting does not work";
+    EXPECT_NE(access((mount_ + "/deleted").c_str(), F_OK), 0)
+        << "deleting does not work: " << after.err;
   }
   EXPECT_GT(acknowledged, 10);
   EXPECT_LT(acknowledged, 170);

@@ -199,17 +199,17 @@ bool Threads::Receive(Worker* worker) {
   return false;
 }
 
-// A request that has killed servers gets an error, and everything else goes on.
+// A request that has killed servers gets an error, and everything else goes on.  The log has it
+// first, so that nobody gets an error of which it does not know.
 void Threads::Refuse(InFlight::Slot* slot) {
-  const std::string name = NameOfRequest(slot->header());
-  const uint64_t faults = slot->faults;
+  Log(LOG_ERR, absl::StrCat("a request (", NameOfRequest(slot->header()), ") has ended ",
+                            slot->faults,
+                            " servers by a fault of theirs: it is answered with EIO; please report "
+                            "it"));
   const fuse_out_header answer{sizeof(answer), -EIO, slot->header().unique};
-  const bool is_taken = write(fuse_session_fd(session_), &answer, sizeof(answer)) >= 0;
+  // The kernel does not take it from whoever asks no more.
+  static_cast<void>(write(fuse_session_fd(session_), &answer, sizeof(answer)) < 0);
   slot->Clear();
-  Log(LOG_ERR,
-      absl::StrCat("a request (", name, ") has ended ", faults,
-                   " servers by a fault of theirs: answered with EIO",
-                   is_taken ? "" : ", which the kernel did not take", "; please report it"));
 }
 
 // Whether nobody waits any more for the answer to a request that a predecessor has left.  The
