@@ -206,6 +206,7 @@ absl::Status Filesystem::Resize(std::optional<uint64_t> region_pages,
 }
 
 FsStats Filesystem::StatFs() const {
+  region_->space().FollowBacking();
   const pkram::Space::Counts counts = region_->space().counts();
   FsStats stats;
   // A region is larger than the contents that it can hold, by what its lists and its journal take.

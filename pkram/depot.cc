@@ -42,12 +42,40 @@ Depot::Depot(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit)
     : backing_(backing),
       exists_(mapping->pages()),
       touched_(mapping->pages()),
-      map_(std::move(map)) {
+      map_(std::move(map)),
+      size_{map_.pages(), limit} {
   MutexLock lock(&mu_);
-  reserve_ = ReserveFor(limit == 0 ? map_.pages() : limit);
-  beyond_ = limit == 0 ? 0 : map_.pages() - limit;
   high_water_ = map_.end();
+  Apply();
+}
+
+// Pages in use stay where they are.
+void Depot::Apply() {
+  uint64_t pages = size_.pages, usable = size_.limit == 0 ? size_.pages : size_.limit;
+  if (held_) {
+    pages = std::min(pages, std::max(*held_, map_.end()));
+    usable = std::min(usable, *held_);
+  }
+  map_.SetPages(pages);
+  reserve_ = ReserveFor(usable);
+  beyond_ = pages - std::min(pages, usable);
   NotePlenty();
+}
+
+void Depot::Hold(std::optional<uint64_t> pages) {
+  MutexLock lock(&mu_);
+  held_ = pages;
+  // The reserve may be behind the end.
+  DropSpare();
+  Apply();
+  FillSpare();
+  ++returns_;
+  returned_.NotifyAll();
+}
+
+std::optional<uint64_t> Depot::held() const {
+  MutexLock lock(&mu_);
+  return held_;
 }
 
 uint64_t Depot::Total(absl::Span<const PageRun> runs) {
@@ -343,20 +371,17 @@ absl::StatusOr<Depot::Size> Depot::Resize(uint64_t pages) {
   MutexLock lock(&mu_);
   DropSpare();
   const uint64_t needed = map_.pages() - map_.free_pages() - coming_;
-  const bool grows = pages >= map_.pages() - beyond_;
+  const bool grows = pages >= (size_.limit == 0 ? size_.pages : size_.limit);
   if (!grows && needed + ReserveFor(pages) > pages) {
     FillSpare();
     return absl::OutOfRangeError(absl::StrCat(needed + ReserveFor(pages), " pages are needed"));
   }
-  const Size size = SizeFor(map_, pages);
-  map_.SetPages(size.pages);
-  beyond_ = size.limit == 0 ? 0 : size.pages - size.limit;
-  reserve_ = ReserveFor(pages);
+  size_ = SizeFor(map_, pages);
+  Apply();
   FillSpare();
-  NotePlenty();
   ++returns_;
   returned_.NotifyAll();
-  return size;
+  return size_;
 }
 
 void Depot::GiveBackUnused() {

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -127,6 +128,10 @@ class Depot {
   // OUT_OF_RANGE when more than `pages` are in use.  Announced pages do not count.
   // REQUIRES: no thread keeps pages.
   absl::StatusOr<Size> Resize(uint64_t pages);
+  // Says how many pages the backing has and can have (Backing::held_pages).  None behind them is
+  // given out from now on.  REQUIRES: no thread keeps pages.
+  void Hold(std::optional<uint64_t> pages);
+  std::optional<uint64_t> held() const;
   // The size that the region has with the pages that are in use now.
   static Size SizeFor(const PageMap& map, uint64_t pages);
 
@@ -149,6 +154,7 @@ class Depot {
   void RefillSpare(std::vector<PageRun>* runs) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FillSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropSpare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Apply() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBack(PageRun run);
   void AddIdle(PageRun run) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBackIdleLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -167,10 +173,12 @@ class Depot {
   CondVar returned_;
   PageMap map_ ABSL_GUARDED_BY(mu_);
   bool stocking_ ABSL_GUARDED_BY(mu_) = true;
+  Size size_ ABSL_GUARDED_BY(mu_);                    // of the region
+  std::optional<uint64_t> held_ ABSL_GUARDED_BY(mu_);  // of the backing
   uint64_t reserve_ ABSL_GUARDED_BY(mu_) = 0;
   bool keeps_spare_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Pfn> spare_ ABSL_GUARDED_BY(mu_);  // of the reserve, in use to the map
-  uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;     // pages that must stay free: Size::limit
+  uint64_t beyond_ ABSL_GUARDED_BY(mu_) = 0;     // pages that must stay free
   // Free pages that may exist, to be given back together; some of them are in use again.
   std::vector<PageRun> idle_ ABSL_GUARDED_BY(mu_);
   uint64_t idle_pages_ ABSL_GUARDED_BY(mu_) = 0;

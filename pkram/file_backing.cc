@@ -27,6 +27,16 @@ class FileBacking final : public Backing {
     return static_cast<uint64_t>(st.st_size);
   }
 
+  // The kernel refuses to change a file that it holds, also where there is nothing to change.
+  std::optional<uint64_t> held_pages() const override {
+    struct stat st;
+    // (It holds none that has a name.)
+    if (fstat(fd_, &st) != 0 || st.st_nlink != 0) return std::nullopt;
+    const Pfn behind(PagesFor(static_cast<uint64_t>(st.st_size)));
+    if (Punch({behind, 1}) || errno != EPERM) return std::nullopt;
+    return behind.value();
+  }
+
   absl::Status Lock(bool exclusive) override { return LockDescriptor(name(), fd_, exclusive); }
 
   absl::StatusOr<absl::Span<std::byte>> Map(uint64_t pages, bool writable) override {
@@ -40,6 +50,7 @@ class FileBacking final : public Backing {
                          static_cast<off_t>(run.count * kPageSize));
     } while (result != 0 && errno == EINTR);
     if (result == 0) return absl::OkStatus();
+    if (errno == EPERM && NoHoleIn(run)) return absl::OkStatus();
     if (errno == EOPNOTSUPP) {
       return absl::FailedPreconditionError(
           absl::StrCat(name(),
@@ -117,7 +128,12 @@ class FileBacking final : public Backing {
   }
 
  private:
-  bool Punch(PageRun run) {
+  bool NoHoleIn(PageRun run) const {
+    const auto first = static_cast<off_t>(run.first.offset());
+    return lseek(fd_, first, SEEK_HOLE) >= static_cast<off_t>((run.first + run.count).offset());
+  }
+
+  bool Punch(PageRun run) const {
     return fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                      static_cast<off_t>(run.first.offset()),
                      static_cast<off_t>(run.count * kPageSize)) == 0;

@@ -235,6 +235,7 @@ absl::Status Region::Accept(const Walk& walk, PageMap map, std::unique_ptr<Loans
   map.FinishClaims();
   space_ = std::make_unique<Space>(backing_.get(), mapping_.get(), std::move(map), size.limit,
                                    std::move(loans));
+  space_->FollowBacking();
   space_->GiveBackUnused();
   space_->KeepSpare();
   for (const Pfn object : walk.to_shorten()) FinishShortening(object);
@@ -441,6 +442,7 @@ absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
   }
   absl::Status filled = backing_->Fill(offset, bytes);
   if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->Fill(offset, bytes);
+  if (!filled.ok()) space_->FollowBacking();
   return filled.ok() ? NoteExist(run) : filled;
 }
 

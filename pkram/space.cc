@@ -17,7 +17,8 @@ absl::Status Full() { return absl::ResourceExhaustedError("the region is full");
 
 Space::Space(Backing* backing, Mapping* mapping, PageMap map, uint64_t limit,
              std::unique_ptr<Loans> loans)
-    : mapping_(mapping),
+    : backing_(backing),
+      mapping_(mapping),
       loans_(loans != nullptr ? std::move(loans)
                               : std::make_unique<Loans>(backing->fd(), mapping->pages())),
       shared_(map.TakeReferences()),
@@ -115,6 +116,7 @@ PageRun Space::Take(Purpose purpose, uint64_t want, Pfn goal, Urgency urgency) {
     if (depot_.coming() == 0) {
       // Pages may have come since Take has looked.
       if (returns == depot_.returns()) {
+        if (FollowBacking()) continue;
         if (shortage_ && shortage_()) continue;
         if (Clock::now() < expected_until() && depot_.AwaitReturn(&returns, expected_until())) {
           continue;
@@ -136,7 +138,7 @@ absl::StatusOr<Pfn> Space::AllocateMetadata(Urgency urgency) {
   absl::Status error;
   // The backing has no space for a page, but other threads may keep pages that exist.
   for (int attempt = 0; attempt < 2 && !pfn; ++attempt) {
-    if (attempt > 0 && !GiveUpStocks()) break;
+    if (attempt > 0 && !FollowBacking() && !GiveUpStocks()) break;
     pfn = TakeStocked(Purpose::kMetadata);
     if (pfn) break;
     error = Full();
@@ -307,7 +309,19 @@ bool Space::GiveBackIdle() {
   return depot_.GiveBackIdle();
 }
 
+bool Space::FollowBacking() {
+  MutexLock lock(&resizing_mu_);
+  const std::optional<uint64_t> held = backing_->held_pages();
+  if (held == depot_.held()) return false;
+  depot_.SetStocking(false);
+  GiveUpStocks();
+  depot_.Hold(held);
+  depot_.SetStocking(true);
+  return true;
+}
+
 absl::StatusOr<Space::Size> Space::Resize(uint64_t pages) {
+  MutexLock lock(&resizing_mu_);
   depot_.SetStocking(false);
   GiveUpStocks();
   absl::StatusOr<Size> size = depot_.Resize(pages);

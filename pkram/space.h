@@ -132,6 +132,9 @@ class Space {
   void GiveBackUnused();
   bool GiveBackIdle();
   void KeepSpare() { depot_.KeepSpare(); }
+  // Asks the backing whether its size is held.  Then the region is full when all pages that exist
+  // are in use.  True if something has changed.
+  bool FollowBacking();
   // At most the mapping's pages.  OUT_OF_RANGE when more than `pages` are in use.
   absl::StatusOr<Size> Resize(uint64_t pages);
 
@@ -175,7 +178,9 @@ class Space {
   void Exhume(Stock* stock);
   void Bury(std::vector<PageRun> runs);
 
+  Backing* const backing_;
   Mapping* const mapping_;
+  Mutex resizing_mu_;  // taken before the locks of stocks
   std::chrono::milliseconds patience_{5000}, forgetting_{500};
   std::atomic<Clock::duration> expected_until_{Clock::duration::min()};
   const std::unique_ptr<Loans> loans_;

@@ -34,6 +34,7 @@ class WatchedBacking final : public Backing {
     watch_->BeforeChange(run);
     return below_->FillZeros(run);
   }
+  std::optional<uint64_t> held_pages() const override { return below_->held_pages(); }
   bool HoldsMoreThan(uint64_t pages) const override { return below_->HoldsMoreThan(pages); }
   void GiveBack(PageRun run) override {
     watch_->BeforeChange(run);
