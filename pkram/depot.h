@@ -173,7 +173,7 @@ class Depot {
   CondVar returned_;
   PageMap map_ ABSL_GUARDED_BY(mu_);
   bool stocking_ ABSL_GUARDED_BY(mu_) = true;
-  Size size_ ABSL_GUARDED_BY(mu_);                    // of the region
+  Size size_ ABSL_GUARDED_BY(mu_);                     // of the region
   std::optional<uint64_t> held_ ABSL_GUARDED_BY(mu_);  // of the backing
   uint64_t reserve_ ABSL_GUARDED_BY(mu_) = 0;
   bool keeps_spare_ ABSL_GUARDED_BY(mu_) = false;

@@ -135,9 +135,9 @@ TEST_F(HeldBackingTest, ItIsOpenedAndResizedMeanwhile) {
 TEST(SealedFileTest, PagesThatExistAreReserved) {
   const Descriptor fd(memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   ASSERT_EQ(fallocate(fd.get(), 0, 0, 16 * kPageSize), 0);
-  ASSERT_EQ(fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 8 * kPageSize,
-                      2 * kPageSize),
-            0);
+  ASSERT_EQ(
+      fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 8 * kPageSize, 2 * kPageSize),
+      0);
   ASSERT_EQ(fcntl(fd.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK), 0);
   const std::unique_ptr<Backing> backing = OpenFdBacking(fd.get()).value();
   EXPECT_TRUE(backing->Reserve({Pfn(0), 8}).ok());

@@ -13,6 +13,7 @@
 #include "mount/ctl/metrics.h"
 #include "mount/ctl/named_bytes.h"
 #include "mount/ctl/output.h"
+#include "mount/ctl/preserve.h"
 #include "mount/ctl/release.h"
 #include "mount/region/options.h"
 #include "mount/region/progress_line.h"
@@ -77,6 +78,17 @@ int Main(int argc, char** argv) {
   CommandLine& release = line.Command(
       "release", "Free a region in a memfd that is not mounted; what it holds is lost");
   release.Required("region", &region, "memfd:NAME");
+  CommandLine& preserve = line.Command(
+      "preserve", "Have the kernel keep a region in a memfd over a kexec, mounted or not");
+  preserve.Rest("region", &regions, "memfd:NAME, or where it is mounted",
+                CommandLine::Least::kNone);
+  bool check_only = false, if_kexec = false;
+  preserve.Flag("--check", &check_only, "Only say what it takes, and whether it is there");
+  preserve.Flag("--if-kexec", &if_kexec,
+                "For units: only if systemd is about to kexec; an error calls the kexec off");
+  CommandLine& unpreserve =
+      line.Command("unpreserve", "Make a preserved region an ordinary one again");
+  unpreserve.Required("region", &region, "memfd:NAME, or where it is mounted");
   CommandLine& restore = line.Command("restore", "Make a region of a checkpoint's image");
   restore.Required("image", &file, "Path of the image");
   restore.Required("region", &region, "The new region; without a slash: in /dev/shm");
@@ -110,6 +122,14 @@ int Main(int argc, char** argv) {
   if (list.given()) return names ? RunListNames() : RunList(as_json);
   if (metrics.given()) return RunMetrics(regions);
   if (export_command.given()) return RunExport(export_options);
+  if (preserve.given()) {
+    if (regions.size() > 1) return wrong("preserve: one region at a time");
+    if (check_only && if_kexec) return wrong("preserve: --check and --if-kexec exclude each other");
+    if (check_only) return RunPreserveCheck(regions.empty() ? "" : regions.front());
+    if (regions.empty()) return wrong("preserve: which region? (memfd:NAME)");
+    return if_kexec ? RunPreserveIfKexec(regions.front()) : RunPreserve(regions.front());
+  }
+  if (unpreserve.given()) return RunUnpreserve(region);
   if (release.given()) return RunRelease(region);
   if (restore.given()) return RunRestore(file, region);
   if (import.given()) {

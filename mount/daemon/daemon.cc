@@ -146,7 +146,9 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
   if (options.remount) return report(Remount(options, Warn));
   std::optional<Estate> kept;
   if (options.foreground && options.takes_over()) {
-    kept = KeptByServiceManager(IsMemfd(options.region));
+    absl::StatusOr<std::optional<Estate>> found = KeptByServiceManager(options.region);
+    if (!found.ok()) return report(found.status());
+    kept = *std::move(found);
   }
   if (IsMemfd(options.region)) {
     if (absl::Status s = CheckMemfd(options.region); !s.ok()) return report(s);

@@ -15,6 +15,8 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "mount/region/handover.h"
+#include "mount/region/memfd.h"
 #include "mount/serve/in_flight.h"
 
 namespace pkramfs {
@@ -28,7 +30,7 @@ constexpr std::pair<const char*, Descriptor Estate::*> kNames[] = {
     {"pkramfs-connection", &Estate::connection},
     {kRegion, &Estate::region},
     {"pkramfs-in-flight", &Estate::in_flight}};
-constexpr char kMount[] = "pkramfs-mount";
+constexpr char kMount[] = "pkramfs-mount", kSession[] = "pkramfs-session";
 constexpr size_t kMaxWords = 8192;  // one of them is a path
 constexpr uint64_t kBarrierMicroseconds = 10'000'000;
 
@@ -42,6 +44,7 @@ void Remove(const std::string& name) {
 
 void RemoveAllBut(const std::string& kept) {
   Remove(kMount);
+  Remove(kSession);
   for (const auto& [name, member] : kNames) {
     if (name != kept) Remove(name);
   }
@@ -98,7 +101,15 @@ void LeaveServiceManager(bool keeps_region) {
   if (HasServiceManager()) RemoveAllBut(keeps_region ? kRegion : "");
 }
 
-std::optional<Estate> KeptByServiceManager(bool keeps_region) {
+absl::Status GiveSessionToServiceManager(const Descriptor& session) {
+  Store(kSession, session.get());
+  // The manager must have it when this process ends.
+  if (sd_notify_barrier(0, kBarrierMicroseconds) >= 0) return absl::OkStatus();
+  return absl::UnavailableError("the service manager does not answer");
+}
+
+absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& region) {
+  const bool keeps_region = IsMemfd(region);
   char** names = nullptr;
   const int count = sd_listen_fds_with_names(1, &names);
   const absl::Cleanup free_names = [names] {
@@ -107,7 +118,7 @@ std::optional<Estate> KeptByServiceManager(bool keeps_region) {
   };
   if (count <= 0) return std::nullopt;
   Estate estate;
-  Descriptor words(-1);
+  Descriptor words(-1), session(-1);
   bool is_ours = false;
   for (int i = 0; i < count; ++i) {
     const int fd = SD_LISTEN_FDS_START + i;
@@ -115,6 +126,7 @@ std::optional<Estate> KeptByServiceManager(bool keeps_region) {
       if (std::strcmp(names[i], name) == 0) estate.*member = Descriptor(fd);
     }
     if (std::strcmp(names[i], kMount) == 0) words = Descriptor(fd);
+    if (std::strcmp(names[i], kSession) == 0) session = Descriptor(fd);
     is_ours |= std::strncmp(names[i], "pkramfs-", 8) == 0;
   }
   if (!is_ours) return std::nullopt;
@@ -123,13 +135,28 @@ std::optional<Estate> KeptByServiceManager(bool keeps_region) {
       ReadFileOfWords(words, &estate) && IsMounted(estate)) {
     return estate;
   }
+  if (keeps_region && session.get() >= 0) {
+    absl::StatusOr<Descriptor> memfd = RetrieveFrom(region, session);
+    if (memfd.ok()) {
+      estate.region = *std::move(memfd);
+      Remove(kRegion);
+      Store(kRegion, estate.region.get());
+    } else if (!absl::IsFailedPrecondition(memfd.status())) {
+      return memfd.status();
+    }
+    // (One of this kernel ends with its last descriptor: there was no kexec.)
+    session = Descriptor(-1);
+  }
+  if (keeps_region && estate.region.get() >= 0) {
+    if (absl::Status named = NameMemfd(estate.region.get(), region); !named.ok()) return named;
+  }
   // The region must be free when this returns.
   RemoveAllBut(keeps_region ? kRegion : "");
   if (keeps_region && estate.region.get() >= 0) {
     // Whoever had this lock has ended.  The descriptor stays open, so that a mount finds it.
-    static Descriptor region(-1);
-    region = std::move(estate.region);
-    flock(region.get(), LOCK_UN);
+    static Descriptor held(-1);
+    held = std::move(estate.region);
+    flock(held.get(), LOCK_UN);
   }
   sd_notify_barrier(0, kBarrierMicroseconds);
   return std::nullopt;

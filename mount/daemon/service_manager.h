@@ -8,7 +8,10 @@
 #define MOUNT_DAEMON_SERVICE_MANAGER_H_
 
 #include <optional>
+#include <string>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "mount/daemon/link.h"
 
 namespace pkramfs {
@@ -23,14 +26,19 @@ bool HasServiceManager();
 // Whether there is one that keeps descriptors.  (systemd says so from version 254 on.)
 bool ServiceManagerKeepsRegions();
 
+// Has the manager keep a session that preserves the region (mount/region/live_update.h): systemd
+// 261 and newer bring it over a kexec.
+absl::Status GiveSessionToServiceManager(const pkram::Descriptor& session);
+
 // Says that the mount is over.  The manager gives back what it has kept, but for the region with
 // `keeps_region`.
 void LeaveServiceManager(bool keeps_region);
 
 // The estate that the manager has kept of a mount that has not ended.  Its `server` is this
-// process.  If the mount has ended, what is left of it is given back.  With `keeps_region` the
-// region stays, and this process has it open.
-std::optional<Estate> KeptByServiceManager(bool keeps_region);
+// process.  If the mount has ended, what is left of it is given back.  The region stays if it is
+// the memfd that `region` names, and this process has it open; also if the kernel before has left
+// it.  An error says that the kernel does not give it back.
+absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& region);
 
 }  // namespace pkramfs
 

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -66,10 +67,24 @@ std::string Unescaped(const char* text) {
   return path;
 }
 
+// Whether that path below /proc leads to the memfd of that name: the kernel shows the name, or an
+// attribute has it (mount/region/memfd.cc).
+bool IsMemfdAt(const std::string& path, const std::string& name) {
+  char text[512];
+  ssize_t size = readlink(path.c_str(), text, sizeof(text));
+  const auto is = [&](const std::string& wanted) {
+    return size > 0 && wanted == std::string(text, static_cast<size_t>(size));
+  };
+  if (is("/memfd:pkramfs:" + name + " (deleted)")) return true;
+  if (!is("/memfd: (deleted)")) return false;
+  size = getxattr(path.c_str(), "trusted.pkramfs.name", text, sizeof(text));
+  return is(name);
+}
+
 // A path of the memfd that a region's word names; "" if no process of `owner` has it that can be
 // seen.
 std::string MemfdOf(const std::string& word, uid_t owner) {
-  const std::string wanted = "/memfd:pkramfs:" + word.substr(6) + " (deleted)";
+  const std::string name = word.substr(6);
   std::string found;
   DIR* const proc = opendir("/proc");
   for (dirent* process; proc != nullptr && found.empty() && (process = readdir(proc)) != nullptr;) {
@@ -78,11 +93,8 @@ std::string MemfdOf(const std::string& word, uid_t owner) {
     DIR* const fds = opendir(directory.c_str());
     for (dirent* fd; fds != nullptr && found.empty() && (fd = readdir(fds)) != nullptr;) {
       const std::string path = directory + fd->d_name;
-      char target[512];
-      const ssize_t size = readlink(path.c_str(), target, sizeof(target));
       struct stat st;
-      if (size > 0 && wanted == std::string(target, static_cast<size_t>(size)) &&
-          stat(path.c_str(), &st) == 0 && st.st_uid == owner) {
+      if (IsMemfdAt(path, name) && stat(path.c_str(), &st) == 0 && st.st_uid == owner) {
         found = path;
       }
     }

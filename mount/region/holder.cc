@@ -28,8 +28,9 @@ namespace {
 
 using pkram::Descriptor;
 
-constexpr char kName[] = "pkramfs-holder";
-constexpr int kRegion = 3;  // a holder's descriptor of it
+constexpr char kName[] = "pkramfs-holder", kNameOfSessions[] = "pkramfs-session";
+// A holder's descriptors.
+constexpr int kRegion = 3, kSession = 4, kStarter = 5;
 
 absl::Status Failed() {
   return absl::ResourceExhaustedError("cannot start a process that holds the region");
@@ -41,23 +42,25 @@ void UnmapMemfds() {
   std::vector<std::pair<uintptr_t, uintptr_t>> found;
   for (std::string line; std::getline(maps, line);) {
     unsigned long long begin = 0, end = 0;
-    if (line.find(" /memfd:pkramfs:") != std::string::npos &&
-        std::sscanf(line.c_str(), "%llx-%llx", &begin, &end) == 2) {
+    const bool is_one = line.find(" /memfd:pkramfs:") != std::string::npos ||
+                        line.find(" /memfd: (deleted)") != std::string::npos;
+    if (is_one && std::sscanf(line.c_str(), "%llx-%llx", &begin, &end) == 2) {
       found.emplace_back(begin, end);
     }
   }
   for (const auto& [begin, end] : found) munmap(reinterpret_cast<void*>(begin), end - begin);
 }
 
-[[noreturn]] void Hold(int region, int starter) {
+[[noreturn]] void Hold(int region, int session, int starter) {
   setsid();
-  prctl(PR_SET_NAME, kName);
+  prctl(PR_SET_NAME, session < 0 ? kName : kNameOfSessions);
   if (chdir("/") != 0) _exit(1);
   // Opened anew: the lock belongs to the descriptor that this process was started with.  (Any
   // number below may be closed.)
-  const auto above = [](int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, kRegion + 1); };
+  const auto above = [](int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, kStarter + 1); };
   const int own = above(open(absl::StrCat("/proc/self/fd/", region).c_str(), O_RDWR | O_CLOEXEC));
   starter = above(starter);
+  session = session < 0 ? -1 : above(session);
   const int null = above(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (own < 0 || null < 0) _exit(1);
   UnmapMemfds();
@@ -71,25 +74,26 @@ void UnmapMemfds() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int fd = 0; fd <= 2; ++fd) dup2(null, fd);
   dup2(own, kRegion);
+  session < 0 ? close(kSession) : dup2(session, kSession);
   // Nothing else is open, and no lock is held, when the starter goes on.
-  dup2(starter, kRegion + 1);
-  syscall(SYS_close_range, static_cast<unsigned>(kRegion + 2), ~0u, 0u);
-  if (write(kRegion + 1, "", 1) != 1) _exit(1);
-  close(kRegion + 1);
+  dup2(starter, kStarter);
+  syscall(SYS_close_range, static_cast<unsigned>(kStarter + 1), ~0u, 0u);
+  if (write(kStarter, "", 1) != 1) _exit(1);
+  close(kStarter);
   for (;;) pause();
 }
 
 }  // namespace
 
 // Forks twice, so that the holder is nobody's child.
-absl::Status StartHolder(int region) {
+absl::Status StartHolder(int region, int session) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return Failed();
   Descriptor ready(ends[0]), held_by_child(ends[1]);
   const pid_t child = fork();
   if (child == 0) {
     const pid_t holder = fork();
-    if (holder == 0) Hold(region, held_by_child.get());
+    if (holder == 0) Hold(region, session, held_by_child.get());
     _exit(holder < 0 ? 1 : 0);
   }
   held_by_child = Descriptor(-1);
@@ -103,14 +107,15 @@ absl::Status StartHolder(int region) {
   return n == 1 ? absl::OkStatus() : Failed();
 }
 
-std::vector<Descriptor> HoldersOf(int region) {
+std::vector<Descriptor> HoldersOf(int region, Holds what) {
+  const char* const called = what == Holds::kRegion ? kName : kNameOfSessions;
   std::vector<Descriptor> holders;
   struct stat wanted, other;
   if (fstat(region, &wanted) != 0) return holders;
   for (const std::string& process : NumbersIn("/proc")) {
     const std::string directory = "/proc/" + process;
     std::string name;
-    if (!std::getline(std::ifstream(directory + "/comm"), name) || name != kName) continue;
+    if (!std::getline(std::ifstream(directory + "/comm"), name) || name != called) continue;
     Descriptor holder(static_cast<int>(syscall(SYS_pidfd_open, std::stoi(process), 0)));
     // (Looked at while the descriptor says that it is the same process.)
     if (holder.get() >= 0 && stat(absl::StrCat(directory, "/fd/", kRegion).c_str(), &other) == 0 &&

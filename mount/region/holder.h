@@ -11,11 +11,14 @@
 
 namespace pkramfs {
 
-// Starts a holder.  `region` is the memfd, opened by anybody.  RESOURCE_EXHAUSTED.
-absl::Status StartHolder(int region);
+// Starts a holder.  `region` is the memfd, opened by anybody.  `session`, if it is none of -1, is a
+// session that preserves the memfd (live_update.h): such a holder is one of sessions, and ending it
+// ends the session.  RESOURCE_EXHAUSTED.
+absl::Status StartHolder(int region, int session = -1);
 
 // The holders of that memfd, as pidfds.
-std::vector<pkram::Descriptor> HoldersOf(int region);
+enum class Holds { kRegion, kSession };
+std::vector<pkram::Descriptor> HoldersOf(int region, Holds what = Holds::kRegion);
 
 // Tells a holder to end, and waits until it has.
 void EndHolder(const pkram::Descriptor& holder);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,13 +26,21 @@ constexpr size_t kMostBytes = 200;  // of a name; the kernel takes 249 with what
 // What the kernel calls a memfd: "/memfd:pkramfs:NAME (deleted)".
 constexpr std::string_view kBefore = "/memfd:pkramfs:", kBehind = " (deleted)";
 
-std::string_view NameOf(std::string_view given) { return given.substr(kWord.size()); }
+// What it calls one that has crossed a kexec, and what then has the name.  Only root may set that.
+constexpr std::string_view kNameless = "/memfd: (deleted)";
+constexpr char kAttribute[] = "trusted.pkramfs.name";
 
 // The region's name, if that path below /proc leads to the memfd of one.
 std::optional<std::string> NameAt(const std::string& path) {
   char target[NAME_MAX + 64];
   const ssize_t size = readlink(path.c_str(), target, sizeof(target));
   std::string_view file(target, static_cast<size_t>(std::max<ssize_t>(size, 0)));
+  if (file == kNameless) {
+    char name[kMostBytes];
+    const ssize_t bytes = getxattr(path.c_str(), kAttribute, name, sizeof(name));
+    if (bytes <= 0) return std::nullopt;
+    return std::string(name, static_cast<size_t>(bytes));
+  }
   if (!file.starts_with(kBefore) || !file.ends_with(kBehind)) return std::nullopt;
   file.remove_prefix(kBefore.size());
   file.remove_suffix(kBehind.size());
@@ -60,6 +69,8 @@ void ForEach(const std::function<bool(const std::string& path, std::string_view 
 
 }  // namespace
 
+std::string_view NameOfMemfd(std::string_view given) { return given.substr(kWord.size()); }
+
 std::vector<std::string> NumbersIn(const std::string& directory) {
   std::vector<std::string> numbers;
   DIR* const open = opendir(directory.c_str());
@@ -74,7 +85,7 @@ std::vector<std::string> NumbersIn(const std::string& directory) {
 bool IsMemfd(std::string_view given) { return given.starts_with(kWord); }
 
 absl::Status CheckMemfd(std::string_view given) {
-  const std::string_view name = NameOf(given);
+  const std::string_view name = NameOfMemfd(given);
   const auto is_plain = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
            c == '_' || c == '-';
@@ -90,7 +101,7 @@ absl::Status CheckMemfd(std::string_view given) {
 std::string FindMemfd(std::string_view given) {
   std::string found;
   ForEach([&](const std::string& path, std::string_view name) {
-    if (name == NameOf(given)) found = path;
+    if (name == NameOfMemfd(given)) found = path;
     return found.empty();
   });
   return found;
@@ -114,7 +125,7 @@ pkram::Descriptor OpenMemfd(std::string_view given, int flags) {
     // The number may be another file's by now.
     struct stat st;
     if (memfd.get() >= 0 && fstat(memfd.get(), &st) == 0 && st.st_uid == geteuid() &&
-        NameAt(absl::StrCat("/proc/self/fd/", memfd.get())) == NameOf(given)) {
+        NameAt(absl::StrCat("/proc/self/fd/", memfd.get())) == NameOfMemfd(given)) {
       return memfd;
     }
   }
@@ -123,7 +134,7 @@ pkram::Descriptor OpenMemfd(std::string_view given, int flags) {
 
 absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
   if (absl::Status s = CheckMemfd(given); !s.ok()) return s;
-  const std::string called = absl::StrCat("pkramfs:", std::string(NameOf(given)));
+  const std::string called = absl::StrCat("pkramfs:", std::string(NameOfMemfd(given)));
   // Not for programs.  (Kernels before 6.3 do not know this flag.)
 #ifndef MFD_NOEXEC_SEAL
   constexpr unsigned MFD_NOEXEC_SEAL = 8;
@@ -138,7 +149,7 @@ absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
   bool is_alone = true, sees_itself = false;
   ForEach([&](const std::string& path, std::string_view name) {
     struct stat other;
-    if (name != NameOf(given) || stat(path.c_str(), &other) != 0) return true;
+    if (name != NameOfMemfd(given) || stat(path.c_str(), &other) != 0) return true;
     other.st_ino == st.st_ino ? sees_itself = true : is_alone = false;
     return is_alone;
   });
@@ -148,6 +159,21 @@ absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
   }
   if (is_alone) return made;
   return absl::AlreadyExistsError(absl::StrCat(std::string(given), " exists"));
+}
+
+absl::Status NameMemfd(int memfd, std::string_view given) {
+  const std::string_view name = NameOfMemfd(given);
+  if (NameAt(absl::StrCat("/proc/self/fd/", memfd)) == name) return absl::OkStatus();
+  if (fchmod(memfd, 0600) == 0 && fsetxattr(memfd, kAttribute, name.data(), name.size(), 0) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(std::string(given), ": a memfd cannot be named: ", std::strerror(errno)));
+}
+
+absl::Status CheckMemfdsCanBeNamed() {
+  const pkram::Descriptor trial(memfd_create("", MFD_CLOEXEC));
+  return NameMemfd(trial.get(), "memfd:?");
 }
 
 }  // namespace pkramfs

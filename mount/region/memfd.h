@@ -4,6 +4,9 @@
 // holder when there is no mount (mount/region/holder.h), or a service manager.  Nothing but /proc
 // leads to it, so only its owner and root can open it.  Root's and each user's names are different
 // ones.
+//
+// The kernel shows the name in /proc.  It does not for a memfd that has crossed a kexec: an
+// extended attribute of that has the name.
 #ifndef MOUNT_REGION_MEMFD_H_
 #define MOUNT_REGION_MEMFD_H_
 
@@ -23,6 +26,9 @@ bool IsMemfd(std::string_view given);
 // INVALID_ARGUMENT for a word for which there can be no memfd.
 absl::Status CheckMemfd(std::string_view given);
 
+// The name in a user's word.
+std::string_view NameOfMemfd(std::string_view given);
+
 // A path below /proc by which the memfd can be opened, as long as the process lives that has it
 // open.  "" when no process has it that this user may look into.
 std::string FindMemfd(std::string_view given);
@@ -39,6 +45,13 @@ std::vector<std::string> NumbersIn(const std::string& directory);
 // Makes one, which is empty.  If another process makes one of the same name at the same time, one
 // of them wins, and ALREADY_EXISTS is what the other gets.
 absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given);
+
+// Gives the name to a memfd that the kernel before has left, as MakeMemfd would have made it.  One
+// that has the name keeps it.
+absl::Status NameMemfd(int memfd, std::string_view given);
+
+// Whether this kernel lets a memfd be named so.
+absl::Status CheckMemfdsCanBeNamed();
 
 }  // namespace pkramfs
 

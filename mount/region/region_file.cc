@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "fs/check.h"
 #include "mount/region/file_clock.h"
+#include "mount/region/handover.h"
 #include "mount/region/holder.h"
 #include "mount/region/memfd.h"
 #include "mount/region/memory_limit.h"
@@ -193,6 +194,10 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::str
     if (absl::Status s = CheckMemfd(path); !s.ok()) return s;
     const Descriptor memfd = OpenMemfd(path, mode == pkram::OpenFor::kReading ? O_RDONLY : O_RDWR);
     if (memfd.get() >= 0) return pkram::OpenFdBacking(memfd.get(), mode, path);
+    // The kernel before may have left it.
+    const absl::Status retrieved = RetrieveRegion(path);
+    if (retrieved.ok()) return OpenRegionBacking(path, mode);
+    if (!absl::IsNotFound(retrieved)) return retrieved;
     return absl::NotFoundError(
         absl::StrCat(path, ": there is none: no process of this user holds one of that name"));
   }
@@ -225,7 +230,13 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLockMemfd(
     const MountOptions& options, std::chrono::seconds patience) {
   const auto deadline = steady_clock::now() + patience;
   for (;;) {
-    const bool is_new = FindMemfd(options.region).empty();
+    bool is_new = FindMemfd(options.region).empty();
+    if (is_new) {
+      // The kernel before may have left it.
+      const absl::Status retrieved = RetrieveRegion(options.region);
+      if (!retrieved.ok() && !absl::IsNotFound(retrieved)) return retrieved;
+      is_new = !retrieved.ok();
+    }
     absl::StatusOr<Descriptor> memfd =
         is_new ? MakeMemfd(options.region) : OpenMemfd(options.region, O_RDWR);
     // Somebody makes one, too; or whoever held it has ended.

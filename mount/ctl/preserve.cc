@@ -1,0 +1,133 @@
+#include "mount/ctl/preserve.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "mount/ctl/output.h"
+#include "mount/daemon/service_manager.h"
+#include "mount/region/handover.h"
+#include "mount/region/holder.h"
+#include "mount/region/memfd.h"
+#include "mount/region/mounts.h"
+#include "mount/region/region_file.h"
+#include "mount/tools/live_mount.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+// The word of a region in a memfd, which may have been named by its mount.
+absl::StatusOr<std::string> MemfdAt(const std::string& given) {
+  absl::StatusOr<std::string> region = RegionAt(RegionOrMountPoint(given));
+  if (!region.ok() || IsMemfd(*region)) return region;
+  return absl::InvalidArgumentError(absl::StrCat(
+      given, ": not memfd:NAME: a region on a device crosses a kexec by itself, and one in a file ",
+      "on a disk, too; what is in /dev/shm does not"));
+}
+
+absl::StatusOr<Descriptor> Open(const std::string& region) {
+  auto backing = OpenRegionBacking(region, pkram::OpenFor::kWriting);
+  if (!backing.ok()) return backing.status();
+  return Descriptor(dup((*backing)->fd()));
+}
+
+absl::Status Preserve(const std::string& given) {
+  const absl::StatusOr<std::string> region = MemfdAt(given);
+  if (!region.ok()) return region.status();
+  if (geteuid() != 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(*region, ": only root can have the kernel preserve memory"));
+  }
+  const absl::StatusOr<Descriptor> memfd = Open(*region);
+  if (!memfd.ok()) return memfd.status();
+  if (!HoldersOf(memfd->get(), Holds::kSession).empty()) {
+    return absl::AlreadyExistsError(absl::StrCat(*region, ": is preserved already"));
+  }
+  const absl::StatusOr<Descriptor> session = PreserveRegion(*region, memfd->get());
+  if (!session.ok()) return session.status();
+  if (absl::Status held = StartHolder(memfd->get(), session->get()); !held.ok()) return held;
+  // The server learns from the kernel that the region's size is held, when it is asked for it.
+  for (const MountEntry& mount : MountsOf(*region)) {
+    struct statvfs st;
+    std::ignore = statvfs(mount.mount_point.c_str(), &st);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Unpreserve(const std::string& given) {
+  const absl::StatusOr<std::string> region = MemfdAt(given);
+  if (!region.ok()) return region.status();
+  const absl::StatusOr<Descriptor> memfd = Open(*region);
+  if (!memfd.ok()) return memfd.status();
+  const std::vector<Descriptor> holders = HoldersOf(memfd->get(), Holds::kSession);
+  if (holders.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(*region, ": is not preserved, or by systemd: that ends when the unit starts"));
+  }
+  for (const Descriptor& holder : holders) EndHolder(holder);
+  for (const MountEntry& mount : MountsOf(*region)) {
+    struct statvfs st;
+    std::ignore = statvfs(mount.mount_point.c_str(), &st);
+  }
+  return absl::OkStatus();
+}
+
+// What a command prints.
+std::string OutputOf(const char* command) {
+  std::string text;
+  FILE* const out = popen(command, "re");
+  if (out == nullptr) return text;
+  for (int c; (c = std::fgetc(out)) != EOF;) text += static_cast<char>(c);
+  pclose(out);
+  return text;
+}
+
+bool KexecIsComing() {
+  const std::string job = OutputOf("systemctl show --property=Job --value kexec.target");
+  return job.find_first_of("123456789") != std::string::npos;
+}
+
+absl::Status PreserveForService(const std::string& region) {
+  const Descriptor memfd = OpenMemfd(region, O_RDWR);
+  if (memfd.get() < 0) return absl::OkStatus();  // there is nothing to preserve
+  for (const Descriptor& holder : HoldersOf(memfd.get(), Holds::kSession)) EndHolder(holder);
+  const absl::StatusOr<Descriptor> session = PreserveRegion(region, memfd.get());
+  if (!session.ok()) return session.status();
+  return GiveSessionToServiceManager(*session);
+}
+
+}  // namespace
+
+int RunPreserve(const std::string& given) {
+  const absl::Status done = Preserve(given);
+  return done.ok() ? 0 : Fail(done);
+}
+
+int RunPreserveIfKexec(const std::string& given) {
+  if (!IsMemfd(given) || !KexecIsComing()) return 0;
+  const absl::Status done = PreserveForService(given);
+  if (done.ok()) return 0;
+  // Every job of the shutdown is dropped, and what was stopped by now starts again.
+  OutputOf("systemctl cancel; systemctl --no-block isolate default.target");
+  return Fail(absl::Status(
+      done.code(), absl::StrCat(std::string(done.message()),
+                                ": the kexec is called off, so that the files are not lost (to ",
+                                "give them up, stop the unit first)")));
+}
+
+int RunUnpreserve(const std::string& given) {
+  const absl::Status done = Unpreserve(given);
+  return done.ok() ? 0 : Fail(done);
+}
+
+}  // namespace pkramfs

@@ -1,0 +1,122 @@
+#include "mount/region/handover.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <limits>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "mount/region/holder.h"
+#include "mount/region/live_update.h"
+#include "mount/region/memfd.h"
+#include "mount/region/memory_limit.h"
+#include "mount/region/units.h"
+
+namespace pkramfs {
+namespace {
+
+using pkram::Descriptor;
+
+constexpr std::string_view kBefore = "pkramfs:";
+constexpr auto kPatience = std::chrono::seconds(10);
+// Memory that the system keeps for itself when holes are filled.
+constexpr uint64_t kMargin = 64 << 20;
+
+absl::Status Of(const std::string& given, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(given, ": ", std::string(status.message())));
+}
+
+uint64_t AvailableMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string word;
+  for (uint64_t kib = 0; file >> word;) {
+    if (word == "MemAvailable:" && file >> kib) return kib << 10;
+  }
+  return std::numeric_limits<uint64_t>::max();
+}
+
+}  // namespace
+
+absl::StatusOr<PreserveCost> CostOf(int memfd) {
+  struct stat st;
+  if (fstat(memfd, &st) != 0) return absl::InternalError("fstat of the memfd");
+  const auto bytes = static_cast<uint64_t>(st.st_size);
+  const uint64_t has = static_cast<uint64_t>(st.st_blocks) * 512;
+  const uint64_t available = AvailableMemory();
+  return PreserveCost{bytes, bytes - std::min(bytes, has),
+                      available - std::min(available, kMargin)};
+}
+
+absl::StatusOr<std::string> SessionOf(std::string_view given) {
+  if (absl::Status s = CheckMemfd(given); !s.ok()) return s;
+  const std::string name = absl::StrCat(std::string(kBefore), std::string(NameOfMemfd(given)));
+  if (name.size() <= kMostSessionBytes) return name;
+  return absl::InvalidArgumentError(
+      absl::StrCat(std::string(given), ": a name of a region that crosses a kexec has at most ",
+                   kMostSessionBytes - kBefore.size(), " characters"));
+}
+
+absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
+  const absl::StatusOr<std::string> name = SessionOf(given);
+  if (!name.ok()) return name.status();
+  const absl::StatusOr<PreserveCost> cost = CostOf(memfd);
+  if (!cost.ok()) return Of(given, cost.status());
+  // Otherwise the kernel would kill processes for it.
+  if (cost->holes > cost->room) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        given, ": preserving it takes ", Human(cost->holes), " for its holes, and ",
+        Human(cost->room), " of memory can be had: delete files, free memory, or copy the region"));
+  }
+  absl::StatusOr<Descriptor> session = CreateSession(*name);
+  if (absl::IsNotFound(session.status())) {
+    return absl::FailedPreconditionError(absl::StrCat(given, ": this kernel hands nothing over (",
+                                                      std::string(session.status().message()),
+                                                      "): see pkramctl preserve --check"));
+  }
+  if (!session.ok()) return Of(given, session.status());
+  if (absl::Status put = PutInto(*session, memfd); !put.ok()) return Of(given, put);
+  return session;
+}
+
+absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session) {
+  // Before the memory is this process's: it might not be found, and go.
+  if (absl::Status can = CheckMemfdsCanBeNamed(); !can.ok()) return Of(given, can);
+  absl::StatusOr<Descriptor> memfd = TakeOutOf(session);
+  if (!memfd.ok()) return Of(given, memfd.status());
+  if (absl::Status named = NameMemfd(memfd->get(), given); !named.ok()) return named;
+  return memfd;
+}
+
+absl::Status RetrieveRegion(const std::string& given) {
+  const absl::StatusOr<std::string> name = SessionOf(given);
+  // (No session has such a name.)
+  if (!name.ok()) return absl::NotFoundError("");
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  for (;;) {
+    const absl::StatusOr<Descriptor> session = FindSession(*name);
+    if (absl::IsPermissionDenied(session.status())) return absl::NotFoundError("");
+    if (absl::IsAborted(session.status()) && std::chrono::steady_clock::now() < deadline) {
+      // Another process has it in a moment.
+      if (!FindMemfd(given).empty()) return absl::OkStatus();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      continue;
+    }
+    if (absl::IsNotFound(session.status())) return session.status();
+    if (!session.ok()) return Of(given, session.status());
+    const absl::StatusOr<Descriptor> memfd = RetrieveFrom(given, *session);
+    if (!memfd.ok()) return memfd.status();
+    if (!StartHolder(memfd->get()).ok()) {
+      // As long as this process lives.
+      static const int held = fcntl(memfd->get(), F_DUPFD_CLOEXEC, 3);
+      (void)held;
+    }
+    return absl::OkStatus();
+  }
+}
+
+}  // namespace pkramfs

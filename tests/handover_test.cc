@@ -1,0 +1,460 @@
+// Regions that cross a kexec by a session of the kernel.  The kernel is a fake one
+// (fake_liveupdate.cc); .ci/liveupdate does this with a real one.
+#include "mount/region/handover.h"
+
+#include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+
+#include <thread>
+
+#include "mount/library/pkramfs.h"
+#include "tests/manifest.h"
+#include "tests/memfd_fixture.h"
+#include "tests/odd_tree.h"
+#include "tests/processes.h"
+#include "tests/service_manager_fixture.h"
+
+namespace pkramfs {
+namespace {
+
+using testing::HasSubstr;
+
+// A kernel for the programs that a test starts.
+class FakeKernel {
+ public:
+  explicit FakeKernel(const std::string& directory) : directory_(directory) {
+    for (const char* const name : {"", "/in", "/out"}) mkdir((directory_ + name).c_str(), 0700);
+    Spill(directory_ + "/device", "");
+    setenv("PKRAMFS_FAKE_LIVEUPDATE", directory_.c_str(), 1);
+    setenv("LD_PRELOAD", FAKE_LIVEUPDATE, 1);
+    // (Otherwise a sanitizer's library wants to be the first.)
+    setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
+  }
+  ~FakeKernel() {
+    for (const char* const name : {"PKRAMFS_FAKE_LIVEUPDATE", "LD_PRELOAD", "ASAN_OPTIONS"}) {
+      unsetenv(name);
+    }
+  }
+  void Fail(const std::string& call, int error) const {
+    Spill(directory_ + "/fail-" + call, std::to_string(error));
+  }
+  void Recover() const { Shell("rm -f " + directory_ + "/fail-*"); }
+  std::string file(const std::string& name) const { return directory_ + "/" + name; }
+
+ private:
+  const std::string directory_;
+};
+
+class HandoverTest : public MemfdTest {
+ protected:
+  static constexpr uint64_t kMiB = 1 << 20;
+  void SetUp() override {
+    MemfdTest::SetUp();
+    if (IsSkipped()) return;
+    kernel_.emplace(dir_ + "/kernel");
+    session_ = SessionOf(region_).value();
+  }
+  void TearDown() override {
+    if (dir_.empty()) return;
+    EndSessions();
+    kernel_.reset();
+    MemfdTest::TearDown();
+  }
+  Ran Ctl(const std::string& words) { return Shell(Pkramctl() + " " + words + " " + region_); }
+  void Preserve() {
+    const Ran ran = Ctl("preserve");
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    ASSERT_EQ(HoldersOf(Region().get(), Holds::kSession).size(), 1u);
+  }
+  void EndSessions() {
+    for (const auto& holder : HoldersOf(Region().get(), Holds::kSession)) EndHolder(holder);
+  }
+  // The kernel is gone, with every process.  What a session has is there after it.
+  void Kexec() {
+    ASSERT_EQ(HoldersOf(Region().get(), Holds::kSession).size(), 1u) << "nobody holds the session";
+    std::vector<pid_t> processes;
+    if (IsMounted(mount_)) processes = {Statistics()["keeper"], DaemonPid()};
+    for (const pid_t process : processes) ASSERT_TRUE(Stop(process));
+    Spill(kernel_->file("in/" + session_), Slurp(FindMemfd(region_)));
+    for (const pid_t process : processes) {
+      kill(process, SIGKILL);
+      EXPECT_TRUE(Eventually([&] { return IsGone(process); }));
+    }
+    if (!processes.empty()) umount2(mount_.c_str(), MNT_DETACH);
+    EndSessions();
+    EndHolders();
+    ExpectFreed();
+  }
+  uint64_t Blocks() {
+    struct statvfs st {};
+    EXPECT_EQ(statvfs(mount_.c_str(), &st), 0);
+    return st.f_blocks * st.f_frsize;
+  }
+  // Bytes that can be written to a new file, until there is an error; and the error.
+  std::pair<uint64_t, int> Fill(const std::string& name) {
+    const std::string bytes(64 << 10, 'f');
+    const int fd = open(At(name).c_str(), O_WRONLY | O_CREAT, 0600);
+    std::pair<uint64_t, int> result{0, fd < 0 ? errno : 0};
+    while (fd >= 0) {
+      const ssize_t n = write(fd, bytes.data(), bytes.size());
+      if (n < 0) result.second = errno;
+      if (n <= 0) break;
+      result.first += static_cast<uint64_t>(n);
+    }
+    close(fd);
+    return result;
+  }
+
+  std::optional<FakeKernel> kernel_;
+  std::string session_;
+};
+
+TEST_F(HandoverTest, ItCrossesAKexecAgainAndAgain) {
+  Mount("size=64m");
+  MakeOddTree(At("odd"), 20);
+  Spill(At("file"), std::string(5 * kMiB, 'x'));
+  for (int kexec = 0; kexec < 3; ++kexec) {
+    const Manifest before = ManifestOf(mount_);
+    Unmount();
+    Preserve();
+    Kexec();
+    // Whatever is done first with it finds it.
+    if (kexec == 1) {
+      EXPECT_EQ(Ctl("check").status, 0);
+      EXPECT_EQ(Holders(), 1u);
+    }
+    Mount("size=64m");
+    EXPECT_EQ(FirstDifference(before, ManifestOf(mount_)), "");
+    ExpectNoHolder();
+    EXPECT_FALSE(std::ifstream(kernel_->file("in/" + session_)).good()) << "not finished";
+    EXPECT_THAT(Shell(Pkramctl() + " list --names").out, HasSubstr(region_ + "\n"));
+    // It is an ordinary one again.
+    EXPECT_GT(Blocks(), 60 * kMiB);
+    const std::string more = "more" + std::to_string(kexec);
+    Spill(At(more), std::string(4 * kMiB, 'y'));
+    EXPECT_EQ(Slurp(At(more)), std::string(4 * kMiB, 'y'));
+    const int fd = open(At(more).c_str(), O_RDONLY);
+    int how = 0;
+    void* const address = pkramfs_map(fd, 0, 0, &how);
+    EXPECT_EQ(how, PKRAMFS_OWN_PAGES) << pkramfs_why();
+    pkramfs_unmap(address);
+    close(fd);
+  }
+  // The servers die, and the memory has the same name.
+  Kill();
+  EXPECT_TRUE(Eventually([this] { return !IsMounted(mount_); }));
+  EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
+}
+
+TEST_F(HandoverTest, AMountGoesOnWhileItIsPreserved) {
+  Mount("size=64m");
+  Spill(At("file"), std::string(8 * kMiB, 'x'));
+  Spill(At("gone"), std::string(4 * kMiB, 'x'));
+  Spill(At("last"), std::string(kMiB, 'x'));
+  ASSERT_EQ(unlink(At("gone").c_str()), 0);
+  Preserve();
+  struct stat st {};
+  fstat(Region().get(), &st);
+  const auto bytes = static_cast<uint64_t>(st.st_size);
+  EXPECT_LT(Blocks(), 20 * kMiB);
+  for (int life = 0; life < 3; ++life) {
+    // What is there can be changed, and what is free within the memory that exists can be used.
+    Spill(At("file"), std::string(8 * kMiB, static_cast<char>('a' + life)));
+    const auto [filled, error] = Fill("full");
+    EXPECT_EQ(error, ENOSPC);
+    EXPECT_GT(filled, 2 * kMiB);
+    EXPECT_LT(filled, 12 * kMiB);
+    EXPECT_EQ(Slurp(At("file")), std::string(8 * kMiB, static_cast<char>('a' + life)));
+    ASSERT_EQ(unlink(At("full").c_str()), 0);
+    ASSERT_EQ(mkdir(At("dir").c_str(), 0755), 0);
+    ASSERT_EQ(rmdir(At("dir").c_str()), 0);
+    fstat(Region().get(), &st);
+    EXPECT_EQ(static_cast<uint64_t>(st.st_size), bytes);
+    EXPECT_EQ(static_cast<uint64_t>(st.st_blocks) * 512, bytes);
+    // Another server knows, too.
+    const pid_t server = DaemonPid();
+    kill(server, SIGKILL);
+    EXPECT_TRUE(Eventually([&] { return IsGone(server); }));
+    EXPECT_LT(Blocks(), 20 * kMiB);
+  }
+  EXPECT_EQ(Ctl("unpreserve").status, 0);
+  EXPECT_GT(Blocks(), 60 * kMiB);
+  EXPECT_GT(Fill("full").first, 40 * kMiB);
+}
+
+TEST_F(HandoverTest, WhatWasWrittenWhileItIsPreservedIsThere) {
+  Mount("size=64m");
+  Spill(At("file"), std::string(8 * kMiB, 'x'));
+  Preserve();
+  for (int i = 0; i < 100; ++i) Spill(At("file"), std::to_string(i) + std::string(100000, 'y'));
+  ASSERT_EQ(mkdir(At("dir").c_str(), 0755), 0);
+  Kexec();
+  Mount("size=64m");
+  EXPECT_EQ(Slurp(At("file")), "99" + std::string(100000, 'y'));
+  EXPECT_EQ(access(At("dir").c_str(), F_OK), 0);
+}
+
+TEST_F(HandoverTest, AMountOfWhatIsPreservedHasTheMemoryThatIsThere) {
+  Mount("size=64m");
+  Spill(At("file"), std::string(8 * kMiB, 'x'));
+  Unmount();
+  Preserve();
+  Mount("size=64m");
+  EXPECT_LT(Blocks(), 20 * kMiB);
+  EXPECT_EQ(Slurp(At("file")), std::string(8 * kMiB, 'x'));
+  Spill(At("file"), "short");
+  EXPECT_EQ(Slurp(At("file")), "short");
+  Unmount();
+  EXPECT_EQ(Ctl("check").status, 0);
+  EXPECT_EQ(Ctl("unpreserve").status, 0);
+  Mount("size=64m");
+  EXPECT_GT(Blocks(), 60 * kMiB);
+}
+
+TEST_F(HandoverTest, OfMountsAtOnceOneTakesItBack) {
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  Unmount();
+  Preserve();
+  Kexec();
+  const std::string other = dir_ + "/other";
+  ASSERT_EQ(mkdir(other.c_str(), 0755), 0);
+  Ran one, two;
+  std::thread thread([&] { one = TryMount("size=64m"); });
+  two = Shell(Pkramfs() + " " + region_ + " " + other + " -o size=64m");
+  thread.join();
+  EXPECT_EQ((one.status == 0) + (two.status == 0), 1) << one.err << two.err;
+  const std::string& where = one.status == 0 ? mount_ : other;
+  EXPECT_EQ(Slurp(where + "/file"), "text");
+  ASSERT_EQ(umount2(where.c_str(), 0), 0);
+  ASSERT_TRUE(Eventually([this] { return IsLeftToAHolder(); }));
+}
+
+// A limit would kill the process that takes the memory back.
+TEST_F(HandoverTest, ItIsTakenBackOutsideOfAllLimits) {
+  std::string group;
+  for (const char* const root : {"/sys/fs/cgroup/memory/", "/sys/fs/cgroup/"}) {
+    group = root + dir_.substr(5);
+    if (mkdir(group.c_str(), 0755) == 0) break;
+    group.clear();
+  }
+  if (group.empty()) GTEST_SKIP() << "no cgroup can be made here";
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  Unmount();
+  Preserve();
+  Kexec();
+  const Ran ran = Shell("exec sh -c 'echo $$ >" + group + "/cgroup.procs || exit 77; exec " +
+                        Pkramfs() + " " + region_ + " " + mount_ + "'");
+  if (ran.status != 77) {
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    EXPECT_EQ(Slurp(At("file")), "text");
+    const std::string cgroups = Slurp(kernel_->file("cgroup"));
+    EXPECT_THAT(cgroups, testing::Not(HasSubstr(dir_.substr(5)))) << cgroups;
+    EXPECT_THAT(Slurp("/proc/" + std::to_string(DaemonPid()) + "/cgroup"),
+                HasSubstr(dir_.substr(5)));
+    Unmount();
+  }
+  EndHolders();
+  EXPECT_TRUE(Eventually([&] { return rmdir(group.c_str()) == 0; }));
+}
+
+TEST_F(HandoverTest, WhatCannotBePreservedIsRefusedAndStaysAsItIs) {
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  const auto refused = [&](const std::string& words, const std::string& why) {
+    const Ran ran = Shell(Pkramctl() + " " + words);
+    EXPECT_EQ(ran.status, 2) << words;
+    EXPECT_THAT(ran.err, HasSubstr(why));
+    EXPECT_TRUE(HoldersOf(Region().get(), Holds::kSession).empty());
+    EXPECT_GT(Blocks(), 60 * kMiB);
+  };
+  refused("preserve", "which region?");
+  refused("preserve cache.pkram", "not memfd:NAME: a region on a device crosses a kexec by itself");
+  refused("preserve memfd:none-" + dir_.substr(5), "there is none");
+  refused("unpreserve " + region_, "is not preserved");
+  for (const int error : {ENOMEM, EOPNOTSUPP}) {
+    kernel_->Fail("preserve", error);
+    refused("preserve " + region_, region_ + ": ");
+    refused("preserve " + mount_, std::strerror(error));
+  }
+  kernel_->Recover();
+  kernel_->Fail("create", ENOMEM);
+  refused("preserve " + region_, "Cannot allocate memory");
+  kernel_->Recover();
+  ASSERT_EQ(unlink(kernel_->file("device").c_str()), 0);
+  refused("preserve " + region_, "this kernel hands nothing over");
+  const Ran check = Ctl("preserve --check");
+  EXPECT_EQ(check.status, 1);
+  EXPECT_THAT(check.out, testing::AllOf(HasSubstr("missing  kernel: "), HasSubstr("not preserved"),
+                                        HasSubstr("of it are holes")));
+  Spill(kernel_->file("device"), "");
+  Preserve();
+  const Ran again = Ctl("preserve");
+  EXPECT_EQ(again.status, 2);
+  EXPECT_THAT(again.err, HasSubstr("is preserved already"));
+  Unmount();
+  EXPECT_THAT(Ctl("release").err, HasSubstr("is preserved for a kexec: pkramctl unpreserve"));
+  EXPECT_EQ(Ctl("unpreserve").status, 0);
+  Mount("size=64m");
+  EXPECT_EQ(Slurp(At("file")), "text");
+  refused("preserve memfd:" + std::string(56, 'x'), "there is none");
+}
+
+// Nobody makes an empty region beside files that the kernel has.
+TEST_F(HandoverTest, WhatCannotBeTakenBackIsNotReplaced) {
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  Unmount();
+  Preserve();
+  Kexec();
+  kernel_->Fail("retrieve", ENOMEM);
+  const Ran mkfs = Shell(std::string(MKFS_BINARY) + " -o size=16m " + region_);
+  for (const Ran& ran : {TryMount("size=64m"), Ctl("check"), mkfs}) {
+    EXPECT_NE(ran.status, 0);
+    EXPECT_THAT(ran.err, HasSubstr(region_ + ": the kernel does not give the memory back: Cannot"));
+  }
+  EXPECT_TRUE(FindMemfd(region_).empty());
+  kernel_->Recover();
+  Mount("size=64m");
+  EXPECT_EQ(Slurp(At("file")), "text");
+}
+
+// A mount that fails afterwards leaves the memory to a holder.
+TEST_F(HandoverTest, WhatWasTakenBackStays) {
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  Unmount();
+  Preserve();
+  Kexec();
+  EXPECT_NE(TryMount("size=64m,context=none").status, 0);
+  EXPECT_NE(Shell(Pkramfs() + " " + region_ + " " + dir_ + "/absent").status, 0);
+  EXPECT_EQ(Holders(), 1u);
+  Mount("size=64m");
+  EXPECT_EQ(Slurp(At("file")), "text");
+}
+
+// systemd's part is the test's.
+class HandoverServiceTest : public ServiceManagerTest {
+ protected:
+  void SetUp() override {
+    ServiceManagerTest::SetUp();
+    if (IsSkipped()) return;
+    file_ = region_;
+    region_ = "memfd:" + dir_.substr(5);
+    kernel_.emplace(dir_ + "/kernel");
+    // What ExecStopPost= asks.
+    ASSERT_EQ(mkdir((dir_ + "/bin").c_str(), 0755), 0);
+    Spill(dir_ + "/bin/systemctl", "#!/bin/sh\necho \"$*\" >>" + dir_ +
+                                       "/asked\n[ \"$1\" != show ] || cat " + dir_ + "/job\n");
+    ASSERT_EQ(chmod((dir_ + "/bin/systemctl").c_str(), 0755), 0);
+    Spill(dir_ + "/job", "4711\n");
+  }
+  void TearDown() override {
+    kernel_.reset();
+    kept_.clear();
+    if (!dir_.empty() && !IsMounted(mount_)) {
+      EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
+      region_ = file_;
+    }
+    ServiceManagerTest::TearDown();
+  }
+  // The end of the unit, with its ExecStopPost=.
+  Ran StopService() {
+    EXPECT_EQ(umount2(mount_.c_str(), 0), 0);
+    EXPECT_EQ(Ended(), 0);
+    TakeAll(1);
+    std::optional<Ran> ran;
+    std::atomic<bool> is_done = false;
+    std::thread post([&] {
+      ran = Shell("export NOTIFY_SOCKET=" + Path() + " FDSTORE=8 PATH=" + dir_ +
+                  "/bin:$PATH; exec " + Pkramctl() + " preserve --if-kexec " + region_);
+      is_done = true;
+    });
+    while (!is_done) TakeAll();
+    post.join();
+    return *ran;
+  }
+  // The region's memory goes to the next kernel, and systemd gives the session back.
+  void Kexec() {
+    const std::string session = SessionOf(region_).value();
+    Spill(kernel_->file("in/" + session), Slurp(FindMemfd(region_)));
+    kept_.clear();
+    EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
+    kept_.insert_or_assign(
+        "pkramfs-session",
+        pkram::Descriptor(open(kernel_->file("in/" + session).c_str(), O_RDWR | O_CLOEXEC)));
+  }
+
+  std::string file_;
+  std::optional<FakeKernel> kernel_;
+};
+
+TEST_F(HandoverServiceTest, AServiceGoesOnAfterTheKexec) {
+  ASSERT_TRUE(Start());
+  for (int kexec = 0; kexec < 2; ++kexec) {
+    Spill(mount_ + "/file", "bytes " + std::to_string(kexec));
+    const Ran ran = StopService();
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    EXPECT_TRUE(kept_.contains("pkramfs-session"));
+    EXPECT_TRUE(kept_.contains("pkramfs-region"));
+    Kexec();
+    ASSERT_TRUE(Start());
+    EXPECT_EQ(Slurp(mount_ + "/file"), "bytes " + std::to_string(kexec));
+    EXPECT_EQ(kept_.size(), 4u);
+    EXPECT_FALSE(kept_.contains("pkramfs-session"));
+  }
+  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+  EXPECT_EQ(Ended(), 0);
+  TakeAll();
+}
+
+// systemd preserves what it keeps by itself, if nobody else has.
+TEST_F(HandoverServiceTest, AMemfdWithoutItsNameIsTakenForTheRegion) {
+  ASSERT_TRUE(Start());
+  Spill(mount_ + "/file", "bytes");
+  Spill(dir_ + "/job", "\n");
+  const Ran ran = StopService();
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_FALSE(kept_.contains("pkramfs-session"));
+  const std::string bytes = Slurp(FindMemfd(region_));
+  kept_.clear();
+  EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
+  pkram::Descriptor memfd(memfd_create("", MFD_CLOEXEC));
+  ASSERT_EQ(write(memfd.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  kept_.insert_or_assign("pkramfs-region", std::move(memfd));
+  ASSERT_TRUE(Start());
+  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
+  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+  EXPECT_EQ(Ended(), 0);
+  TakeAll();
+}
+
+TEST_F(HandoverServiceTest, AKexecThatWouldLoseTheFilesIsCalledOff) {
+  ASSERT_TRUE(Start());
+  Spill(mount_ + "/file", "bytes");
+  kernel_->Fail("preserve", ENOMEM);
+  Ran ran = StopService();
+  EXPECT_NE(ran.status, 0);
+  EXPECT_THAT(ran.err, HasSubstr("Cannot allocate memory: the kexec is called off"));
+  EXPECT_THAT(Slurp(dir_ + "/asked"), HasSubstr("cancel\n--no-block isolate default.target\n"));
+  kernel_->Recover();
+  ASSERT_TRUE(Start());
+  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
+  // And if it was something else that called it off: the memory is the unit's again, and grows.
+  ran = StopService();
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_TRUE(kept_.contains("pkramfs-session"));
+  ASSERT_TRUE(Start());
+  EXPECT_FALSE(kept_.contains("pkramfs-session"));
+  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
+  Spill(mount_ + "/more", std::string(8 << 20, 'x'));
+  EXPECT_EQ(Slurp(mount_ + "/more").size(), size_t{8} << 20);
+  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+  EXPECT_EQ(Ended(), 0);
+  TakeAll();
+}
+
+}  // namespace
+}  // namespace pkramfs
