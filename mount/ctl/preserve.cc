@@ -13,7 +13,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "mount/ctl/output.h"
-#include "mount/daemon/service_manager.h"
 #include "mount/region/handover.h"
 #include "mount/region/holder.h"
 #include "mount/region/memfd.h"
@@ -103,7 +102,7 @@ absl::Status PreserveForService(const std::string& region) {
   for (const Descriptor& holder : HoldersOf(memfd.get(), Holds::kSession)) EndHolder(holder);
   const absl::StatusOr<Descriptor> session = PreserveRegion(region, memfd.get());
   if (!session.ok()) return session.status();
-  return GiveSessionToServiceManager(*session);
+  return GiveToServiceManager(*session);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ constexpr std::pair<const char*, Descriptor Estate::*> kNames[] = {
     {"pkramfs-connection", &Estate::connection},
     {kRegion, &Estate::region},
     {"pkramfs-in-flight", &Estate::in_flight}};
-constexpr char kMount[] = "pkramfs-mount", kSession[] = "pkramfs-session";
+constexpr char kMount[] = "pkramfs-mount";
 constexpr size_t kMaxWords = 8192;  // one of them is a path
 constexpr uint64_t kBarrierMicroseconds = 10'000'000;
 
@@ -44,7 +44,7 @@ void Remove(const std::string& name) {
 
 void RemoveAllBut(const std::string& kept) {
   Remove(kMount);
-  Remove(kSession);
+  Remove(kKeptSession);
   for (const auto& [name, member] : kNames) {
     if (name != kept) Remove(name);
   }
@@ -101,13 +101,6 @@ void LeaveServiceManager(bool keeps_region) {
   if (HasServiceManager()) RemoveAllBut(keeps_region ? kRegion : "");
 }
 
-absl::Status GiveSessionToServiceManager(const Descriptor& session) {
-  Store(kSession, session.get());
-  // The manager must have it when this process ends.
-  if (sd_notify_barrier(0, kBarrierMicroseconds) >= 0) return absl::OkStatus();
-  return absl::UnavailableError("the service manager does not answer");
-}
-
 absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& region) {
   const bool keeps_region = IsMemfd(region);
   char** names = nullptr;
@@ -126,7 +119,7 @@ absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& re
       if (std::strcmp(names[i], name) == 0) estate.*member = Descriptor(fd);
     }
     if (std::strcmp(names[i], kMount) == 0) words = Descriptor(fd);
-    if (std::strcmp(names[i], kSession) == 0) session = Descriptor(fd);
+    if (std::strcmp(names[i], kKeptSession) == 0) session = Descriptor(fd);
     is_ours |= std::strncmp(names[i], "pkramfs-", 8) == 0;
   }
   if (!is_ours) return std::nullopt;

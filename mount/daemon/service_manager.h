@@ -26,10 +26,6 @@ bool HasServiceManager();
 // Whether there is one that keeps descriptors.  (systemd says so from version 254 on.)
 bool ServiceManagerKeepsRegions();
 
-// Has the manager keep a session that preserves the region (mount/region/live_update.h): systemd
-// 261 and newer bring it over a kexec.
-absl::Status GiveSessionToServiceManager(const pkram::Descriptor& session);
-
 // Says that the mount is over.  The manager gives back what it has kept, but for the region with
 // `keeps_region`.
 void LeaveServiceManager(bool keeps_region);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +27,7 @@ constexpr std::string_view kBefore = "pkramfs:";
 constexpr auto kPatience = std::chrono::seconds(10);
 // Memory that the system keeps for itself when holes are filled.
 constexpr uint64_t kMargin = 64 << 20;
+constexpr uint64_t kBarrierMicroseconds = 10'000'000;
 
 absl::Status Of(const std::string& given, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(given, ": ", std::string(status.message())));
@@ -117,6 +119,17 @@ absl::Status RetrieveRegion(const std::string& given) {
     }
     return absl::OkStatus();
   }
+}
+
+absl::Status GiveToServiceManager(const Descriptor& session) {
+  const std::string said = absl::StrCat("FDSTORE=1\nFDNAME=", kKeptSession);
+  const int fd = session.get();
+  // The manager must have it when this process ends.
+  if (sd_pid_notify_with_fds(0, 0, said.c_str(), &fd, 1) > 0 &&
+      sd_notify_barrier(0, kBarrierMicroseconds) >= 0) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError("the service manager does not take the session");
 }
 
 }  // namespace pkramfs

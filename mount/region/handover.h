@@ -38,6 +38,11 @@ absl::Status RetrieveRegion(const std::string& given);
 absl::StatusOr<pkram::Descriptor> RetrieveFrom(const std::string& given,
                                                const pkram::Descriptor& session);
 
+// Has the service manager keep a session, under this name: systemd 261 and newer bring it over a
+// kexec, and give it to the service at its next start.  UNAVAILABLE.
+inline constexpr char kKeptSession[] = "pkramfs-session";
+absl::Status GiveToServiceManager(const pkram::Descriptor& session);
+
 }  // namespace pkramfs
 
 #endif  // MOUNT_REGION_HANDOVER_H_
