@@ -15,6 +15,10 @@
 #include "tests/processes.h"
 #include "tests/service_manager_fixture.h"
 
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x20
+#endif
+
 namespace pkramfs {
 namespace {
 
@@ -149,6 +153,8 @@ TEST_F(HandoverTest, ItCrossesAKexecAgainAndAgain) {
 
 TEST_F(HandoverTest, AMountGoesOnWhileItIsPreserved) {
   Mount("size=64m");
+  // Linux would give such a memfd back read-only.
+  EXPECT_EQ(fcntl(Region().get(), F_GET_SEALS) & F_SEAL_EXEC, 0);
   Spill(At("file"), std::string(8 * kMiB, 'x'));
   Spill(At("gone"), std::string(4 * kMiB, 'x'));
   Spill(At("last"), std::string(kMiB, 'x'));
@@ -300,6 +306,18 @@ TEST_F(HandoverTest, WhatCannotBePreservedIsRefusedAndStaysAsItIs) {
   Mount("size=64m");
   EXPECT_EQ(Slurp(At("file")), "text");
   refused("preserve memfd:" + std::string(56, 'x'), "there is none");
+}
+
+TEST_F(HandoverTest, AMemfdThatWouldComeBackReadOnlyIsRefused) {
+  constexpr unsigned kNoExecSeal = 8;
+  const pkram::Descriptor sealed(
+      memfd_create(("pkramfs:" + region_.substr(6)).c_str(), MFD_CLOEXEC | kNoExecSeal));
+  if (sealed.get() < 0) GTEST_SKIP() << "Linux before 6.3";
+  ASSERT_EQ(fchmod(sealed.get(), 0600), 0);
+  Mount("size=16m");
+  const Ran ran = Ctl("preserve");
+  EXPECT_EQ(ran.status, 2);
+  EXPECT_THAT(ran.err, HasSubstr("would come back read-only"));
 }
 
 // Nobody makes an empty region beside files that the kernel has.

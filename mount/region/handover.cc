@@ -27,6 +27,7 @@ constexpr std::string_view kBefore = "pkramfs:";
 constexpr auto kPatience = std::chrono::seconds(10);
 // Memory that the system keeps for itself when holes are filled.
 constexpr uint64_t kMargin = 64 << 20;
+constexpr int kSealExec = 0x20;  // F_SEAL_EXEC; see MakeMemfd
 constexpr uint64_t kBarrierMicroseconds = 10'000'000;
 
 absl::Status Of(const std::string& given, const absl::Status& status) {
@@ -73,6 +74,11 @@ absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
     return absl::ResourceExhaustedError(absl::StrCat(
         given, ": preserving it takes ", Human(cost->holes), " for its holes, and ",
         Human(cost->room), " of memory can be had: delete files, free memory, or copy the region"));
+  }
+  if (const int seals = fcntl(memfd, F_GET_SEALS); seals >= 0 && (seals & kSealExec) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        given, ": its memory is sealed against being run, and would come back read-only: set ",
+        "vm.memfd_noexec=0, and copy the files to a new region"));
   }
   absl::StatusOr<Descriptor> session = CreateSession(*name);
   if (absl::IsNotFound(session.status())) {

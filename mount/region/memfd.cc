@@ -135,11 +135,13 @@ pkram::Descriptor OpenMemfd(std::string_view given, int flags) {
 absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
   if (absl::Status s = CheckMemfd(given); !s.ok()) return s;
   const std::string called = absl::StrCat("pkramfs:", std::string(NameOfMemfd(given)));
-  // Not for programs.  (Kernels before 6.3 do not know this flag.)
-#ifndef MFD_NOEXEC_SEAL
-  constexpr unsigned MFD_NOEXEC_SEAL = 8;
+  // One that is sealed against being run (MFD_NOEXEC_SEAL) comes out of a kexec sealed against
+  // writing (Linux 7.3).  Its mode does not let it be run either.  Kernels before 6.3 do not know
+  // the flag, and with vm.memfd_noexec=2 there are sealed ones only.
+#ifndef MFD_EXEC
+  constexpr unsigned MFD_EXEC = 16;
 #endif
-  pkram::Descriptor made(memfd_create(called.c_str(), MFD_CLOEXEC | MFD_NOEXEC_SEAL));
+  pkram::Descriptor made(memfd_create(called.c_str(), MFD_CLOEXEC | MFD_EXEC));
   if (made.get() < 0) made = pkram::Descriptor(memfd_create(called.c_str(), MFD_CLOEXEC));
   struct stat st;
   if (made.get() < 0 || fchmod(made.get(), 0600) != 0 || fstat(made.get(), &st) != 0) {

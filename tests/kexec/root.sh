@@ -1,5 +1,6 @@
 # A guest's root, of Debian's packages as they are in the host's distribution.  For bash, to source;
-# who does has `work` and `root`, directories, and `skip`.
+# who does has `work` and `root`, directories, and `skip`; and may have `apt_options`, with which apt
+# takes another suite than the host has.
 say() { echo "== $(date +%T) $*"; }
 
 check_host() {
@@ -16,7 +17,7 @@ make_root() {
   : >"$work/status"
   local apt=(apt-get -q -y -o "Dir::State::status=$work/status" -o "Dir::State::Lists=$work/lists"
     -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Debug::NoLocking=1
-    -o APT::Sandbox::User=root)
+    -o APT::Sandbox::User=root "${apt_options[@]}")
   "${apt[@]}" update >"$work/apt.log" 2>&1 || skip "no lists of packages: $(tail -n 1 "$work/apt.log")"
   "${apt[@]}" --no-install-recommends --download-only -o "Dir::Cache::archives=$work/debian" install \
     "$@" >>"$work/apt.log" 2>&1 || skip "no packages: $(tail -n 1 "$work/apt.log")"
