@@ -91,12 +91,21 @@ absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
   return session;
 }
 
-absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session) {
+absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session,
+                                        bool by_holder) {
   // Before the memory is this process's: it might not be found, and go.
   if (absl::Status can = CheckMemfdsCanBeNamed(); !can.ok()) return Of(given, can);
   absl::StatusOr<Descriptor> memfd = TakeOutOf(session);
   if (!memfd.ok()) return Of(given, memfd.status());
+  // Whoever finds it by its name finds its holder, too.
+  if (by_holder && !StartHolder(memfd->get()).ok()) {
+    // As long as this process lives.
+    static const int held = fcntl(memfd->get(), F_DUPFD_CLOEXEC, 3);
+    (void)held;
+  }
   if (absl::Status named = NameMemfd(memfd->get(), given); !named.ok()) return named;
+  // Whoever does not find the session any more finds the memfd.
+  Finish(session);
   return memfd;
 }
 
@@ -116,14 +125,7 @@ absl::Status RetrieveRegion(const std::string& given) {
     }
     if (absl::IsNotFound(session.status())) return session.status();
     if (!session.ok()) return Of(given, session.status());
-    const absl::StatusOr<Descriptor> memfd = RetrieveFrom(given, *session);
-    if (!memfd.ok()) return memfd.status();
-    if (!StartHolder(memfd->get()).ok()) {
-      // As long as this process lives.
-      static const int held = fcntl(memfd->get(), F_DUPFD_CLOEXEC, 3);
-      (void)held;
-    }
-    return absl::OkStatus();
+    return RetrieveFrom(given, *session, true).status();
   }
 }
 

@@ -34,9 +34,11 @@ absl::StatusOr<pkram::Descriptor> PreserveRegion(const std::string& given, int m
 // another error there may be, and nobody must make a region of that name.
 absl::Status RetrieveRegion(const std::string& given);
 
-// The same from a session that is open: the memfd, under its name.  Errors as TakeOutOf.
+// The same from a session that is open: the memfd, under its name; with a holder or without.  Errors
+// as TakeOutOf.
 absl::StatusOr<pkram::Descriptor> RetrieveFrom(const std::string& given,
-                                               const pkram::Descriptor& session);
+                                               const pkram::Descriptor& session,
+                                               bool by_holder = false);
 
 // Has the service manager keep a session, under this name: systemd 261 and newer bring it over a
 // kexec, and give it to the service at its next start.  UNAVAILABLE.

@@ -168,11 +168,13 @@ absl::StatusOr<Descriptor> TakeOutOf(const Descriptor& session) {
     return absl::FailedPreconditionError("the session is of this kernel");
   }
   if (result.fd < 0) return Error("the kernel does not give the memory back", result.error);
-  Descriptor memfd(result.fd);
+  return Descriptor(result.fd);
+}
+
+void Finish(const Descriptor& session) {
   OfFinish finish{sizeof(finish), 0};
   // (If this fails, the memory is ours all the same, and closing the session tries again.)
   (void)ioctl(session.get(), kFinish, &finish);
-  return memfd;
 }
 
 }  // namespace pkramfs

@@ -32,11 +32,13 @@ absl::Status PutInto(const pkram::Descriptor& session, int memfd);
 // LUO; ABORTED when somebody has taken it already; UNAVAILABLE as above.
 absl::StatusOr<pkram::Descriptor> FindSession(const std::string& name);
 
-// Takes the memfd out of a session of the kernel before, and ends the session.  This process's
-// cgroup does not pay for the memory, because a limit that is too low would kill the process, and
-// free the memory.  FAILED_PRECONDITION when the session is of this kernel.  After another error
-// the memory is lost.
+// Takes the memfd out of a session of the kernel before.  This process's cgroup does not pay for the
+// memory, because a limit that is too low would kill the process, and free the memory.
+// FAILED_PRECONDITION when the session is of this kernel.  After another error the memory is lost.
 absl::StatusOr<pkram::Descriptor> TakeOutOf(const pkram::Descriptor& session);
+
+// Says that all was taken out.  Until then FindSession is ABORTED for others.
+void Finish(const pkram::Descriptor& session);
 
 }  // namespace pkramfs
 
