@@ -58,10 +58,10 @@ allowed='pkram/(mapping|journal|space|link_builder|link_map|save_stream|region)\
 others=$(grep -rlE '(Writable(At)?|Unwatched)[<(]' pkram fs mount --include='*.h' --include='*.cc' | grep -vE "^($allowed)" || true)
 [ -z "$others" ] || fail "asks for writable pointers: $others"
 
-# What docs/kexec.md tells an operator to type is what tests/kexec does.
+# What docs/devdax.md tells an operator to type is what tests/kexec does.
 untried=$(awk '/^```(sh|fstab|cmdline)$/ { inside = 1; next } /^```/ { inside = 0 } inside && NF' \
-  docs/kexec.md | while read -r line; do grep -rqF -- "$line" tests/kexec || echo "$line"; done)
-[ -z "$untried" ] || fail "docs/kexec.md: tests/kexec does not do this: $untried"
+  docs/devdax.md | while read -r line; do grep -rqF -- "$line" tests/kexec || echo "$line"; done)
+[ -z "$untried" ] || fail "docs/devdax.md: tests/kexec does not do this: $untried"
 
 # What is typed is the same everywhere: one version.
 version=$(sed -nE 's/^project\(pkramfs VERSION ([0-9.]+).*/\1/p' CMakeLists.txt)
