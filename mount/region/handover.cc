@@ -23,8 +23,8 @@ namespace {
 
 using pkram::Descriptor;
 
-constexpr std::string_view kBefore = "pkramfs:";
-constexpr auto kPatience = std::chrono::seconds(10);
+constexpr std::string_view kBeforeName = "pkramfs:";
+constexpr auto kPatienceWithOthers = std::chrono::seconds(10);
 // Memory that the system keeps for itself when holes are filled.
 constexpr uint64_t kMargin = 64 << 20;
 constexpr int kSealExec = 0x20;  // F_SEAL_EXEC; see MakeMemfd
@@ -57,11 +57,11 @@ absl::StatusOr<PreserveCost> CostOf(int memfd) {
 
 absl::StatusOr<std::string> SessionOf(std::string_view given) {
   if (absl::Status s = CheckMemfd(given); !s.ok()) return s;
-  const std::string name = absl::StrCat(std::string(kBefore), std::string(NameOfMemfd(given)));
+  const std::string name = absl::StrCat(std::string(kBeforeName), std::string(NameOfMemfd(given)));
   if (name.size() <= kMostSessionBytes) return name;
   return absl::InvalidArgumentError(
       absl::StrCat(std::string(given), ": a name of a region that crosses a kexec has at most ",
-                   kMostSessionBytes - kBefore.size(), " characters"));
+                   kMostSessionBytes - kBeforeName.size(), " characters"));
 }
 
 absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
@@ -113,7 +113,7 @@ absl::Status RetrieveRegion(const std::string& given) {
   const absl::StatusOr<std::string> name = SessionOf(given);
   // (No session has such a name.)
   if (!name.ok()) return absl::NotFoundError("");
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + kPatienceWithOthers;
   for (;;) {
     const absl::StatusOr<Descriptor> session = FindSession(*name);
     if (absl::IsPermissionDenied(session.status())) return absl::NotFoundError("");

@@ -42,7 +42,7 @@ struct OfFinish {
 };
 constexpr uint64_t kToken = 1;  // the session's only memfd
 
-constexpr auto kPatience = std::chrono::seconds(10);
+constexpr auto kPatienceWithDevice = std::chrono::seconds(10);
 
 absl::Status Error(const char* what, int error) {
   return absl::InternalError(absl::StrCat(what, ": ", std::strerror(error)));
@@ -50,7 +50,7 @@ absl::Status Error(const char* what, int error) {
 
 // The kernel lets one process at a time open the device.
 absl::StatusOr<Descriptor> OpenDevice() {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + kPatienceWithDevice;
   for (;;) {
     const int fd = open(kLiveUpdateDevice, O_RDWR | O_CLOEXEC);
     if (fd >= 0) return Descriptor(fd);
