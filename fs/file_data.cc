@@ -271,6 +271,8 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
                        {const_cast<void*>(old(end)), tail_is_there ? tail : 0}};
   if (absl::Status s = region_->Fill(run->first.offset(), iov); !s.ok()) {
     region_->space().Discard(*run);
+    // There may be pages that exist.
+    if (region_->space().FollowBacking()) return FillFresh(offset, bytes);
     return ToErrno(s);
   }
   std::vector<PageRun> replaced;

@@ -144,8 +144,8 @@ absl::StatusOr<std::unique_ptr<Backing>> OpenFdBacking(int fd, OpenFor mode,
 
 absl::Status IoStatus(const std::string& name, const char* what, int error) {
   const std::string message = absl::StrCat(name, ": ", what, ": ", std::strerror(error));
-  // A file on tmpfs takes memory of the system, or of a cgroup.  EPERM: the kernel holds the size of
-  // the file for a kexec, or somebody has sealed it.
+  // A file on tmpfs takes memory of the system, or of a cgroup.  EPERM: the kernel holds the size
+  // of the file for a kexec, or somebody has sealed it.
   if (error == ENOSPC || error == EDQUOT || error == EFBIG || error == ENOMEM || error == EPERM) {
     return absl::ResourceExhaustedError(message);
   }

@@ -99,7 +99,12 @@ PageRun Depot::Allocate(Purpose purpose, uint64_t want, Pfn goal) {
 
 void Depot::Release(PageRun run) {
   map_.Release(run);
-  NotePlenty();
+  if (held_ && map_.pages() > *held_) {
+    // A page behind the end was still in use.
+    Apply();
+  } else {
+    NotePlenty();
+  }
 }
 
 void Depot::NotePlenty() {

@@ -112,6 +112,7 @@ class Depot {
   // From now on the pages behind the last one in use stay as they are, because the region belongs
   // to another process.  To be called before the first use.
   void KeepTail() { keeps_tail_ = true; }
+  bool keeps_tail() const { return keeps_tail_; }
   // Gives back the memory of free pages, which a crash may have left, and that of the tail.
   void GiveBackUnused();
   // Gives back free pages that were kept to be used again, or to be given back together; false

@@ -27,14 +27,15 @@ class FileBacking final : public Backing {
     return static_cast<uint64_t>(st.st_size);
   }
 
-  // The kernel refuses to change a file that it holds, also where there is nothing to change.
+  // The kernel refuses to change a file that it holds, also where there is nothing to change: this
+  // asks where no page can be.
   std::optional<uint64_t> held_pages() const override {
+    constexpr Pfn kNowhere(uint64_t{1} << 48);
+    if (Punch({kNowhere, 1}) || errno != EPERM) return std::nullopt;
     struct stat st;
     // (It holds none that has a name.)
     if (fstat(fd_, &st) != 0 || st.st_nlink != 0) return std::nullopt;
-    const Pfn behind(PagesFor(static_cast<uint64_t>(st.st_size)));
-    if (Punch({behind, 1}) || errno != EPERM) return std::nullopt;
-    return behind.value();
+    return PagesFor(static_cast<uint64_t>(st.st_size));
   }
 
   absl::Status Lock(bool exclusive) override { return LockDescriptor(name(), fd_, exclusive); }
@@ -50,7 +51,11 @@ class FileBacking final : public Backing {
                          static_cast<off_t>(run.count * kPageSize));
     } while (result != 0 && errno == EINTR);
     if (result == 0) return absl::OkStatus();
-    if (errno == EPERM && NoHoleIn(run)) return absl::OkStatus();
+    if (errno == EPERM) {
+      const std::optional<uint64_t> held = held_pages();
+      if (held && run.first.value() + run.count <= *held) return absl::OkStatus();
+      errno = EPERM;
+    }
     if (errno == EOPNOTSUPP) {
       return absl::FailedPreconditionError(
           absl::StrCat(name(),
@@ -128,11 +133,6 @@ class FileBacking final : public Backing {
   }
 
  private:
-  bool NoHoleIn(PageRun run) const {
-    const auto first = static_cast<off_t>(run.first.offset());
-    return lseek(fd_, first, SEEK_HOLE) >= static_cast<off_t>((run.first + run.count).offset());
-  }
-
   bool Punch(PageRun run) const {
     return fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                      static_cast<off_t>(run.first.offset()),

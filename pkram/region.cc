@@ -442,7 +442,6 @@ absl::Status Region::Fill(uint64_t offset, absl::Span<const iovec> bytes) {
   }
   absl::Status filled = backing_->Fill(offset, bytes);
   if (!filled.ok() && space_->GiveBackIdle()) filled = backing_->Fill(offset, bytes);
-  if (!filled.ok()) space_->FollowBacking();
   return filled.ok() ? NoteExist(run) : filled;
 }
 

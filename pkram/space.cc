@@ -310,6 +310,8 @@ bool Space::GiveBackIdle() {
 }
 
 bool Space::FollowBacking() {
+  // Who lends the pages has followed.
+  if (depot_.keeps_tail()) return false;
   MutexLock lock(&resizing_mu_);
   const std::optional<uint64_t> held = backing_->held_pages();
   if (held == depot_.held()) return false;

@@ -4,7 +4,9 @@
 // What it knows is in the directory PKRAMFS_FAKE_LIVEUPDATE:
 //   device       stands for /dev/liveupdate; no such file: no such device
 //   out/NAME     a session of this kernel; it is open as long as somebody has its lock
-//   in/NAME      a session that the kernel before has left: the contents of its memfd
+//   in/NAME      a session that the kernel before has left: the contents of its memfd.  It goes
+//   when
+//                whoever has taken it closes it, and when its memfd cannot be given back
 //   fail-CALL    the error number that the call (create, preserve, retrieve) fails with
 //   cgroup       that of the process that took the last memfd out of a session
 // A memfd that is in a session of this kernel has the session's path in an extended attribute.
@@ -113,12 +115,20 @@ int Create(Asked* asked) {
 }
 
 int RetrieveSession(Asked* asked) {
-  const int fd = RealOpen(Directory() + "/in/" + asked->name, O_RDWR);
+  const std::string path = Directory() + "/in/" + asked->name;
+  const int fd = RealOpen(path, O_RDWR);
   if (fd < 0) return Error(ENOENT);
   if (!Lock(fd)) {
     close(fd);
     return Error(EINVAL);
   }
+  const int taken = RealOpen(path + ".taken", O_RDWR | O_CREAT | O_EXCL);
+  if (taken < 0) {  // and closed
+    unlink(path.c_str());
+    close(fd);
+    return Error(ENOENT);
+  }
+  close(taken);
   asked->fd = fd;
   return 0;
 }
@@ -134,6 +144,8 @@ int Preserve(const std::string& session, const Asked& asked) {
 }
 
 int Retrieve(int session, Asked* asked) {
+  if (asked->token != 1) return Error(ENOENT);
+  if (Below(session).find(" (deleted)") != std::string::npos) return Error(ENOENT);  // finished
   if (const int error = Planned("retrieve")) return Error(error);
   std::ofstream(Directory() + "/cgroup") << std::ifstream("/proc/self/cgroup").rdbuf();
   const int memfd = memfd_create("", MFD_CLOEXEC);
@@ -193,6 +205,9 @@ int ioctl(int fd, unsigned long call, ...) {
       return is_new ? Preserve(file, *asked) : Error(EINVAL);
     case 0x41:
       return is_old ? Retrieve(fd, asked) : Error(EINVAL);
+    case 0x43:
+      std::strcpy(reinterpret_cast<char*>(argument) + 8, file.substr(file.find('/') + 1).c_str());
+      return 0;
     case 0x42:
       return is_old ? unlink((Directory() + "/" + file).c_str()) : Error(EINVAL);
   }

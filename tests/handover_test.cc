@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include <thread>
 
@@ -80,6 +81,11 @@ class HandoverTest : public MemfdTest {
     std::vector<pid_t> processes;
     if (IsMounted(mount_)) processes = {Statistics()["keeper"], DaemonPid()};
     for (const pid_t process : processes) ASSERT_TRUE(Stop(process));
+    char has[4096];
+    const ssize_t size = fgetxattr(Region().get(), "trusted.fake.session", has, sizeof(has));
+    ASSERT_GT(size, 0);
+    ASSERT_EQ(std::string(has, static_cast<size_t>(size)), kernel_->file("out/" + session_));
+    unlink(kernel_->file("in/" + session_ + ".taken").c_str());
     Spill(kernel_->file("in/" + session_), Slurp(FindMemfd(region_)));
     for (const pid_t process : processes) {
       kill(process, SIGKILL);
@@ -320,23 +326,78 @@ TEST_F(HandoverTest, AMemfdThatWouldComeBackReadOnlyIsRefused) {
   EXPECT_THAT(ran.err, HasSubstr("would come back read-only"));
 }
 
-// Nobody makes an empty region beside files that the kernel has.
-TEST_F(HandoverTest, WhatCannotBeTakenBackIsNotReplaced) {
+// Nobody makes an empty region without a word where there were files.
+TEST_F(HandoverTest, WhatCannotBeTakenBackIsSaid) {
   Mount("size=64m");
   Spill(At("file"), "text");
-  Unmount();
-  Preserve();
-  Kexec();
-  kernel_->Fail("retrieve", ENOMEM);
-  const Ran mkfs = Shell(std::string(MKFS_BINARY) + " -o size=16m " + region_);
-  for (const Ran& ran : {TryMount("size=64m"), Ctl("check"), mkfs}) {
+  for (int i = 0; i < 3; ++i) {
+    Unmount();
+    Preserve();
+    Kexec();
+    kernel_->Fail("retrieve", ENOMEM);
+    const Ran ran = i == 0   ? TryMount("size=64m")
+                    : i == 1 ? Ctl("check")
+                             : Shell(std::string(MKFS_BINARY) + " -o size=16m " + region_);
     EXPECT_NE(ran.status, 0);
-    EXPECT_THAT(ran.err, HasSubstr(region_ + ": the kernel does not give the memory back: Cannot"));
+    EXPECT_THAT(ran.err, testing::AllOf(HasSubstr(region_ + ": the kernel does not give the memory "
+                                                            "back: Cannot allocate memory"),
+                                        HasSubstr("its files are lost")));
+    EXPECT_TRUE(FindMemfd(region_).empty());
+    kernel_->Recover();
+    Mount("size=64m");
+    EXPECT_NE(access(At("file").c_str(), F_OK), 0);
   }
-  EXPECT_TRUE(FindMemfd(region_).empty());
-  kernel_->Recover();
+}
+
+// Whoever asked for it may be killed: the holder goes on.
+TEST_F(HandoverTest, AKillOfWhoTakesItBackLosesNothing) {
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  for (int i = 0; i < 20; ++i) {
+    Unmount();
+    Preserve();
+    Kexec();
+    const pid_t pid = fork();
+    if (pid == 0) {
+      execl(PKRAMCTL_BINARY, "pkramctl", "info", region_.c_str(), nullptr);
+      _exit(127);
+    }
+    usleep(static_cast<useconds_t>(1000 * i));
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+    Mount("size=64m");
+    EXPECT_EQ(Slurp(At("file")), "text") << i;
+    ExpectNoHolder();
+  }
+}
+
+// Both processes of the mount die, which has ended the region's own holder.
+TEST_F(HandoverTest, UnpreserveLeavesAHolder) {
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  ExpectNoHolder();
+  Preserve();
+  Kill();
+  EXPECT_TRUE(Eventually([this] { return !IsMounted(mount_); }));
+  EXPECT_EQ(Ctl("unpreserve").status, 0);
+  EXPECT_EQ(Holders(), 1u);
   Mount("size=64m");
   EXPECT_EQ(Slurp(At("file")), "text");
+}
+
+TEST_F(HandoverTest, ATreeIsImportedWhileItIsPreserved) {
+  Mount("size=64m");
+  Spill(At("room"), std::string(12 * kMiB, 'x'));
+  Spill(At("last"), std::string(kMiB, 'x'));
+  ASSERT_EQ(unlink(At("room").c_str()), 0);
+  Preserve();
+  const std::string tree = Version("tree", 50);
+  const Ran ran = Import(mount_ + "/in " + tree);
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  ExpectSame(tree, At("in"));
+  const Ran again = Import(mount_ + "/again " + tree);
+  EXPECT_NE(again.status, 0);
+  EXPECT_THAT(again.err, HasSubstr("no space"));
 }
 
 // A mount that fails afterwards leaves the memory to a holder.
@@ -364,8 +425,11 @@ class HandoverServiceTest : public ServiceManagerTest {
     kernel_.emplace(dir_ + "/kernel");
     // What ExecStopPost= asks.
     ASSERT_EQ(mkdir((dir_ + "/bin").c_str(), 0755), 0);
-    Spill(dir_ + "/bin/systemctl", "#!/bin/sh\necho \"$*\" >>" + dir_ +
-                                       "/asked\n[ \"$1\" != show ] || cat " + dir_ + "/job\n");
+    Spill(dir_ + "/bin/systemctl", "#!/bin/sh\ncd " + dir_ +
+                                       "\necho \"$*\" >>asked\n"
+                                       "case \"$*\" in\n*Version*) cat version ;;\n"
+                                       "*Job*) cat job ;;\nesac\n");
+    Spill(dir_ + "/version", "262.1-1\n");
     ASSERT_EQ(chmod((dir_ + "/bin/systemctl").c_str(), 0755), 0);
     Spill(dir_ + "/job", "4711\n");
   }
@@ -452,8 +516,14 @@ TEST_F(HandoverServiceTest, AMemfdWithoutItsNameIsTakenForTheRegion) {
 TEST_F(HandoverServiceTest, AKexecThatWouldLoseTheFilesIsCalledOff) {
   ASSERT_TRUE(Start());
   Spill(mount_ + "/file", "bytes");
-  kernel_->Fail("preserve", ENOMEM);
+  Spill(dir_ + "/version", "257.8-1~deb13u2\n");
   Ran ran = StopService();
+  EXPECT_NE(ran.status, 0);
+  EXPECT_THAT(ran.err, HasSubstr("systemd 257 brings nothing over a kexec, 261 does"));
+  Spill(dir_ + "/version", "262.1-1\n");
+  ASSERT_TRUE(Start());
+  kernel_->Fail("preserve", ENOMEM);
+  ran = StopService();
   EXPECT_NE(ran.status, 0);
   EXPECT_THAT(ran.err, HasSubstr("Cannot allocate memory: the kexec is called off"));
   EXPECT_THAT(Slurp(dir_ + "/asked"), HasSubstr("cancel\n--no-block isolate default.target\n"));

@@ -131,6 +131,31 @@ TEST_F(HeldBackingTest, ItIsOpenedAndResizedMeanwhile) {
   EXPECT_EQ(space().counts().total, kPages);
 }
 
+// A page that a write had taken when it failed is free again, and behind the end.
+TEST_F(HeldBackingTest, APageBehindTheEndIsGivenOutOnce) {
+  const PageRun some = space().AllocateData(600, Pfn()).value();
+  ASSERT_TRUE(Fill(some).ok());
+  space().Discard({some.first, some.count - 10});
+  is_held_ = true;
+  const uint64_t pages = PagesFor(file_.size());
+  const PageRun behind = space().AllocateData(1, Pfn(pages + 1)).value();
+  ASSERT_GE(behind.first.value(), pages);
+  EXPECT_FALSE(Fill(behind).ok());
+  EXPECT_TRUE(space().FollowBacking());
+  space().Discard(behind);
+  EXPECT_EQ(space().counts().total, pages);
+  const uint64_t free = space().counts().free;
+  EXPECT_GE(free, some.count - 10);
+  uint64_t filled = 0;
+  for (Pfn goal = some.first + some.count;; goal = goal + 1, ++filled) {
+    const absl::StatusOr<PageRun> run = space().AllocateData(1, goal);
+    if (!run.ok()) break;
+    ASSERT_TRUE(Fill(*run).ok()) << run->first.value();
+    goal = run->first;
+  }
+  EXPECT_EQ(filled, free);
+}
+
 // What the kernel answers to a file whose size is sealed is what it answers to a preserved one.
 TEST(SealedFileTest, PagesThatExistAreReserved) {
   const Descriptor fd(memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 
+#include <atomic>
 #include <fstream>
 #include <thread>
 
@@ -44,6 +46,34 @@ TEST_F(MemfdTest, ItGrowsAndGivesMemoryBack) {
   EXPECT_TRUE(Eventually([&] { return held() < uint64_t{8} << 20; }));
   ASSERT_EQ(Shell(Pkramctl() + " resize " + region_ + " size=128m").status, 0);
   EXPECT_THAT(Shell("df --output=size -BM " + mount_).out, HasSubstr(" 128M\n"));
+}
+
+// statfs asks the kernel whether the memfd may grow.
+TEST_F(MemfdTest, AStatfsBesideAWriterTakesNothingAway) {
+  Mount("size=256m");
+  std::atomic<bool> is_done = false;
+  std::vector<std::thread> ask;
+  for (int i = 0; i < 2; ++i) {
+    ask.emplace_back([&] {
+      struct statvfs st {};
+      while (!is_done) EXPECT_EQ(statvfs(mount_.c_str(), &st), 0);
+    });
+  }
+  const std::string block(8192, 'x');
+  for (int round = 0; round < 4; ++round) {
+    const std::string name = At("file" + std::to_string(round));
+    const int fd = open(name.c_str(), O_RDWR | O_CREAT, 0600);
+    for (int i = 0; i < 2000; ++i) {
+      ASSERT_EQ(pwrite(fd, block.data(), block.size(), i * 8192), ssize_t{8192});
+    }
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+    const std::string bytes = Slurp(name);
+    EXPECT_EQ(bytes.size(), size_t{2000} * 8192);
+    EXPECT_EQ(bytes.find_first_not_of('x'), std::string::npos);
+  }
+  is_done = true;
+  for (std::thread& thread : ask) thread.join();
 }
 
 TEST_F(MemfdTest, EveryToolTakesItsName) {

@@ -1,12 +1,15 @@
 #include "mount/ctl/preserve.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <memory>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -34,6 +37,11 @@ absl::StatusOr<std::string> MemfdAt(const std::string& given) {
       "on a disk, too; what is in /dev/shm does not"));
 }
 
+absl::Status Of(const std::string& region, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(region, ": ", std::string(status.message())));
+}
+
 absl::StatusOr<Descriptor> Open(const std::string& region) {
   auto backing = OpenRegionBacking(region, pkram::OpenFor::kWriting);
   if (!backing.ok()) return backing.status();
@@ -54,7 +62,9 @@ absl::Status Preserve(const std::string& given) {
   }
   const absl::StatusOr<Descriptor> session = PreserveRegion(*region, memfd->get());
   if (!session.ok()) return session.status();
-  if (absl::Status held = StartHolder(memfd->get(), session->get()); !held.ok()) return held;
+  if (absl::Status held = StartHolder(memfd->get(), session->get()); !held.ok()) {
+    return Of(*region, held);
+  }
   // The server learns from the kernel that the region's size is held, when it is asked for it.
   for (const MountEntry& mount : MountsOf(*region)) {
     struct statvfs st;
@@ -73,6 +83,12 @@ absl::Status Unpreserve(const std::string& given) {
     return absl::FailedPreconditionError(
         absl::StrCat(*region, ": is not preserved, or by systemd: that ends when the unit starts"));
   }
+  // Both processes of a mount may have died, which has ended the region's own holder.
+  const bool is_free = flock(memfd->get(), LOCK_SH | LOCK_NB) == 0;
+  if (is_free && HoldersOf(memfd->get()).empty()) {
+    if (absl::Status held = StartHolder(memfd->get()); !held.ok()) return Of(*region, held);
+  }
+  flock(memfd->get(), LOCK_UN);
   for (const Descriptor& holder : holders) EndHolder(holder);
   for (const MountEntry& mount : MountsOf(*region)) {
     struct statvfs st;
@@ -81,28 +97,59 @@ absl::Status Unpreserve(const std::string& given) {
   return absl::OkStatus();
 }
 
-// What a command prints.
-std::string OutputOf(const char* command) {
+// What a command prints.  Nothing if it fails.
+std::optional<std::string> OutputOf(const char* command) {
   std::string text;
   FILE* const out = popen(command, "re");
-  if (out == nullptr) return text;
+  if (out == nullptr) return std::nullopt;
   for (int c; (c = std::fgetc(out)) != EOF;) text += static_cast<char>(c);
-  pclose(out);
+  if (pclose(out) != 0) return std::nullopt;
   return text;
 }
 
+// If systemd does not say, files are not risked.
 bool KexecIsComing() {
-  const std::string job = OutputOf("systemctl show --property=Job --value kexec.target");
-  return job.find_first_of("123456789") != std::string::npos;
+  const auto job = OutputOf("systemctl show --property=Job --value kexec.target");
+  if (job) return job->find_first_of("123456789") != std::string::npos;
+  std::string loaded;
+  std::ifstream("/sys/kernel/kexec_loaded") >> loaded;
+  return loaded == "1";
+}
+
+absl::Status CheckSystemd() {
+  constexpr int kSince = 261;
+  const auto version = OutputOf("systemctl show --property=Version --value");
+  if (version && std::atoi(version->c_str()) >= kSince) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "systemd ", version ? std::to_string(std::atoi(version->c_str())) : "(unknown)",
+      " brings nothing over a kexec, ", kSince, " does: use pkramctl preserve and ", "kexec -e"));
+}
+
+// Whether the service manager, if that is this machine's systemd, has what the descriptor has.
+absl::Status CheckIsKept(const Descriptor& session) {
+  const char* const socket = std::getenv("NOTIFY_SOCKET");
+  if (socket == nullptr || std::string_view(socket).rfind("/run/systemd/", 0) != 0) {
+    return absl::OkStatus();
+  }
+  std::error_code error;
+  const auto file =
+      std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(session.get()), error);
+  for (const std::string& fd : NumbersIn("/proc/1/fd/")) {
+    if (std::filesystem::read_symlink("/proc/1/fd/" + fd, error) == file) return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      "systemd has not kept the session: see FileDescriptorStoreMax= of the unit");
 }
 
 absl::Status PreserveForService(const std::string& region) {
   const Descriptor memfd = OpenMemfd(region, O_RDWR);
   if (memfd.get() < 0) return absl::OkStatus();  // there is nothing to preserve
+  if (absl::Status can = CheckSystemd(); !can.ok()) return Of(region, can);
   for (const Descriptor& holder : HoldersOf(memfd.get(), Holds::kSession)) EndHolder(holder);
   const absl::StatusOr<Descriptor> session = PreserveRegion(region, memfd.get());
   if (!session.ok()) return session.status();
-  return GiveToServiceManager(*session);
+  if (absl::Status given = GiveToServiceManager(*session); !given.ok()) return Of(region, given);
+  return Of(region, CheckIsKept(*session));
 }
 
 }  // namespace

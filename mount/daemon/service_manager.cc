@@ -16,6 +16,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "mount/region/handover.h"
+#include "mount/region/live_update.h"
 #include "mount/region/memfd.h"
 #include "mount/serve/in_flight.h"
 
@@ -126,16 +127,31 @@ absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& re
   estate.server = Descriptor(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   if (estate.connection.get() >= 0 && estate.region.get() >= 0 && estate.in_flight.get() >= 0 &&
       ReadFileOfWords(words, &estate) && IsMounted(estate)) {
+    // There was no kexec.
+    Remove(kKeptSession);
     return estate;
   }
   if (keeps_region && session.get() >= 0) {
+    const std::string name = NameOfSession(session);
+    if (!name.empty() && name != SessionOf(region).value_or("")) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(region, ": systemd has the region of the session ", name,
+                       " for this unit: set REGION= to ",
+                       "that again, or give it up with systemctl clean --what=fdstore"));
+    }
     absl::StatusOr<Descriptor> memfd = RetrieveFrom(region, session);
     if (memfd.ok()) {
       estate.region = *std::move(memfd);
       Remove(kRegion);
       Store(kRegion, estate.region.get());
-    } else if (!absl::IsFailedPrecondition(memfd.status())) {
-      return memfd.status();
+      sd_notify_barrier(0, kBarrierMicroseconds);
+      Finish(session);
+    } else if (!absl::IsFailedPrecondition(memfd.status()) &&
+               !(absl::IsNotFound(memfd.status()) && estate.region.get() >= 0)) {
+      return absl::Status(
+          memfd.status().code(),
+          absl::StrCat(std::string(memfd.status().message()),
+                       ": if that stays so, give it up with systemctl clean --what=fdstore"));
     }
     // (One of this kernel ends with its last descriptor: there was no kexec.)
     session = Descriptor(-1);

@@ -76,7 +76,7 @@ bool IsMemfdAt(const std::string& path, const std::string& name) {
     return size > 0 && wanted == std::string(text, static_cast<size_t>(size));
   };
   if (is("/memfd:pkramfs:" + name + " (deleted)")) return true;
-  if (!is("/memfd: (deleted)")) return false;
+  if (!is("/ (deleted)") && !is("/memfd: (deleted)")) return false;
   size = getxattr(path.c_str(), "trusted.pkramfs.name", text, sizeof(text));
   return is(name);
 }

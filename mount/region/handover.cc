@@ -24,7 +24,6 @@ namespace {
 using pkram::Descriptor;
 
 constexpr std::string_view kBeforeName = "pkramfs:";
-constexpr auto kPatienceWithOthers = std::chrono::seconds(10);
 // Memory that the system keeps for itself when holes are filled.
 constexpr uint64_t kMargin = 64 << 20;
 constexpr int kSealExec = 0x20;  // F_SEAL_EXEC; see MakeMemfd
@@ -34,13 +33,22 @@ absl::Status Of(const std::string& given, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(given, ": ", std::string(status.message())));
 }
 
+absl::Status Lost(const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrCat(std::string(status.message()),
+                                   ": its files are lost; the next mount makes a new region"));
+}
+
+// (Linux counts what is set aside for the next kernel as available, and preserves nothing there.)
 uint64_t AvailableMemory() {
   std::ifstream file("/proc/meminfo");
   std::string word;
+  uint64_t available = std::numeric_limits<uint64_t>::max(), set_aside = 0;
   for (uint64_t kib = 0; file >> word;) {
-    if (word == "MemAvailable:" && file >> kib) return kib << 10;
+    if (word == "MemAvailable:" && file >> kib) available = kib << 10;
+    if (word == "CmaFree:" && file >> kib) set_aside = kib << 10;
   }
-  return std::numeric_limits<uint64_t>::max();
+  return available - std::min(available, set_aside);
 }
 
 }  // namespace
@@ -91,21 +99,12 @@ absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
   return session;
 }
 
-absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session,
-                                        bool by_holder) {
+absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session) {
   // Before the memory is this process's: it might not be found, and go.
   if (absl::Status can = CheckMemfdsCanBeNamed(); !can.ok()) return Of(given, can);
   absl::StatusOr<Descriptor> memfd = TakeOutOf(session);
   if (!memfd.ok()) return Of(given, memfd.status());
-  // Whoever finds it by its name finds its holder, too.
-  if (by_holder && !StartHolder(memfd->get()).ok()) {
-    // As long as this process lives.
-    static const int held = fcntl(memfd->get(), F_DUPFD_CLOEXEC, 3);
-    (void)held;
-  }
   if (absl::Status named = NameMemfd(memfd->get(), given); !named.ok()) return named;
-  // Whoever does not find the session any more finds the memfd.
-  Finish(session);
   return memfd;
 }
 
@@ -113,19 +112,33 @@ absl::Status RetrieveRegion(const std::string& given) {
   const absl::StatusOr<std::string> name = SessionOf(given);
   // (No session has such a name.)
   if (!name.ok()) return absl::NotFoundError("");
-  const auto deadline = std::chrono::steady_clock::now() + kPatienceWithOthers;
+  const absl::Status has = CheckLiveUpdate();
+  if (absl::IsNotFound(has) || (absl::IsPermissionDenied(has) && geteuid() != 0)) {
+    return absl::NotFoundError("");
+  }
+  if (!has.ok()) return Of(given, has);
+  if (absl::Status can = CheckMemfdsCanBeNamed(); !can.ok()) return Of(given, can);
   for (;;) {
-    const absl::StatusOr<Descriptor> session = FindSession(*name);
-    if (absl::IsPermissionDenied(session.status())) return absl::NotFoundError("");
-    if (absl::IsAborted(session.status()) && std::chrono::steady_clock::now() < deadline) {
-      // Another process has it in a moment.
-      if (!FindMemfd(given).empty()) return absl::OkStatus();
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      continue;
+    const absl::Status taken = StartHolderThatGets([&]() -> absl::StatusOr<Held> {
+      const absl::StatusOr<Descriptor> session = FindSession(*name);
+      if (!session.ok()) return session.status();
+      absl::StatusOr<Descriptor> memfd = RetrieveFrom(given, *session);
+      if (!memfd.ok()) return memfd.status();
+      // Whoever does not find the session any more finds the memfd.
+      Finish(*session);
+      return Held{*std::move(memfd)};
+    });
+    if (absl::IsNotFound(taken)) return taken;
+    if (!absl::IsAborted(taken)) {
+      if (taken.ok() && FindMemfd(given).empty()) {
+        return absl::InternalError(
+            absl::StrCat(given, ": a process has taken it back, and it is not found"));
+      }
+      return absl::IsInternal(taken) ? Lost(taken) : taken;
     }
-    if (absl::IsNotFound(session.status())) return session.status();
-    if (!session.ok()) return Of(given, session.status());
-    return RetrieveFrom(given, *session, true).status();
+    // Another process takes it back, which may take long.  If that process dies, the session goes.
+    if (!FindMemfd(given).empty()) return absl::OkStatus();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }
 

@@ -29,16 +29,15 @@ absl::StatusOr<std::string> SessionOf(std::string_view given);
 // Preserves the region's memfd in a new session, and returns that.  Nothing is changed if it fails.
 absl::StatusOr<pkram::Descriptor> PreserveRegion(const std::string& given, int memfd);
 
-// Looks for what the kernel before has left of the region.  If there is something, a holder has it
-// afterwards, under its name, so that FindMemfd finds it.  NOT_FOUND when there is nothing.  After
-// another error there may be, and nobody must make a region of that name.
+// Looks for what the kernel before has left of the region.  If there is something, a holder takes
+// it back, and has it afterwards, under its name, so that FindMemfd finds it.  NOT_FOUND when there
+// is nothing.  After another error there may be, and nobody must make a region of that name.
 absl::Status RetrieveRegion(const std::string& given);
 
-// The same from a session that is open: the memfd, under its name; with a holder or without.  Errors
-// as TakeOutOf.
+// The same from a session that is open: the memfd, under its name.  The session is not finished
+// yet. Errors as TakeOutOf.
 absl::StatusOr<pkram::Descriptor> RetrieveFrom(const std::string& given,
-                                               const pkram::Descriptor& session,
-                                               bool by_holder = false);
+                                               const pkram::Descriptor& session);
 
 // Has the service manager keep a session, under this name: systemd 261 and newer bring it over a
 // kexec, and give it to the service at its next start.  UNAVAILABLE.

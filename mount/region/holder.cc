@@ -22,6 +22,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mount/region/memfd.h"
+#include "mount/region/memory_limit.h"
 
 namespace pkramfs {
 namespace {
@@ -36,6 +37,12 @@ absl::Status Failed() {
   return absl::ResourceExhaustedError("cannot start a process that holds the region");
 }
 
+// What a holder says to its starter, before the text of an error.
+struct Report {
+  absl::StatusCode code;
+  size_t bytes;
+};
+
 // A mapping has the file open that it was made of, with its lock.
 void UnmapMemfds() {
   std::ifstream maps("/proc/self/maps");
@@ -43,7 +50,8 @@ void UnmapMemfds() {
   for (std::string line; std::getline(maps, line);) {
     unsigned long long begin = 0, end = 0;
     const bool is_one = line.find(" /memfd:pkramfs:") != std::string::npos ||
-                        line.find(" /memfd: (deleted)") != std::string::npos;
+                        line.find(" /memfd: (deleted)") != std::string::npos ||
+                        line.find(" / (deleted)") != std::string::npos;
     if (is_one && std::sscanf(line.c_str(), "%llx-%llx", &begin, &end) == 2) {
       found.emplace_back(begin, end);
     }
@@ -51,60 +59,94 @@ void UnmapMemfds() {
   for (const auto& [begin, end] : found) munmap(reinterpret_cast<void*>(begin), end - begin);
 }
 
-[[noreturn]] void Hold(int region, int session, int starter) {
+// Says how it went.  The starter may be gone.
+void Say(int starter, const absl::Status& status) {
+  const std::string text(status.message());
+  const Report report{status.code(), text.size()};
+  std::ignore = write(starter, &report, sizeof(report)) == sizeof(report) &&
+                write(starter, text.data(), text.size());
+}
+
+[[noreturn]] void Hold(const std::function<absl::StatusOr<Held>()>& get, int starter) {
   setsid();
-  prctl(PR_SET_NAME, session < 0 ? kName : kNameOfSessions);
-  if (chdir("/") != 0) _exit(1);
-  // Opened anew: the lock belongs to the descriptor that this process was started with.  (Any
-  // number below may be closed.)
-  const auto above = [](int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, kStarter + 1); };
-  const int own = above(open(absl::StrCat("/proc/self/fd/", region).c_str(), O_RDWR | O_CLOEXEC));
-  starter = above(starter);
-  session = session < 0 ? -1 : above(session);
-  const int null = above(open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (own < 0 || null < 0) _exit(1);
-  UnmapMemfds();
-  capng_clear(CAPNG_SELECT_ALL);
-  std::ignore = capng_apply(CAPNG_SELECT_CAPS);
+  prctl(PR_SET_NAME, kName);
   // What was sent to the process group before is not meant for this process: ignoring drops it.
-  for (const int number : {SIGTERM, SIGINT, SIGQUIT, SIGHUP}) signal(number, SIG_IGN);
-  signal(SIGTERM, SIG_DFL);
+  for (const int number : {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGPIPE}) signal(number, SIG_IGN);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (chdir("/") != 0) _exit(1);
+  LeaveCgroups();
+  // (Any number below may be closed.)
+  const auto above = [](int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, kStarter + 1); };
+  starter = above(starter);
+  const int null = above(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (starter < 0 || null < 0) _exit(1);
+  const absl::StatusOr<Held> held = get();
+  if (!held.ok()) {
+    Say(starter, held.status());
+    _exit(1);
+  }
+  const int region = above(held->region.get());
+  const int session = held->session.get() < 0 ? -1 : above(held->session.get());
+  if (region < 0 || (held->session.get() >= 0 && session < 0)) _exit(1);
+  if (session >= 0) prctl(PR_SET_NAME, kNameOfSessions);
+  UnmapMemfds();
+  capng_clear(CAPNG_SELECT_ALL);
+  std::ignore = capng_apply(CAPNG_SELECT_CAPS);
+  signal(SIGTERM, SIG_DFL);
   for (int fd = 0; fd <= 2; ++fd) dup2(null, fd);
-  dup2(own, kRegion);
+  dup2(region, kRegion);
   session < 0 ? close(kSession) : dup2(session, kSession);
   // Nothing else is open, and no lock is held, when the starter goes on.
   dup2(starter, kStarter);
   syscall(SYS_close_range, static_cast<unsigned>(kStarter + 1), ~0u, 0u);
-  if (write(kStarter, "", 1) != 1) _exit(1);
+  Say(kStarter, absl::OkStatus());
   close(kStarter);
   for (;;) pause();
 }
 
+bool ReadAll(int fd, void* to, size_t bytes) {
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t n = read(fd, static_cast<char*>(to) + done, bytes - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    done += static_cast<size_t>(n);
+  }
+  return true;
+}
+
 }  // namespace
 
-// Forks twice, so that the holder is nobody's child.
 absl::Status StartHolder(int region, int session) {
+  return StartHolderThatGets([region, session]() -> absl::StatusOr<Held> {
+    // Opened anew: the lock belongs to the descriptor that this process was started with.
+    Held held{Descriptor(open(absl::StrCat("/proc/self/fd/", region).c_str(), O_RDWR | O_CLOEXEC))};
+    if (session >= 0) held.session = Descriptor(fcntl(session, F_DUPFD_CLOEXEC, 3));
+    if (held.region.get() < 0 || (session >= 0 && held.session.get() < 0)) return Failed();
+    return held;
+  });
+}
+
+// Forks twice, so that the holder is nobody's child.
+absl::Status StartHolderThatGets(const std::function<absl::StatusOr<Held>()>& get) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return Failed();
-  Descriptor ready(ends[0]), held_by_child(ends[1]);
+  Descriptor report_end(ends[0]), held_by_child(ends[1]);
   const pid_t child = fork();
   if (child == 0) {
     const pid_t holder = fork();
-    if (holder == 0) Hold(region, session, held_by_child.get());
+    if (holder == 0) Hold(get, held_by_child.get());
     _exit(holder < 0 ? 1 : 0);
   }
   held_by_child = Descriptor(-1);
   if (child < 0) return Failed();
-  waitpid(child, nullptr, 0);
-  char byte;
-  ssize_t n;
-  do {
-    n = read(ready.get(), &byte, 1);
-  } while (n < 0 && errno == EINTR);
-  return n == 1 ? absl::OkStatus() : Failed();
+  while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) continue;
+  Report report{};
+  if (!ReadAll(report_end.get(), &report, sizeof(report))) return Failed();
+  std::string text(report.bytes, '\0');
+  if (!ReadAll(report_end.get(), text.data(), text.size())) return Failed();
+  return absl::Status(report.code, text);
 }
 
 std::vector<Descriptor> HoldersOf(int region, Holds what) {

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "mount/region/memory_limit.h"
 
 namespace pkramfs {
 namespace {
@@ -25,7 +27,7 @@ using pkram::Descriptor;
 constexpr unsigned kType = 0xBA;
 constexpr unsigned long kCreateSession = _IO(kType, 0x00), kRetrieveSession = _IO(kType, 0x01),
                         kPreserve = _IO(kType, 0x40), kRetrieve = _IO(kType, 0x41),
-                        kFinish = _IO(kType, 0x42);
+                        kFinish = _IO(kType, 0x42), kGetName = _IO(kType, 0x43);
 struct OfDevice {
   uint32_t size;
   int32_t fd;
@@ -39,6 +41,11 @@ struct OfSession {
 struct OfFinish {
   uint32_t size;
   uint32_t reserved;
+};
+struct OfName {
+  uint32_t size;
+  uint32_t reserved;
+  char name[kMostSessionBytes + 1];
 };
 constexpr uint64_t kToken = 1;  // the session's only memfd
 
@@ -88,19 +95,31 @@ absl::StatusOr<Descriptor> AskDevice(unsigned long call, const std::string& name
   return Error(kLiveUpdateDevice, *error);
 }
 
-// Moves this process to the topmost cgroup, which has no limit.
-void LeaveLimits() {
-  for (const char* const file :
-       {"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory/cgroup.procs"}) {
-    const int procs = open(file, O_WRONLY | O_CLOEXEC);
-    if (procs >= 0 && write(procs, "0", 1) != 1) continue;
-    if (procs >= 0) close(procs);
+// What a call says that is made by a child outside of all limits, which has the same descriptors;
+// -1 if the child was killed.  Memory is charged to the process that asks for it.
+template <typename Call>
+int OutsideOfLimits(const Call& call) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return errno;
+  const Descriptor answer(ends[0]), question(ends[1]);
+  const auto child = static_cast<pid_t>(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
+  if (child == 0) {
+    LeaveCgroups();
+    const int error = call();
+    _exit(write(question.get(), &error, sizeof(error)) == sizeof(error) ? 0 : 1);
   }
+  if (child < 0) return errno;
+  int status = 0, error = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return -1;
+  return read(answer.get(), &error, sizeof(error)) == sizeof(error) ? error : -1;
 }
 
-// A new process with the same descriptors.
-pid_t ForkWithDescriptors() {
-  return static_cast<pid_t>(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
+// What asking for a token that no session has tells: ENOENT of one that was found, EINVAL of one
+// that was made.
+int AskForNothing(const Descriptor& session) {
+  OfSession asked{sizeof(asked), -1, ~kToken};
+  return ioctl(session.get(), kRetrieve, &asked) == 0 ? 0 : errno;
 }
 
 }  // namespace
@@ -108,26 +127,34 @@ pid_t ForkWithDescriptors() {
 absl::StatusOr<Descriptor> CreateSession(const std::string& name) {
   int error;
   absl::StatusOr<Descriptor> session = AskDevice(kCreateSession, name, &error);
-  if (error == EEXIST) return absl::AlreadyExistsError("there is a session of that name");
+  if (error == EEXIST)
+    return absl::AlreadyExistsError("is preserved already, or systemd has its session");
   return session;
 }
 
 absl::Status PutInto(const Descriptor& session, int memfd) {
-  OfSession asked{sizeof(asked), memfd, kToken};
-  if (ioctl(session.get(), kPreserve, &asked) == 0) return absl::OkStatus();
-  const char* const why = std::strerror(errno);
-  switch (errno) {
+  const int error = OutsideOfLimits([&] {
+    OfSession asked{sizeof(asked), memfd, kToken};
+    return ioctl(session.get(), kPreserve, &asked) == 0 ? 0 : errno;
+  });
+  switch (error) {
+    case 0:
+      return absl::OkStatus();
+    case -1:
+      return absl::ResourceExhaustedError("the process that filled the holes was killed");
     case EBUSY:
     case EEXIST:
-      return absl::AlreadyExistsError("a session has it already");
+      return absl::AlreadyExistsError("is preserved already, by another session");
     case ENOMEM:
     case ENOSPC:
     case EFBIG:
-      return absl::ResourceExhaustedError(why);
+      return absl::ResourceExhaustedError(std::strerror(error));
     default:
-      return Error("the kernel does not preserve it", errno);
+      return Error("the kernel does not preserve it", error);
   }
 }
+
+absl::Status CheckLiveUpdate() { return OpenDevice().status(); }
 
 absl::StatusOr<Descriptor> FindSession(const std::string& name) {
   int error;
@@ -137,38 +164,38 @@ absl::StatusOr<Descriptor> FindSession(const std::string& name) {
   return session;
 }
 
+std::string NameOfSession(const Descriptor& session) {
+  OfName asked{sizeof(asked), 0, {}};
+  if (ioctl(session.get(), kGetName, &asked) != 0) return "";
+  return std::string(asked.name, strnlen(asked.name, sizeof(asked.name)));
+}
+
 absl::StatusOr<Descriptor> TakeOutOf(const Descriptor& session) {
-  // The memory is charged to the process that asks for it: to a child, which shares descriptors.
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return Error("pipe", errno);
-  const Descriptor answer(ends[0]), question(ends[1]);
-  struct Answer {
-    int fd, error;
-  } result{-1, EIO};
-  const pid_t child = ForkWithDescriptors();
-  if (child == 0) {
-    LeaveLimits();
-    OfSession asked{sizeof(asked), -1, kToken};
-    Answer mine{-1, 0};
-    if (ioctl(session.get(), kRetrieve, &asked) == 0) {
-      mine.fd = asked.fd;
-    } else {
-      mine.error = errno;
-    }
-    _exit(write(question.get(), &mine, sizeof(mine)) == sizeof(mine) ? 0 : 1);
-  }
-  if (child < 0) return Error("fork", errno);
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 ||
-      read(answer.get(), &result, sizeof(result)) != sizeof(result)) {
-    return absl::InternalError("the process that took the memory back was killed");
-  }
-  if (result.error == EINVAL) {
+  if (AskForNothing(session) == EINVAL) {
     return absl::FailedPreconditionError("the session is of this kernel");
   }
-  if (result.fd < 0) return Error("the kernel does not give the memory back", result.error);
-  return Descriptor(result.fd);
+  const int can = OutsideOfLimits([] { return LowestMemoryLimit() ? EPERM : 0; });
+  if (can != 0) {
+    return absl::PermissionDeniedError(
+        "taking the memory back might end this process, because its cgroup has a limit that it "
+        "cannot leave: start it outside, or without ProtectControlGroups=");
+  }
+  int fd = -1;
+  int* const shared = static_cast<int*>(
+      mmap(nullptr, sizeof(fd), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  if (shared == MAP_FAILED) return absl::PermissionDeniedError("no memory for a page");
+  const int error = OutsideOfLimits([&] {
+    OfSession asked{sizeof(asked), -1, kToken};
+    if (ioctl(session.get(), kRetrieve, &asked) != 0) return errno;
+    *shared = asked.fd;
+    return 0;
+  });
+  if (error == 0) fd = *shared;
+  munmap(shared, sizeof(fd));
+  if (error == ENOENT) return absl::NotFoundError("the memory was taken back already");
+  if (error < 0) return absl::InternalError("the process that took the memory back was killed");
+  if (fd < 0) return Error("the kernel does not give the memory back", error);
+  return Descriptor(fd);
 }
 
 void Finish(const Descriptor& session) {

@@ -26,15 +26,25 @@ inline constexpr size_t kMostSessionBytes = 63;  // of a session's name
 absl::StatusOr<pkram::Descriptor> CreateSession(const std::string& name);
 
 // Puts a memfd into a session.  ALREADY_EXISTS when it is in one already; RESOURCE_EXHAUSTED.
+// Neither this nor TakeOutOf makes the cgroup of this process pay for the memory, where that can be
+// helped: a limit that is too low would kill the process.
 absl::Status PutInto(const pkram::Descriptor& session, int memfd);
 
+// Whether this kernel has LUO.  Errors as CreateSession.
+absl::Status CheckLiveUpdate();
+
 // The session of that name that the kernel before has left.  NOT_FOUND when there is none, or no
-// LUO; ABORTED when somebody has taken it already; UNAVAILABLE as above.
+// LUO; ABORTED when somebody has taken it already; UNAVAILABLE as above.  When the session is
+// closed what is in it is lost.
 absl::StatusOr<pkram::Descriptor> FindSession(const std::string& name);
 
-// Takes the memfd out of a session of the kernel before.  This process's cgroup does not pay for the
-// memory, because a limit that is too low would kill the process, and free the memory.
-// FAILED_PRECONDITION when the session is of this kernel.  After another error the memory is lost.
+// A session's name.  "" if the kernel does not say (before 7.1).
+std::string NameOfSession(const pkram::Descriptor& session);
+
+// Takes the memfd out of a session of the kernel before.  FAILED_PRECONDITION when the session is
+// of this kernel; PERMISSION_DENIED when there is a limit that cannot be left, and nothing was
+// done; NOT_FOUND when it was taken out before, and the session is finished.  After another error
+// the memory is lost.
 absl::StatusOr<pkram::Descriptor> TakeOutOf(const pkram::Descriptor& session);
 
 // Says that all was taken out.  Until then FindSession is ABORTED for others.

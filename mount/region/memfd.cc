@@ -26,8 +26,9 @@ constexpr size_t kMostBytes = 200;  // of a name; the kernel takes 249 with what
 // What the kernel calls a memfd: "/memfd:pkramfs:NAME (deleted)".
 constexpr std::string_view kBefore = "/memfd:pkramfs:", kBehind = " (deleted)";
 
-// What it calls one that has crossed a kexec, and what then has the name.  Only root may set that.
-constexpr std::string_view kNameless = "/memfd: (deleted)";
+// What it calls one that has crossed a kexec (Linux 7.3), or one that was made without a name.  An
+// attribute then has the name, which only root may set.
+constexpr std::string_view kNameless[] = {"/ (deleted)", "/memfd: (deleted)"};
 constexpr char kAttribute[] = "trusted.pkramfs.name";
 
 // The region's name, if that path below /proc leads to the memfd of one.
@@ -35,7 +36,7 @@ std::optional<std::string> NameAt(const std::string& path) {
   char target[NAME_MAX + 64];
   const ssize_t size = readlink(path.c_str(), target, sizeof(target));
   std::string_view file(target, static_cast<size_t>(std::max<ssize_t>(size, 0)));
-  if (file == kNameless) {
+  if (std::ranges::count(kNameless, file) != 0) {
     char name[kMostBytes];
     const ssize_t bytes = getxattr(path.c_str(), kAttribute, name, sizeof(name));
     if (bytes <= 0) return std::nullopt;
@@ -165,11 +166,11 @@ absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
 
 absl::Status NameMemfd(int memfd, std::string_view given) {
   const std::string_view name = NameOfMemfd(given);
-  if (NameAt(absl::StrCat("/proc/self/fd/", memfd)) == name) return absl::OkStatus();
+  if (NameAt(absl::StrCat("/proc/self/fd/", memfd))) return absl::OkStatus();
   if (fchmod(memfd, 0600) == 0 && fsetxattr(memfd, kAttribute, name.data(), name.size(), 0) == 0) {
     return absl::OkStatus();
   }
-  return absl::FailedPreconditionError(
+  return absl::PermissionDeniedError(
       absl::StrCat(std::string(given), ": a memfd cannot be named: ", std::strerror(errno)));
 }
 

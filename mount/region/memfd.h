@@ -47,7 +47,7 @@ std::vector<std::string> NumbersIn(const std::string& directory);
 absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given);
 
 // Gives the name to a memfd that the kernel before has left, as MakeMemfd would have made it.  One
-// that has the name keeps it.
+// that has a name keeps it.
 absl::Status NameMemfd(int memfd, std::string_view given);
 
 // Whether this kernel lets a memfd be named so.

@@ -1,10 +1,12 @@
 #include "mount/region/memory_limit.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <limits>
+#include <tuple>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/strip.h"
@@ -81,6 +83,18 @@ uint64_t MemorySize() {
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const std::optional<MemoryLimit> limit = LowestMemoryLimit();
   return limit ? std::min(machine, limit->bytes) : machine;
+}
+
+void LeaveCgroups() {
+  // Version 2, and the hierarchies of version 1.
+  for (const char* const procs :
+       {"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/memory/cgroup.procs",
+        "/sys/fs/cgroup/systemd/cgroup.procs", "/sys/fs/cgroup/unified/cgroup.procs"}) {
+    const int file = open(procs, O_WRONLY | O_CLOEXEC);
+    if (file < 0) continue;
+    std::ignore = write(file, "0", 1);
+    close(file);
+  }
 }
 
 }  // namespace pkramfs

@@ -18,6 +18,10 @@ struct MemoryLimit {
 // there is no limit.
 std::optional<MemoryLimit> LowestMemoryLimit();
 
+// Moves this process to the topmost cgroups, which have no limit, and which no service manager
+// ends. Only root can do this; for others nothing happens.
+void LeaveCgroups();
+
 // Bytes that this process may have: the machine's memory, or the lowest limit.
 uint64_t MemorySize();
 
