@@ -106,7 +106,7 @@ class HandoverTest : public MemfdTest {
     const std::string bytes(64 << 10, 'f');
     const int fd = open(At(name).c_str(), O_WRONLY | O_CREAT, 0600);
     std::pair<uint64_t, int> result{0, fd < 0 ? errno : 0};
-    while (fd >= 0) {
+    while (fd >= 0 && result.first < 128 * kMiB) {
       const ssize_t n = write(fd, bytes.data(), bytes.size());
       if (n < 0) result.second = errno;
       if (n <= 0) break;

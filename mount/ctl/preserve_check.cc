@@ -112,7 +112,10 @@ void LookAtScratch(Findings* findings) {
       largest = std::max(largest, entry.file_size(error));
     }
   }
-  if (largest < scratch) {
+  if (largest == 0) {
+    findings->Note(absl::StrCat("scratch memory: ", Human(scratch),
+                                "; the next kernel and its initrd must fit"));
+  } else if (largest < scratch) {
     findings->Ok(absl::StrCat("scratch memory: ", Human(scratch), ", for the next kernel and its ",
                               "initrd (the largest in /boot has ", Human(largest), ")"));
   } else {

@@ -156,7 +156,9 @@ int Serve(const MountOptions& options, const std::vector<std::string>& arguments
       return report(absl::InvalidArgumentError(absl::StrCat(
           "option notakeover: the keeper holds ", options.region, ": leave the option out")));
     }
-    if (options.foreground && HasServiceManager() && !ServiceManagerKeepsRegions()) {
+    // (Root's holder outlives the service.)
+    if (options.foreground && geteuid() != 0 && HasServiceManager() &&
+        !ServiceManagerKeepsRegions()) {
       Warn(absl::StrCat(options.region,
                         " will be lost when this service is stopped: it takes systemd 254, ",
                         "FileDescriptorStoreMax= and FileDescriptorStorePreserve=yes"));

@@ -79,9 +79,10 @@ absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
   if (!cost.ok()) return Of(given, cost.status());
   // Otherwise the kernel would kill processes for it.
   if (cost->holes > cost->room) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        given, ": preserving it takes ", Human(cost->holes), " for its holes, and ",
-        Human(cost->room), " of memory can be had: delete files, free memory, or copy the region"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(given, ": preserving it takes ", Human(cost->holes), " for its holes, and ",
+                     Human(cost->room),
+                     " of memory can be had: free memory, or copy the files to a new region"));
   }
   if (const int seals = fcntl(memfd, F_GET_SEALS); seals >= 0 && (seals & kSealExec) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(

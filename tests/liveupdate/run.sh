@@ -40,6 +40,7 @@ echo "${STAGE:-1}" >"$root/carry/stage"
 cp -a "$here"/../kexec/etc/{group,machine-id,passwd} "$here"/etc/* "$root/etc/"
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -s ../stage.service "$root/etc/systemd/system/multi-user.target.wants/"
+ln -s /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 ln -s /usr/lib/systemd/system/pkramfs@.service \
   "$root/etc/systemd/system/multi-user.target.wants/pkramfs@cache.service"
 du -sh "$root" | cut -f1
