@@ -157,6 +157,22 @@ TEST_F(HandoverTest, ItCrossesAKexecAgainAndAgain) {
   EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
 }
 
+// Right after the unmount its daemon still seals it.
+TEST_F(HandoverTest, ItIsPreservedSealedAndCut) {
+  Mount("size=64m");
+  Spill(At("kept"), std::string(kMiB, 'x'));
+  Spill(At("gone"), std::string(20 * kMiB, 'x'));
+  ASSERT_EQ(unlink(At("gone").c_str()), 0);
+  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+  Preserve();
+  const Ran check = Shell(std::string(FSCK_BINARY " ") + region_);
+  EXPECT_EQ(check.status, 0) << check.err;
+  EXPECT_THAT(check.out, HasSubstr("sealed by a clean unmount"));
+  struct stat st {};
+  fstat(Region().get(), &st);
+  EXPECT_LT(st.st_size, 4 << 20);
+}
+
 TEST_F(HandoverTest, AMountGoesOnWhileItIsPreserved) {
   Mount("size=64m");
   // Linux would give such a memfd back read-only.

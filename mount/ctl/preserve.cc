@@ -5,11 +5,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -48,6 +50,17 @@ absl::StatusOr<Descriptor> Open(const std::string& region) {
   return Descriptor(dup((*backing)->fd()));
 }
 
+// The daemon of a mount that is gone seals the region, and cuts it to what is used.
+void AwaitSeal(const std::string& region, const Descriptor& memfd) {
+  constexpr auto kPatience = std::chrono::seconds(10);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (MountsOf(region).empty() && std::chrono::steady_clock::now() < deadline) {
+    if (flock(memfd.get(), LOCK_SH | LOCK_NB) == 0) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  flock(memfd.get(), LOCK_UN);
+}
+
 absl::Status Preserve(const std::string& given) {
   const absl::StatusOr<std::string> region = MemfdAt(given);
   if (!region.ok()) return region.status();
@@ -60,6 +73,7 @@ absl::Status Preserve(const std::string& given) {
   if (!HoldersOf(memfd->get(), Holds::kSession).empty()) {
     return absl::AlreadyExistsError(absl::StrCat(*region, ": is preserved already"));
   }
+  AwaitSeal(*region, *memfd);
   const absl::StatusOr<Descriptor> session = PreserveRegion(*region, memfd->get());
   if (!session.ok()) return session.status();
   if (absl::Status held = StartHolder(memfd->get(), session->get()); !held.ok()) {
