@@ -118,6 +118,22 @@ Result<void> FileData::MoveToPages(Change* change) {
   return {};
 }
 
+// A page with these bytes, which nothing reaches.
+absl::StatusOr<PageRun> FileData::FillOnePage(absl::Span<const std::byte> bytes) {
+  const iovec iov{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  for (;;) {
+    const uint64_t seen = region_->space().holds();
+    const absl::StatusOr<PageRun> run = region_->space().AllocateData(1, Pfn());
+    if (!run.ok()) return run;
+    const absl::Status filled = region_->Fill(run->first.offset(), {&iov, 1});
+    if (filled.ok()) return run;
+    region_->space().Discard(*run);
+    // As in FillFresh.
+    region_->space().FollowBacking();
+    if (region_->space().holds() == seen) return filled;
+  }
+}
+
 Result<void> FileData::MoveToFirstPage() {
   inode_->mu.AssertHeld();
   pkram::LinkMap& pages = inode_->pages();
@@ -135,11 +151,9 @@ Result<void> FileData::MoveToFirstPage() {
     Trim();  // a link without a page
     return filled.as_errno();
   }
-  const absl::StatusOr<PageRun> run = region_->space().AllocateData(1, Pfn());
+  const absl::StatusOr<PageRun> run = FillOnePage(contents);
   if (!run.ok()) return ToErrno(run.status());
   change.made()->push_back(*run);
-  const iovec iov{const_cast<std::byte*>(contents.data()), contents.size()};
-  if (absl::Status s = region_->Fill(run->first.offset(), {&iov, 1}); !s.ok()) return ToErrno(s);
   change.Store(inode_, &link->next, 0);
   change.Store(inode_, &link->index, 0);
   change.Store(inode_, &link->entry[0], format::MakeEntry(run->first));
@@ -244,6 +258,7 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
   }
   // The link first: the pages might be the last ones.
   if (const auto word = pages.Word(first); !word.ok()) return ToErrno(word.status());
+  const uint64_t seen = region_->space().holds();
   const absl::StatusOr<PageRun> run = region_->space().AllocateData(want, goal);
   if (!run.ok()) return ToErrno(run.status());
   const size_t head = offset % kPageSize;
@@ -272,8 +287,8 @@ Result<size_t> FileData::FillFresh(uint64_t offset, absl::Span<const std::byte> 
   if (absl::Status s = region_->Fill(run->first.offset(), iov); !s.ok()) {
     region_->space().Discard(*run);
     // There may be pages that exist.
-    if (region_->space().FollowBacking()) return FillFresh(offset, bytes);
-    return ToErrno(s);
+    region_->space().FollowBacking();
+    return region_->space().holds() != seen ? FillFresh(offset, bytes) : ToErrno(s);
   }
   std::vector<PageRun> replaced;
   size_t done = taken;

@@ -63,6 +63,7 @@ class FileData {
   std::byte* InlineArea();
   void WriteInline(Change* change, uint64_t offset, absl::Span<const std::byte> bytes);
   Result<void> MoveToPages(Change* change);
+  absl::StatusOr<pkram::PageRun> FillOnePage(absl::Span<const std::byte> bytes);
   Result<void> MoveToFirstPage();
   bool SeenByOthers(uint64_t index);
   bool AwaitAlone(uint64_t index);

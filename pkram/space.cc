@@ -137,8 +137,9 @@ absl::StatusOr<Pfn> Space::AllocateMetadata(Urgency urgency) {
   Pfn pfn;
   absl::Status error;
   // The backing has no space for a page, but other threads may keep pages that exist.
+  const uint64_t seen = holds();
   for (int attempt = 0; attempt < 2 && !pfn; ++attempt) {
-    if (attempt > 0 && !FollowBacking() && !GiveUpStocks()) break;
+    if (attempt > 0 && !FollowBacking() && holds() == seen && !GiveUpStocks()) break;
     pfn = TakeStocked(Purpose::kMetadata);
     if (pfn) break;
     error = Full();
@@ -319,6 +320,7 @@ bool Space::FollowBacking() {
   GiveUpStocks();
   depot_.Hold(held);
   depot_.SetStocking(true);
+  ++holds_;
   return true;
 }
 

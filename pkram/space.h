@@ -135,6 +135,9 @@ class Space {
   // Asks the backing whether its size is held.  Then the region is full when all pages that exist
   // are in use.  True if something has changed.
   bool FollowBacking();
+  // How often something has changed, whoever asked.  After an allocation whose pages could not
+  // exist, another one may succeed if it has.
+  uint64_t holds() const { return holds_.load(); }
   // At most the mapping's pages.  OUT_OF_RANGE when more than `pages` are in use.
   absl::StatusOr<Size> Resize(uint64_t pages);
 
@@ -181,6 +184,7 @@ class Space {
   Backing* const backing_;
   Mapping* const mapping_;
   Mutex resizing_mu_;  // taken before the locks of stocks
+  std::atomic<uint64_t> holds_{0};
   std::chrono::milliseconds patience_{5000}, forgetting_{500};
   std::atomic<Clock::duration> expected_until_{Clock::duration::min()};
   const std::unique_ptr<Loans> loans_;

@@ -211,6 +211,27 @@ TEST_F(HandoverTest, AMountGoesOnWhileItIsPreserved) {
   EXPECT_GT(Fill("full").first, 40 * kMiB);
 }
 
+// The server is not told: it finds out when a page cannot exist.  Small files get their first page.
+TEST_F(HandoverTest, SmallFilesGrowWhileItIsPreserved) {
+  Mount("size=64m");
+  Spill(At("gone"), std::string(4 * kMiB, 'x'));
+  for (int i = 0; i < 200; ++i) Spill(At(std::to_string(i)), std::string(3000, 'x'));
+  Spill(At("last"), std::string(kMiB, 'x'));
+  ASSERT_EQ(unlink(At("gone").c_str()), 0);
+  // As pkramctl does it, without its question.
+  const Ran ran = Shell("cd / && unshare --mount sh -c 'umount " + mount_ + "; exec " + Pkramctl() +
+                        " preserve " + region_ + "'");
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  for (int i = 0; i < 200; ++i) {
+    std::ofstream file(At(std::to_string(i)), std::ios::app);
+    file << std::string(1500, 'y') << std::flush;
+    ASSERT_TRUE(file.good()) << i;
+  }
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(Slurp(At(std::to_string(i))), std::string(3000, 'x') + std::string(1500, 'y')) << i;
+  }
+}
+
 TEST_F(HandoverTest, WhatWasWrittenWhileItIsPreservedIsThere) {
   Mount("size=64m");
   Spill(At("file"), std::string(8 * kMiB, 'x'));
@@ -285,6 +306,39 @@ TEST_F(HandoverTest, ItIsTakenBackOutsideOfAllLimits) {
     Unmount();
   }
   EndHolders();
+  EXPECT_TRUE(Eventually([&] { return rmdir(group.c_str()) == 0; }));
+}
+
+// Where it cannot leave a limit, it does not begin.
+TEST_F(HandoverTest, ALimitThatCannotBeLeftIsRefusedAndLosesNothing) {
+  std::string group, limit;
+  for (const auto& [root, file] : {std::pair{"/sys/fs/cgroup/memory/", "/memory.limit_in_bytes"},
+                                   std::pair{"/sys/fs/cgroup/", "/memory.max"}}) {
+    group = root + dir_.substr(5);
+    limit = group + file;
+    if (mkdir(group.c_str(), 0755) == 0) break;
+    group.clear();
+  }
+  std::ofstream(limit) << "500000000" << std::flush;
+  if (group.empty() || access(limit.c_str(), W_OK) != 0) {
+    rmdir(group.c_str());
+    GTEST_SKIP() << "no cgroup with a limit can be made here";
+  }
+  Mount("size=64m");
+  Spill(At("file"), "text");
+  Unmount();
+  Preserve();
+  Kexec();
+  // Its cgroups are files that nobody can write to.
+  const Ran ran = Shell("exec unshare --mount sh -c 'echo $$ >" + group +
+                        "/cgroup.procs && mount --rbind -o ro /sys/fs/cgroup /sys/fs/cgroup && "
+                        "for m in $(awk \"\\$5 ~ /cgroup/ {print \\$5}\" /proc/self/mountinfo | "
+                        "sort -u); do mount -o remount,bind,ro $m; done; exec " +
+                        Pkramfs() + " " + region_ + " " + mount_ + "'");
+  EXPECT_NE(ran.status, 0);
+  EXPECT_THAT(ran.err, HasSubstr("is a limit that this process cannot leave"));
+  Mount("size=64m");
+  EXPECT_EQ(Slurp(At("file")), "text");
   EXPECT_TRUE(Eventually([&] { return rmdir(group.c_str()) == 0; }));
 }
 
@@ -503,6 +557,28 @@ TEST_F(HandoverServiceTest, AServiceGoesOnAfterTheKexec) {
     EXPECT_EQ(kept_.size(), 4u);
     EXPECT_FALSE(kept_.contains("pkramfs-session"));
   }
+  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+  EXPECT_EQ(Ended(), 0);
+  TakeAll();
+}
+
+// Whoever changes the unit's file does not lose what systemd has for it.
+TEST_F(HandoverServiceTest, AnotherRegionIsRefusedAsLongAsThereIsThisOne) {
+  ASSERT_TRUE(Start());
+  Spill(mount_ + "/file", "bytes");
+  EXPECT_EQ(StopService().status, 0);
+  Kexec();
+  const std::string region = region_;
+  for (const std::string& other : {region + "-other", file_}) {
+    region_ = other;
+    EXPECT_FALSE(Start());
+    EXPECT_NE(Ended(), 0);
+    EXPECT_TRUE(kept_.contains("pkramfs-session"));
+    unlink(file_.c_str());
+  }
+  region_ = region;
+  ASSERT_TRUE(Start());
+  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
   ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
   EXPECT_EQ(Ended(), 0);
   TakeAll();

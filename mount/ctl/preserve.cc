@@ -50,15 +50,32 @@ absl::StatusOr<Descriptor> Open(const std::string& region) {
   return Descriptor(dup((*backing)->fd()));
 }
 
-// The daemon of a mount that is gone seals the region, and cuts it to what is used.
-void AwaitSeal(const std::string& region, const Descriptor& memfd) {
-  constexpr auto kPatience = std::chrono::seconds(10);
+// Whether it is mounted for the process that serves it, which may have other mounts than this one.
+bool IsMountedFor(int server, const std::string& region) {
+  std::ifstream mounts(absl::StrCat("/proc/", server, "/mountinfo"));
+  const std::string wanted = absl::StrCat(" - fuse.pkramfs ", region, " ");
+  for (std::string line; std::getline(mounts, line);) {
+    if (line.find(wanted) != std::string::npos) return true;
+  }
+  return false;
+}
+
+// The daemon of a mount that is gone seals the region, and cuts it to what is used.  It may make a
+// checkpoint first.
+absl::Status AwaitSeal(const std::string& region, const Descriptor& memfd) {
+  constexpr auto kPatience = std::chrono::minutes(10);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (MountsOf(region).empty() && std::chrono::steady_clock::now() < deadline) {
-    if (flock(memfd.get(), LOCK_SH | LOCK_NB) == 0) break;
+  while (MountsOf(region).empty() && flock(memfd.get(), LOCK_SH | LOCK_NB) != 0) {
+    const int server = pkram::LockHolder(memfd.get());
+    if (IsMountedFor(server, region)) break;
+    if (std::chrono::steady_clock::now() > deadline) {
+      return absl::UnavailableError(
+          absl::StrCat(region, ": in use by process ", server, ", and not mounted"));
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   flock(memfd.get(), LOCK_UN);
+  return absl::OkStatus();
 }
 
 absl::Status Preserve(const std::string& given) {
@@ -73,7 +90,7 @@ absl::Status Preserve(const std::string& given) {
   if (!HoldersOf(memfd->get(), Holds::kSession).empty()) {
     return absl::AlreadyExistsError(absl::StrCat(*region, ": is preserved already"));
   }
-  AwaitSeal(*region, *memfd);
+  if (absl::Status sealed = AwaitSeal(*region, *memfd); !sealed.ok()) return sealed;
   const absl::StatusOr<Descriptor> session = PreserveRegion(*region, memfd->get());
   if (!session.ok()) return session.status();
   if (absl::Status held = StartHolder(memfd->get(), session->get()); !held.ok()) {
@@ -99,7 +116,7 @@ absl::Status Unpreserve(const std::string& given) {
   }
   // Both processes of a mount may have died, which has ended the region's own holder.
   const bool is_free = flock(memfd->get(), LOCK_SH | LOCK_NB) == 0;
-  if (is_free && HoldersOf(memfd->get()).empty()) {
+  if ((is_free || MountsOf(*region).empty()) && HoldersOf(memfd->get()).empty()) {
     if (absl::Status held = StartHolder(memfd->get()); !held.ok()) return Of(*region, held);
   }
   flock(memfd->get(), LOCK_UN);

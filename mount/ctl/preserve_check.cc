@@ -151,19 +151,11 @@ void LookAtKexec(Findings* findings) {
 
 // Who has the session of that name open.
 std::string HolderOf(const std::string& session) {
-  const std::string wanted = "anon_inode:[luo_session] " + session;
-  for (const std::string& process : NumbersIn("/proc")) {
-    const std::string directory = absl::StrCat("/proc/", process, "/fd/");
-    for (const std::string& fd : NumbersIn(directory)) {
-      char target[256];
-      const ssize_t size = readlink((directory + fd).c_str(), target, sizeof(target));
-      if (size <= 0 || std::string_view(target, static_cast<size_t>(size)) != wanted) continue;
-      std::string name = TextOf("/proc/" + process + "/comm");
-      if (!name.empty()) name.pop_back();
-      return absl::StrCat("process ", process, " (", name, ")");
-    }
-  }
-  return "";
+  const std::vector<std::string> holders = HoldersOfSession(session);
+  if (holders.empty()) return "";
+  std::string name = TextOf("/proc/" + holders.front() + "/comm");
+  if (!name.empty()) name.pop_back();
+  return absl::StrCat("process ", holders.front(), " (", name, ")");
 }
 
 void LookAtRegion(const std::string& given, Findings* findings) {
@@ -213,10 +205,10 @@ void LookAtLimits(Findings* findings) {
   }
   const std::optional<MemoryLimit> limit = LowestMemoryLimit();
   if (!limit) return;
-  findings->Missing(absl::StrCat("limits: ", limit->file, " is ", Human(limit->bytes), ", and ",
-                                 top,
-                                 " cannot be written to: a mount with a limit below the region's "
-                                 "size is killed, and the memory is lost"));
+  findings->Missing(
+      absl::StrCat("limits: ", limit->file, " is ", Human(limit->bytes), ", and ", top,
+                   " cannot be written to: a mount in this cgroup will refuse to take "
+                   "the memory back"));
 }
 
 }  // namespace

@@ -131,6 +131,12 @@ absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& re
     Remove(kKeptSession);
     return estate;
   }
+  if (!keeps_region && session.get() >= 0 && IsOfKernelBefore(session)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        region,
+        ": systemd has a region in a memfd for this unit: set REGION= to that again, or give ",
+        "it up with systemctl clean --what=fdstore"));
+  }
   if (keeps_region && session.get() >= 0) {
     const std::string name = NameOfSession(session);
     if (!name.empty() && name != SessionOf(region).value_or("")) {
@@ -139,7 +145,7 @@ absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& re
                        " for this unit: set REGION= to ",
                        "that again, or give it up with systemctl clean --what=fdstore"));
     }
-    absl::StatusOr<Descriptor> memfd = RetrieveFrom(region, session);
+    absl::StatusOr<Descriptor> memfd = RetrieveFrom(region, session, In::kChild);
     if (memfd.ok()) {
       estate.region = *std::move(memfd);
       Remove(kRegion);

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <fstream>
 #include <limits>
+#include <memory>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,7 @@ namespace {
 using pkram::Descriptor;
 
 constexpr std::string_view kBeforeName = "pkramfs:";
+constexpr auto kPatienceWithOthers = std::chrono::seconds(10);
 // Memory that the system keeps for itself when holes are filled.
 constexpr uint64_t kMargin = 64 << 20;
 constexpr int kSealExec = 0x20;  // F_SEAL_EXEC; see MakeMemfd
@@ -100,13 +102,30 @@ absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
   return session;
 }
 
-absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session) {
+absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session,
+                                        In where) {
   // Before the memory is this process's: it might not be found, and go.
   if (absl::Status can = CheckMemfdsCanBeNamed(); !can.ok()) return Of(given, can);
-  absl::StatusOr<Descriptor> memfd = TakeOutOf(session);
+  absl::StatusOr<Descriptor> memfd = TakeOutOf(session, where);
   if (!memfd.ok()) return Of(given, memfd.status());
   if (absl::Status named = NameMemfd(memfd->get(), given); !named.ok()) return named;
   return memfd;
+}
+
+std::vector<std::string> HoldersOfSession(const std::string& name) {
+  const std::string wanted = "anon_inode:[luo_session] " + name;
+  std::vector<std::string> holders;
+  for (const std::string& process : NumbersIn("/proc")) {
+    const std::string directory = absl::StrCat("/proc/", process, "/fd/");
+    for (const std::string& fd : NumbersIn(directory)) {
+      char target[256];
+      const ssize_t size = readlink((directory + fd).c_str(), target, sizeof(target));
+      if (size <= 0 || std::string_view(target, static_cast<size_t>(size)) != wanted) continue;
+      holders.push_back(process);
+      break;
+    }
+  }
+  return holders;
 }
 
 absl::Status RetrieveRegion(const std::string& given) {
@@ -119,27 +138,46 @@ absl::Status RetrieveRegion(const std::string& given) {
   }
   if (!has.ok()) return Of(given, has);
   if (absl::Status can = CheckMemfdsCanBeNamed(); !can.ok()) return Of(given, can);
-  for (;;) {
-    const absl::Status taken = StartHolderThatGets([&]() -> absl::StatusOr<Held> {
-      const absl::StatusOr<Descriptor> session = FindSession(*name);
-      if (!session.ok()) return session.status();
-      absl::StatusOr<Descriptor> memfd = RetrieveFrom(given, *session);
-      if (!memfd.ok()) return memfd.status();
-      // Whoever does not find the session any more finds the memfd.
-      Finish(*session);
-      return Held{*std::move(memfd)};
-    });
-    if (absl::IsNotFound(taken)) return taken;
-    if (!absl::IsAborted(taken)) {
-      if (taken.ok() && FindMemfd(given).empty()) {
-        return absl::InternalError(
-            absl::StrCat(given, ": a process has taken it back, and it is not found"));
-      }
-      return absl::IsInternal(taken) ? Lost(taken) : taken;
+  const auto take = [&]() -> absl::StatusOr<Held> {
+    // What may refuse comes before the session is this process's: closing that frees the memory.
+    if (absl::Status can = CheckLimits(); !can.ok()) return Of(given, can);
+    const absl::StatusOr<Descriptor> session = FindSession(*name);
+    if (absl::IsNotFound(session.status()) || absl::IsAborted(session.status())) {
+      return session.status();
     }
+    if (!session.ok()) return Of(given, session.status());
+    absl::StatusOr<Descriptor> memfd = TakeOutOf(*session, In::kThisProcess);
+    if (!memfd.ok()) return Lost(Of(given, memfd.status()));
+    const auto kept =
+        std::make_shared<Descriptor>(fcntl(session->get(), F_DUPFD_CLOEXEC, Held::kFree));
+    return Held{*std::move(memfd), Descriptor(-1), [kept, given](int region) {
+                  absl::Status named = NameMemfd(region, given);
+                  // Whoever does not find the session any more finds the memfd.
+                  Finish(*kept);
+                  return named;
+                }};
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  for (;;) {
+    const absl::Status taken = StartHolderThatGets(take);
+    if (taken.ok() && FindMemfd(given).empty()) {
+      return absl::InternalError(
+          absl::StrCat(given, ": a process has taken it back, and it is not found"));
+    }
+    if (absl::IsResourceExhausted(taken)) return Of(given, taken);
+    if (!absl::IsAborted(taken)) return taken;
     // Another process takes it back, which may take long.  If that process dies, the session goes.
     if (!FindMemfd(given).empty()) return absl::OkStatus();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const std::vector<std::string> holders = HoldersOfSession(*name);
+    if (holders == std::vector<std::string>{"1"}) {
+      return absl::UnavailableError(
+          absl::StrCat(given, ": systemd has it for a unit: start that unit, or give it up with ",
+                       "systemctl clean --what=fdstore"));
+    }
+    if (holders.empty() && std::chrono::steady_clock::now() - begin > kPatienceWithOthers) {
+      return absl::UnavailableError(absl::StrCat(given, ": another process has taken its session"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
 }
 

@@ -8,9 +8,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "mount/region/live_update.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -37,7 +39,10 @@ absl::Status RetrieveRegion(const std::string& given);
 // The same from a session that is open: the memfd, under its name.  The session is not finished
 // yet. Errors as TakeOutOf.
 absl::StatusOr<pkram::Descriptor> RetrieveFrom(const std::string& given,
-                                               const pkram::Descriptor& session);
+                                               const pkram::Descriptor& session, In where);
+
+// The processes that have the session of that name open; systemd's is "1".
+std::vector<std::string> HoldersOfSession(const std::string& name);
 
 // Has the service manager keep a session, under this name: systemd 261 and newer bring it over a
 // kexec, and give it to the service at its next start.  UNAVAILABLE.

@@ -78,7 +78,7 @@ void Say(int starter, const absl::Status& status) {
   if (chdir("/") != 0) _exit(1);
   LeaveCgroups();
   // (Any number below may be closed.)
-  const auto above = [](int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, kStarter + 1); };
+  const auto above = [](int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, Held::kFree); };
   starter = above(starter);
   const int null = above(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (starter < 0 || null < 0) _exit(1);
@@ -92,16 +92,17 @@ void Say(int starter, const absl::Status& status) {
   if (region < 0 || (held->session.get() >= 0 && session < 0)) _exit(1);
   if (session >= 0) prctl(PR_SET_NAME, kNameOfSessions);
   UnmapMemfds();
+  dup2(region, kRegion);
+  const absl::Status status = held->in_place ? held->in_place(kRegion) : absl::OkStatus();
   capng_clear(CAPNG_SELECT_ALL);
   std::ignore = capng_apply(CAPNG_SELECT_CAPS);
   signal(SIGTERM, SIG_DFL);
   for (int fd = 0; fd <= 2; ++fd) dup2(null, fd);
-  dup2(region, kRegion);
   session < 0 ? close(kSession) : dup2(session, kSession);
   // Nothing else is open, and no lock is held, when the starter goes on.
   dup2(starter, kStarter);
   syscall(SYS_close_range, static_cast<unsigned>(kStarter + 1), ~0u, 0u);
-  Say(kStarter, absl::OkStatus());
+  Say(kStarter, status);
   close(kStarter);
   for (;;) pause();
 }

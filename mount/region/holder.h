@@ -23,6 +23,10 @@ enum class Holds { kRegion, kSession };
 struct Held {
   pkram::Descriptor region;
   pkram::Descriptor session{-1};
+  // Called when the holder has the region where it stays, in this descriptor: whoever goes through
+  // /proc finds it.  What this uses must have descriptors from kFree on.
+  std::function<absl::Status(int region)> in_place{};
+  static constexpr int kFree = 16;
 };
 
 // Starts a holder of `region`, the memfd, opened by anybody; and of `session`, if that is not -1.

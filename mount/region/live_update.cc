@@ -13,6 +13,8 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <optional>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -115,13 +117,6 @@ int OutsideOfLimits(const Call& call) {
   return read(answer.get(), &error, sizeof(error)) == sizeof(error) ? error : -1;
 }
 
-// What asking for a token that no session has tells: ENOENT of one that was found, EINVAL of one
-// that was made.
-int AskForNothing(const Descriptor& session) {
-  OfSession asked{sizeof(asked), -1, ~kToken};
-  return ioctl(session.get(), kRetrieve, &asked) == 0 ? 0 : errno;
-}
-
 }  // namespace
 
 absl::StatusOr<Descriptor> CreateSession(const std::string& name) {
@@ -170,32 +165,50 @@ std::string NameOfSession(const Descriptor& session) {
   return std::string(asked.name, strnlen(asked.name, sizeof(asked.name)));
 }
 
-absl::StatusOr<Descriptor> TakeOutOf(const Descriptor& session) {
-  if (AskForNothing(session) == EINVAL) {
+bool IsOfKernelBefore(const Descriptor& session) {
+  // What asking for a token that no session has tells: ENOENT, or EINVAL of one that was made here.
+  OfSession asked{sizeof(asked), -1, ~kToken};
+  return ioctl(session.get(), kRetrieve, &asked) != 0 && errno != EINVAL;
+}
+
+absl::Status CheckLimits() {
+  const std::optional<MemoryLimit> limit = LowestMemoryLimit();
+  if (!limit) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(
+      limit->file,
+      " is a limit that this process cannot leave, and that might end it while it takes "
+      "the memory back: start it outside, or without ProtectControlGroups="));
+}
+
+absl::StatusOr<Descriptor> TakeOutOf(const Descriptor& session, In where) {
+  if (!IsOfKernelBefore(session)) {
     return absl::FailedPreconditionError("the session is of this kernel");
   }
-  const int can = OutsideOfLimits([] { return LowestMemoryLimit() ? EPERM : 0; });
-  if (can != 0) {
-    return absl::PermissionDeniedError(
-        "taking the memory back might end this process, because its cgroup has a limit that it "
-        "cannot leave: start it outside, or without ProtectControlGroups=");
+  // A child says here which number the descriptor has.
+  void* const page =
+      mmap(nullptr, sizeof(OfSession), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return absl::PermissionDeniedError("no memory for a page");
+  OfSession& asked = *new (page) OfSession{sizeof(OfSession), -1, kToken};
+  const auto take = [&] { return ioctl(session.get(), kRetrieve, &asked) == 0 ? 0 : errno; };
+  const int error = where == In::kThisProcess
+                        ? take()
+                        : OutsideOfLimits([&] { return CheckLimits().ok() ? take() : EPERM; });
+  const int fd = error == 0 ? asked.fd : -1;
+  munmap(page, sizeof(OfSession));
+  switch (error) {
+    case 0:
+      return Descriptor(fd);
+    case EPERM:
+      return absl::PermissionDeniedError(
+          "this process has a limit of memory that it cannot leave, and that might end it while it "
+          "takes the memory back: leave out ProtectControlGroups=");
+    case ENOENT:
+      return absl::NotFoundError("the memory was taken back already");
+    case -1:
+      return absl::InternalError("the process that took the memory back was killed");
+    default:
+      return Error("the kernel does not give the memory back", error);
   }
-  int fd = -1;
-  int* const shared = static_cast<int*>(
-      mmap(nullptr, sizeof(fd), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
-  if (shared == MAP_FAILED) return absl::PermissionDeniedError("no memory for a page");
-  const int error = OutsideOfLimits([&] {
-    OfSession asked{sizeof(asked), -1, kToken};
-    if (ioctl(session.get(), kRetrieve, &asked) != 0) return errno;
-    *shared = asked.fd;
-    return 0;
-  });
-  if (error == 0) fd = *shared;
-  munmap(shared, sizeof(fd));
-  if (error == ENOENT) return absl::NotFoundError("the memory was taken back already");
-  if (error < 0) return absl::InternalError("the process that took the memory back was killed");
-  if (fd < 0) return Error("the kernel does not give the memory back", error);
-  return Descriptor(fd);
 }
 
 void Finish(const Descriptor& session) {

@@ -41,11 +41,18 @@ absl::StatusOr<pkram::Descriptor> FindSession(const std::string& name);
 // A session's name.  "" if the kernel does not say (before 7.1).
 std::string NameOfSession(const pkram::Descriptor& session);
 
-// Takes the memfd out of a session of the kernel before.  FAILED_PRECONDITION when the session is
-// of this kernel; PERMISSION_DENIED when there is a limit that cannot be left, and nothing was
-// done; NOT_FOUND when it was taken out before, and the session is finished.  After another error
-// the memory is lost.
-absl::StatusOr<pkram::Descriptor> TakeOutOf(const pkram::Descriptor& session);
+// Whether the kernel before has left this session.
+bool IsOfKernelBefore(const pkram::Descriptor& session);
+
+// PERMISSION_DENIED when this process has a limit of memory, which taking out may exceed.
+absl::Status CheckLimits();
+
+// Takes the memfd out of a session of the kernel before: in this process, which is charged for it,
+// or in a child that has left all limits.  FAILED_PRECONDITION when the session is of this kernel;
+// PERMISSION_DENIED when the child has a limit, and nothing was done; NOT_FOUND when the memfd was
+// taken out before, and the session is finished.
+enum class In { kThisProcess, kChild };
+absl::StatusOr<pkram::Descriptor> TakeOutOf(const pkram::Descriptor& session, In where);
 
 // Says that all was taken out.  Until then FindSession is ABORTED for others.
 void Finish(const pkram::Descriptor& session);

@@ -198,6 +198,8 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::str
     const absl::Status retrieved = RetrieveRegion(path);
     if (retrieved.ok()) return OpenRegionBacking(path, mode);
     if (!absl::IsNotFound(retrieved)) return retrieved;
+    // Or another process has taken it back by now.
+    if (!FindMemfd(path).empty()) return OpenRegionBacking(path, mode);
     return absl::NotFoundError(
         absl::StrCat(path, ": there is none: no process of this user holds one of that name"));
   }
@@ -456,7 +458,9 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(const Mou
 
 absl::Status RegionFile::Keep(For what) {
   if (what == For::kMount) {
-    for (const Descriptor& holder : holders_) EndHolder(holder);
+    if (is_memfd_) {
+      for (const Descriptor& holder : HoldersOf(lock_)) EndHolder(holder);
+    }
   } else if (is_memfd_ && holders_.empty()) {
     if (absl::Status s = StartHolder(lock_); !s.ok()) return s;
   }
