@@ -146,16 +146,12 @@ absl::Status RetrieveRegion(const std::string& given) {
       return session.status();
     }
     if (!session.ok()) return Of(given, session.status());
-    absl::StatusOr<Descriptor> memfd = TakeOutOf(*session, In::kThisProcess);
-    if (!memfd.ok()) return Lost(Of(given, memfd.status()));
+    absl::StatusOr<Descriptor> memfd = RetrieveFrom(given, *session, In::kThisProcess);
+    if (!memfd.ok()) return Lost(memfd.status());
     const auto kept =
         std::make_shared<Descriptor>(fcntl(session->get(), F_DUPFD_CLOEXEC, Held::kFree));
-    return Held{*std::move(memfd), Descriptor(-1), [kept, given](int region) {
-                  absl::Status named = NameMemfd(region, given);
-                  // Whoever does not find the session any more finds the memfd.
-                  Finish(*kept);
-                  return named;
-                }};
+    // Whoever does not find the session any more finds the memfd.
+    return Held{*std::move(memfd), Descriptor(-1), [kept] { Finish(*kept); }};
   };
   const auto begin = std::chrono::steady_clock::now();
   for (;;) {

@@ -93,16 +93,17 @@ void Say(int starter, const absl::Status& status) {
   if (session >= 0) prctl(PR_SET_NAME, kNameOfSessions);
   UnmapMemfds();
   dup2(region, kRegion);
-  const absl::Status status = held->in_place ? held->in_place(kRegion) : absl::OkStatus();
   capng_clear(CAPNG_SELECT_ALL);
   std::ignore = capng_apply(CAPNG_SELECT_CAPS);
+  // (The kernel hides what a process has open from those with fewer capabilities.)
+  if (held->in_place) held->in_place();
   signal(SIGTERM, SIG_DFL);
   for (int fd = 0; fd <= 2; ++fd) dup2(null, fd);
   session < 0 ? close(kSession) : dup2(session, kSession);
   // Nothing else is open, and no lock is held, when the starter goes on.
   dup2(starter, kStarter);
   syscall(SYS_close_range, static_cast<unsigned>(kStarter + 1), ~0u, 0u);
-  Say(kStarter, status);
+  Say(kStarter, absl::OkStatus());
   close(kStarter);
   for (;;) pause();
 }

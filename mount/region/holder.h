@@ -23,9 +23,9 @@ enum class Holds { kRegion, kSession };
 struct Held {
   pkram::Descriptor region;
   pkram::Descriptor session{-1};
-  // Called when the holder has the region where it stays, in this descriptor: whoever goes through
-  // /proc finds it.  What this uses must have descriptors from kFree on.
-  std::function<absl::Status(int region)> in_place{};
+  // Called when whoever goes through /proc can see that the holder has the region.  What this uses
+  // must have descriptors from kFree on.
+  std::function<void()> in_place{};
   static constexpr int kFree = 16;
 };
 
