@@ -48,10 +48,16 @@ std::optional<std::string> NameAt(const std::string& path) {
   return std::string(file);
 }
 
+// A region's memfd has this mode.  With another one, its maker may still give it up.
+constexpr mode_t kModeOfMade = 0600;
+bool IsMade(const struct stat& st) { return (st.st_mode & 07777) == kModeOfMade; }
+
 // Calls fn(path, name) for each descriptor of a region's memfd that this user owns, until it
 // returns false.  Begins with this process.  Those of processes that may not be looked into are
 // left out.
-void ForEach(const std::function<bool(const std::string& path, std::string_view name)>& fn) {
+enum class Which { kMade, kAll };
+void ForEach(Which which,
+             const std::function<bool(const std::string& path, std::string_view name)>& fn) {
   std::vector<std::string> processes = NumbersIn("/proc");
   processes.insert(processes.begin(), "self");
   for (const std::string& process : processes) {
@@ -63,6 +69,7 @@ void ForEach(const std::function<bool(const std::string& path, std::string_view 
       struct stat st;
       // (Another user may have called a memfd so.  And a file may be called so, but has a name.)
       if (stat(path.c_str(), &st) != 0 || st.st_uid != geteuid() || st.st_nlink != 0) continue;
+      if (which == Which::kMade && !IsMade(st)) continue;
       if (!fn(path, *file)) return;
     }
   }
@@ -101,7 +108,7 @@ absl::Status CheckMemfd(std::string_view given) {
 
 std::string FindMemfd(std::string_view given) {
   std::string found;
-  ForEach([&](const std::string& path, std::string_view name) {
+  ForEach(Which::kMade, [&](const std::string& path, std::string_view name) {
     if (name == NameOfMemfd(given)) found = path;
     return found.empty();
   });
@@ -110,7 +117,7 @@ std::string FindMemfd(std::string_view given) {
 
 std::vector<std::string> AllMemfds() {
   std::set<std::string> all;
-  ForEach([&](const std::string&, std::string_view name) {
+  ForEach(Which::kMade, [&](const std::string&, std::string_view name) {
     all.insert(absl::StrCat(std::string(kWord), std::string(name)));
     return true;
   });
@@ -125,7 +132,7 @@ pkram::Descriptor OpenMemfd(std::string_view given, int flags) {
     pkram::Descriptor memfd(open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY));
     // The number may be another file's by now.
     struct stat st;
-    if (memfd.get() >= 0 && fstat(memfd.get(), &st) == 0 && st.st_uid == geteuid() &&
+    if (memfd.get() >= 0 && fstat(memfd.get(), &st) == 0 && st.st_uid == geteuid() && IsMade(st) &&
         NameAt(absl::StrCat("/proc/self/fd/", memfd.get())) == NameOfMemfd(given)) {
       return memfd;
     }
@@ -145,12 +152,13 @@ absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
   pkram::Descriptor made(memfd_create(called.c_str(), MFD_CLOEXEC | MFD_EXEC));
   if (made.get() < 0) made = pkram::Descriptor(memfd_create(called.c_str(), MFD_CLOEXEC));
   struct stat st;
-  if (made.get() < 0 || fchmod(made.get(), 0600) != 0 || fstat(made.get(), &st) != 0) {
+  const auto failed = [&] {
     return absl::FailedPreconditionError(
         absl::StrCat(std::string(given), ": cannot be made: ", std::strerror(errno)));
-  }
+  };
+  if (made.get() < 0 || fstat(made.get(), &st) != 0) return failed();
   bool is_alone = true, sees_itself = false;
-  ForEach([&](const std::string& path, std::string_view name) {
+  ForEach(Which::kAll, [&](const std::string& path, std::string_view name) {
     struct stat other;
     if (name != NameOfMemfd(given) || stat(path.c_str(), &other) != 0) return true;
     other.st_ino == st.st_ino ? sees_itself = true : is_alone = false;
@@ -160,6 +168,7 @@ absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
     return absl::FailedPreconditionError(
         absl::StrCat(std::string(given), ": a memfd is found by /proc, which is not mounted here"));
   }
+  if (is_alone && fchmod(made.get(), kModeOfMade) != 0) return failed();
   if (is_alone) return made;
   return absl::AlreadyExistsError(absl::StrCat(std::string(given), " exists"));
 }
@@ -167,7 +176,8 @@ absl::StatusOr<pkram::Descriptor> MakeMemfd(std::string_view given) {
 absl::Status NameMemfd(int memfd, std::string_view given) {
   const std::string_view name = NameOfMemfd(given);
   if (NameAt(absl::StrCat("/proc/self/fd/", memfd))) return absl::OkStatus();
-  if (fchmod(memfd, 0600) == 0 && fsetxattr(memfd, kAttribute, name.data(), name.size(), 0) == 0) {
+  if (fchmod(memfd, kModeOfMade) == 0 &&
+      fsetxattr(memfd, kAttribute, name.data(), name.size(), 0) == 0) {
     return absl::OkStatus();
   }
   return absl::PermissionDeniedError(
