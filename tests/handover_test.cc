@@ -571,7 +571,10 @@ TEST_F(HandoverServiceTest, AnotherRegionIsRefusedAsLongAsThereIsThisOne) {
   const std::string region = region_;
   for (const std::string& other : {region + "-other", file_}) {
     region_ = other;
+    const timeval soon{1, 0}, limit{120, 0};
+    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
     EXPECT_FALSE(Start());
+    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     EXPECT_NE(Ended(), 0);
     EXPECT_TRUE(kept_.contains("pkramfs-session"));
     unlink(file_.c_str());
