@@ -148,12 +148,12 @@ bool KexecIsComing() {
 }
 
 absl::Status CheckSystemd() {
-  constexpr int kSince = 261;
-  const auto version = OutputOf("systemctl show --property=Version --value");
-  if (version && std::atoi(version->c_str()) >= kSince) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "systemd ", version ? std::to_string(std::atoi(version->c_str())) : "(unknown)",
-      " brings nothing over a kexec, ", kSince, " does: use pkramctl preserve and ", "kexec -e"));
+  const std::optional<int> version = SystemdVersion();
+  if (version && *version >= kSystemdSince) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("systemd ", version ? std::to_string(*version) : "(unknown)",
+                   " brings nothing over a kexec, ", kSystemdSince,
+                   " does: use pkramctl preserve and kexec -e"));
 }
 
 // Whether the service manager, if that is this machine's systemd, has what the descriptor has.
@@ -184,6 +184,12 @@ absl::Status PreserveForService(const std::string& region) {
 }
 
 }  // namespace
+
+std::optional<int> SystemdVersion() {
+  const auto version = OutputOf("systemctl show --property=Version --value 2>/dev/null");
+  if (!version || std::atoi(version->c_str()) == 0) return std::nullopt;
+  return std::atoi(version->c_str());
+}
 
 int RunPreserve(const std::string& given) {
   const absl::Status done = Preserve(given);

@@ -2,9 +2,14 @@
 #ifndef MOUNT_CTL_PRESERVE_H_
 #define MOUNT_CTL_PRESERVE_H_
 
+#include <optional>
 #include <string>
 
 namespace pkramfs {
+
+// The version of the systemd that runs here; and since which one brings sessions over a kexec.
+std::optional<int> SystemdVersion();
+inline constexpr int kSystemdSince = 261;
 
 // `given`: what the user calls the region.  They return the exit status.
 

@@ -149,6 +149,19 @@ void LookAtKexec(Findings* findings) {
   }
 }
 
+void LookAtSystemd(Findings* findings) {
+  const std::optional<int> version = SystemdVersion();
+  if (!version) {
+    findings->Note("systemd: does not run here; use kexec -e");
+  } else if (*version >= kSystemdSince) {
+    findings->Ok(
+        absl::StrCat("systemd: ", *version, " brings what a unit has preserved over a kexec"));
+  } else {
+    findings->Note(absl::StrCat("systemd: ", *version, " brings nothing over a kexec, ",
+                                kSystemdSince, " does; use kexec -e"));
+  }
+}
+
 // Who has the session of that name open.
 std::string HolderOf(const std::string& session) {
   const std::vector<std::string> holders = HoldersOfSession(session);
@@ -219,6 +232,7 @@ int RunPreserveCheck(const std::string& given) {
   LookAtScratch(&findings);
   LookAtAbi(&findings);
   LookAtKexec(&findings);
+  LookAtSystemd(&findings);
   LookAtLimits(&findings);
   if (!given.empty()) LookAtRegion(given, &findings);
   const int printed = Print(findings.text());
