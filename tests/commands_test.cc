@@ -233,9 +233,10 @@ TEST_F(CommandsTest, EachCommandSaysHowItIsUsed) {
   for (std::sregex_iterator it(list.begin(), list.end(), command), end; it != end; ++it) {
     commands.insert((*it)[1]);
   }
-  EXPECT_EQ(commands, (std::set<std::string>{"check", "checkpoint", "export", "freeze", "get",
-                                             "import", "info", "list", "metrics", "put", "release",
-                                             "resize", "restore", "rm", "thaw", "upgrade"}));
+  EXPECT_EQ(commands,
+            (std::set<std::string>{"check", "checkpoint", "export", "freeze", "get", "import",
+                                   "info", "list", "metrics", "preserve", "put", "release",
+                                   "resize", "restore", "rm", "thaw", "unpreserve", "upgrade"}));
   const std::string manual = Slurp(std::string(SOURCE_DIR) + "/mount/pkramctl.8");
   for (const std::string& name : commands) {
     const Ran helped = Ctl(name + " --help");

@@ -352,7 +352,7 @@ TEST_F(HandoverTest, WhatCannotBePreservedIsRefusedAndStaysAsItIs) {
     EXPECT_TRUE(HoldersOf(Region().get(), Holds::kSession).empty());
     EXPECT_GT(Blocks(), 60 * kMiB);
   };
-  refused("preserve", "which region?");
+  refused("preserve", "region is required");
   refused("preserve cache.pkram", "not memfd:NAME: a region on a device crosses a kexec by itself");
   refused("preserve memfd:none-" + dir_.substr(5), "there is none");
   refused("unpreserve " + region_, "is not preserved");

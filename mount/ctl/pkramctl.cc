@@ -126,7 +126,7 @@ int Main(int argc, char** argv) {
     if (regions.size() > 1) return wrong("preserve: one region at a time");
     if (check_only && if_kexec) return wrong("preserve: --check and --if-kexec exclude each other");
     if (check_only) return RunPreserveCheck(regions.empty() ? "" : regions.front());
-    if (regions.empty()) return wrong("preserve: which region? (memfd:NAME)");
+    if (regions.empty()) return wrong("preserve: region is required, as memfd:cache");
     return if_kexec ? RunPreserveIfKexec(regions.front()) : RunPreserve(regions.front());
   }
   if (unpreserve.given()) return RunUnpreserve(region);
