@@ -39,7 +39,7 @@ mkdir -p "$root"/{proc,sys,dev,run,tmp,etc,var,srv/cache,mnt,carry}
 echo "${STAGE:-1}" >"$root/carry/stage"
 cp -a "$here"/../kexec/etc/{group,machine-id,passwd} "$here"/etc/* "$root/etc/"
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
-ln -s ../stage.service "$root/etc/systemd/system/multi-user.target.wants/"
+ln -s ../stage.service ../user.service "$root/etc/systemd/system/multi-user.target.wants/"
 ln -s /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 ln -s /usr/lib/systemd/system/pkramfs@.service \
   "$root/etc/systemd/system/multi-user.target.wants/pkramfs@cache.service"
@@ -60,4 +60,7 @@ timeout -k 10 "${LIVEUPDATE_TEST_SECONDS:-3000}" nice qemu-system-x86_64 -accel 
 # (Without the lines of progress, and what terminals take.)
 tr '\r' '\n' <"$work/log" | sed -e 's/\x1b\][^\x1b]*\x1b\\//g; s/\x1b[[\]]\?[0-9;?!]*[A-Za-z]\?//g' -e '/^$/d' -e '/ %$/d' | sed -n '/^.*== .*Linux/,$p'
 say "done"
+# Once in each of the last three stages, and before two kexecs (and one that was called off).
+[ "$(grep -c "its user starts after it" "$work/log")" -ge 3 ] || { echo "the order at the start"; exit 1; }
+[ "$(grep -c "its user stops before it" "$work/log")" -ge 2 ] || { echo "the order at the stop"; exit 1; }
 grep -q "LIVEUPDATE TEST PASSED" "$work/log" && ! grep -q "LIVEUPDATE TEST FAILED" "$work/log"
