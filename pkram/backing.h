@@ -34,8 +34,8 @@ class Backing {
   // Of a device: how many pages it has.  All of them always exist.  Of a file: nothing.
   virtual std::optional<uint64_t> device_pages() const { return std::nullopt; }
 
-  // While the kernel holds the file for a kexec: how many pages it has.  They all exist, and neither
-  // more nor fewer can.  Otherwise, nothing.
+  // While the kernel holds the file for a kexec: how many pages it has.  They all exist, and
+  // neither more nor fewer can.  Otherwise, nothing.
   virtual std::optional<uint64_t> held_pages() const { return std::nullopt; }
 
   // One user at a time: exclusive for writers, shared for readers.  Held until

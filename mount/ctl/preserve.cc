@@ -50,12 +50,17 @@ absl::StatusOr<Descriptor> Open(const std::string& region) {
   return Descriptor(dup((*backing)->fd()));
 }
 
-// Whether it is mounted for the process that serves it, which may have other mounts than this one.
-bool IsMountedFor(int server, const std::string& region) {
-  std::ifstream mounts(absl::StrCat("/proc/", server, "/mountinfo"));
+// Whether root has it mounted in some mount namespace.
+bool IsMountedAnywhere(const std::string& region) {
+  if (!MountsOf(region).empty()) return true;
   const std::string wanted = absl::StrCat(" - fuse.pkramfs ", region, " ");
-  for (std::string line; std::getline(mounts, line);) {
-    if (line.find(wanted) != std::string::npos) return true;
+  for (const std::string& process : NumbersIn("/proc")) {
+    std::ifstream mounts(absl::StrCat("/proc/", process, "/mountinfo"));
+    for (std::string line; std::getline(mounts, line);) {
+      if (line.find(wanted) != std::string::npos && line.find("user_id=0,") != std::string::npos) {
+        return true;
+      }
+    }
   }
   return false;
 }
@@ -65,17 +70,24 @@ bool IsMountedFor(int server, const std::string& region) {
 absl::Status AwaitSeal(const std::string& region, const Descriptor& memfd) {
   constexpr auto kPatience = std::chrono::minutes(10);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (MountsOf(region).empty() && flock(memfd.get(), LOCK_SH | LOCK_NB) != 0) {
-    const int server = pkram::LockHolder(memfd.get());
-    if (IsMountedFor(server, region)) break;
+  while (flock(memfd.get(), LOCK_SH | LOCK_NB) != 0 && !IsMountedAnywhere(region)) {
     if (std::chrono::steady_clock::now() > deadline) {
-      return absl::UnavailableError(
-          absl::StrCat(region, ": in use by process ", server, ", and not mounted"));
+      return absl::UnavailableError(absl::StrCat(region, ": in use by process ",
+                                                 pkram::LockHolder(memfd.get()),
+                                                 ", and not mounted: end it first"));
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   flock(memfd.get(), LOCK_UN);
   return absl::OkStatus();
+}
+
+// A server asks the kernel whether the region's size is held, when it is asked for the size.
+void LetServersLook(const std::string& region) {
+  for (const MountEntry& mount : MountsOf(region)) {
+    struct statvfs st;
+    std::ignore = statvfs(mount.mount_point.c_str(), &st);
+  }
 }
 
 absl::Status Preserve(const std::string& given) {
@@ -96,11 +108,7 @@ absl::Status Preserve(const std::string& given) {
   if (absl::Status held = StartHolder(memfd->get(), session->get()); !held.ok()) {
     return Of(*region, held);
   }
-  // The server learns from the kernel that the region's size is held, when it is asked for it.
-  for (const MountEntry& mount : MountsOf(*region)) {
-    struct statvfs st;
-    std::ignore = statvfs(mount.mount_point.c_str(), &st);
-  }
+  LetServersLook(*region);
   return absl::OkStatus();
 }
 
@@ -121,10 +129,7 @@ absl::Status Unpreserve(const std::string& given) {
   }
   flock(memfd->get(), LOCK_UN);
   for (const Descriptor& holder : holders) EndHolder(holder);
-  for (const MountEntry& mount : MountsOf(*region)) {
-    struct statvfs st;
-    std::ignore = statvfs(mount.mount_point.c_str(), &st);
-  }
+  LetServersLook(*region);
   return absl::OkStatus();
 }
 
@@ -200,7 +205,7 @@ int RunPreserveIfKexec(const std::string& given) {
   if (!IsMemfd(given) || !KexecIsComing()) return 0;
   const absl::Status done = PreserveForService(given);
   if (done.ok()) return 0;
-  // Every job of the shutdown is dropped, and what was stopped by now starts again.
+  // systemd drops every job of the shutdown, and starts what the machine starts at boot.
   OutputOf("systemctl cancel; systemctl --no-block isolate default.target");
   return Fail(absl::Status(
       done.code(), absl::StrCat(std::string(done.message()),

@@ -1,12 +1,10 @@
 // pkramctl preserve --check: what the kernel, the system and the region say before a kexec.
-#include <dirent.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>

@@ -24,8 +24,8 @@ absl::Status Release(const std::string& given) {
           absl::StrCat(std::string(s.message()), ": unmount it first"));
     }
     if (!HoldersOf((*region)->fd(), Holds::kSession).empty()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          given, ": is preserved for a kexec: pkramctl unpreserve it first"));
+      return absl::FailedPreconditionError(
+          absl::StrCat(given, ": is preserved for a kexec: pkramctl unpreserve it first"));
     }
     for (const pkram::Descriptor& holder : HoldersOf((*region)->fd())) EndHolder(holder);
   }

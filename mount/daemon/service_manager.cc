@@ -145,7 +145,7 @@ absl::StatusOr<std::optional<Estate>> KeptByServiceManager(const std::string& re
                        " for this unit: set REGION= to ",
                        "that again, or give it up with systemctl clean --what=fdstore"));
     }
-    absl::StatusOr<Descriptor> memfd = RetrieveFrom(region, session, In::kChild);
+    absl::StatusOr<Descriptor> memfd = RetrieveFrom(region, session);
     if (memfd.ok()) {
       estate.region = *std::move(memfd);
       Remove(kRegion);

@@ -202,10 +202,10 @@ bool Threads::Receive(Worker* worker) {
 // A request that has killed servers gets an error, and everything else goes on.  The log has it
 // first, so that nobody gets an error of which it does not know.
 void Threads::Refuse(InFlight::Slot* slot) {
-  Log(LOG_ERR, absl::StrCat("a request (", NameOfRequest(slot->header()), ") has ended ",
-                            slot->faults,
-                            " servers by a fault of theirs: it is answered with EIO; please report "
-                            "it"));
+  Log(LOG_ERR,
+      absl::StrCat("a request (", NameOfRequest(slot->header()), ") has ended ", slot->faults,
+                   " servers by a fault of theirs: it is answered with EIO; please report "
+                   "it"));
   const fuse_out_header answer{sizeof(answer), -EIO, slot->header().unique};
   // The kernel does not take it from whoever asks no more.
   static_cast<void>(write(fuse_session_fd(session_), &answer, sizeof(answer)) < 0);

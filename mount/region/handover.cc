@@ -102,11 +102,10 @@ absl::StatusOr<Descriptor> PreserveRegion(const std::string& given, int memfd) {
   return session;
 }
 
-absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session,
-                                        In where) {
+absl::StatusOr<Descriptor> RetrieveFrom(const std::string& given, const Descriptor& session) {
   // Before the memory is this process's: it might not be found, and go.
   if (absl::Status can = CheckMemfdsCanBeNamed(); !can.ok()) return Of(given, can);
-  absl::StatusOr<Descriptor> memfd = TakeOutOf(session, where);
+  absl::StatusOr<Descriptor> memfd = TakeOutOf(session, In::kChild);
   if (!memfd.ok()) return Of(given, memfd.status());
   if (absl::Status named = NameMemfd(memfd->get(), given); !named.ok()) return named;
   return memfd;
@@ -146,8 +145,9 @@ absl::Status RetrieveRegion(const std::string& given) {
       return session.status();
     }
     if (!session.ok()) return Of(given, session.status());
-    absl::StatusOr<Descriptor> memfd = RetrieveFrom(given, *session, In::kThisProcess);
-    if (!memfd.ok()) return Lost(memfd.status());
+    absl::StatusOr<Descriptor> memfd = TakeOutOf(*session, In::kThisProcess);
+    if (!memfd.ok()) return Lost(Of(given, memfd.status()));
+    if (absl::Status named = NameMemfd(memfd->get(), given); !named.ok()) return Lost(named);
     const auto kept =
         std::make_shared<Descriptor>(fcntl(session->get(), F_DUPFD_CLOEXEC, Held::kFree));
     // Whoever does not find the session any more finds the memfd.

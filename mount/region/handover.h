@@ -5,14 +5,12 @@
 #define MOUNT_REGION_HANDOVER_H_
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "mount/region/live_update.h"
 #include "pkram/descriptor.h"
 
 namespace pkramfs {
@@ -36,10 +34,10 @@ absl::StatusOr<pkram::Descriptor> PreserveRegion(const std::string& given, int m
 // is nothing.  After another error there may be, and nobody must make a region of that name.
 absl::Status RetrieveRegion(const std::string& given);
 
-// The same from a session that is open: the memfd, under its name.  The session is not finished
-// yet. Errors as TakeOutOf.
+// The same from a session that systemd has, too: the memfd, under its name.  A child takes it out.
+// The session is not finished yet.  Errors as TakeOutOf.
 absl::StatusOr<pkram::Descriptor> RetrieveFrom(const std::string& given,
-                                               const pkram::Descriptor& session, In where);
+                                               const pkram::Descriptor& session);
 
 // The processes that have the session of that name open; systemd's is "1".
 std::vector<std::string> HoldersOfSession(const std::string& name);

@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,7 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <new>
+#include <limits>
 #include <optional>
 #include <thread>
 
@@ -63,8 +62,9 @@ absl::StatusOr<Descriptor> OpenDevice() {
   for (;;) {
     const int fd = open(kLiveUpdateDevice, O_RDWR | O_CLOEXEC);
     if (fd >= 0) return Descriptor(fd);
-    const std::string why = absl::StrCat(kLiveUpdateDevice, ": ", std::strerror(errno));
-    switch (errno) {
+    const int error = errno;
+    const std::string why = absl::StrCat(kLiveUpdateDevice, ": ", std::strerror(error));
+    switch (error) {
       case EINTR:
         continue;
       case ENOENT:
@@ -97,24 +97,26 @@ absl::StatusOr<Descriptor> AskDevice(unsigned long call, const std::string& name
   return Error(kLiveUpdateDevice, *error);
 }
 
-// What a call says that is made by a child outside of all limits, which has the same descriptors;
-// -1 if the child was killed.  Memory is charged to the process that asks for it.
+constexpr int kKilled = std::numeric_limits<int>::min();
+
+// What `call` returns in a child outside of all limits, which has the same descriptors: a number,
+// or minus an error.  kKilled if the child was.  Memory is charged to the process that asks for it.
 template <typename Call>
 int OutsideOfLimits(const Call& call) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return errno;
+  if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
   const Descriptor answer(ends[0]), question(ends[1]);
   const auto child = static_cast<pid_t>(syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0));
   if (child == 0) {
     LeaveCgroups();
-    const int error = call();
-    _exit(write(question.get(), &error, sizeof(error)) == sizeof(error) ? 0 : 1);
+    const int result = call();
+    _exit(write(question.get(), &result, sizeof(result)) == sizeof(result) ? 0 : 1);
   }
-  if (child < 0) return errno;
-  int status = 0, error = 0;
+  if (child < 0) return -errno;
+  int status = 0, result = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return -1;
-  return read(answer.get(), &error, sizeof(error)) == sizeof(error) ? error : -1;
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return kKilled;
+  return read(answer.get(), &result, sizeof(result)) == sizeof(result) ? result : kKilled;
 }
 
 }  // namespace
@@ -122,30 +124,31 @@ int OutsideOfLimits(const Call& call) {
 absl::StatusOr<Descriptor> CreateSession(const std::string& name) {
   int error;
   absl::StatusOr<Descriptor> session = AskDevice(kCreateSession, name, &error);
-  if (error == EEXIST)
+  if (error == EEXIST) {
     return absl::AlreadyExistsError("is preserved already, or systemd has its session");
+  }
   return session;
 }
 
 absl::Status PutInto(const Descriptor& session, int memfd) {
-  const int error = OutsideOfLimits([&] {
+  const int result = OutsideOfLimits([&] {
     OfSession asked{sizeof(asked), memfd, kToken};
-    return ioctl(session.get(), kPreserve, &asked) == 0 ? 0 : errno;
+    return ioctl(session.get(), kPreserve, &asked) == 0 ? 0 : -errno;
   });
-  switch (error) {
+  switch (result) {
     case 0:
       return absl::OkStatus();
-    case -1:
+    case kKilled:
       return absl::ResourceExhaustedError("the process that filled the holes was killed");
-    case EBUSY:
-    case EEXIST:
+    case -EBUSY:
+    case -EEXIST:
       return absl::AlreadyExistsError("is preserved already, by another session");
-    case ENOMEM:
-    case ENOSPC:
-    case EFBIG:
-      return absl::ResourceExhaustedError(std::strerror(error));
+    case -ENOMEM:
+    case -ENOSPC:
+    case -EFBIG:
+      return absl::ResourceExhaustedError(std::strerror(-result));
     default:
-      return Error("the kernel does not preserve it", error);
+      return Error("the kernel does not preserve it", -result);
   }
 }
 
@@ -184,30 +187,25 @@ absl::StatusOr<Descriptor> TakeOutOf(const Descriptor& session, In where) {
   if (!IsOfKernelBefore(session)) {
     return absl::FailedPreconditionError("the session is of this kernel");
   }
-  // A child says here which number the descriptor has.
-  void* const page =
-      mmap(nullptr, sizeof(OfSession), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) return absl::PermissionDeniedError("no memory for a page");
-  OfSession& asked = *new (page) OfSession{sizeof(OfSession), -1, kToken};
-  const auto take = [&] { return ioctl(session.get(), kRetrieve, &asked) == 0 ? 0 : errno; };
-  const int error = where == In::kThisProcess
-                        ? take()
-                        : OutsideOfLimits([&] { return CheckLimits().ok() ? take() : EPERM; });
-  const int fd = error == 0 ? asked.fd : -1;
-  munmap(page, sizeof(OfSession));
-  switch (error) {
-    case 0:
-      return Descriptor(fd);
-    case EPERM:
+  const auto take = [&] {
+    OfSession asked{sizeof(asked), -1, kToken};
+    return ioctl(session.get(), kRetrieve, &asked) == 0 ? asked.fd : -errno;
+  };
+  const int result = where == In::kThisProcess
+                         ? take()
+                         : OutsideOfLimits([&] { return CheckLimits().ok() ? take() : -EPERM; });
+  if (result >= 0) return Descriptor(result);
+  switch (result) {
+    case -EPERM:
       return absl::PermissionDeniedError(
           "this process has a limit of memory that it cannot leave, and that might end it while it "
           "takes the memory back: leave out ProtectControlGroups=");
-    case ENOENT:
+    case -ENOENT:
       return absl::NotFoundError("the memory was taken back already");
-    case -1:
+    case kKilled:
       return absl::InternalError("the process that took the memory back was killed");
     default:
-      return Error("the kernel does not give the memory back", error);
+      return Error("the kernel does not give the memory back", -result);
   }
 }
 

@@ -192,14 +192,17 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> OpenRegionBacking(const std::str
                                                                   pkram::OpenFor mode) {
   if (IsMemfd(path)) {
     if (absl::Status s = CheckMemfd(path); !s.ok()) return s;
-    const Descriptor memfd = OpenMemfd(path, mode == pkram::OpenFor::kReading ? O_RDONLY : O_RDWR);
+    const auto open = [&] {
+      return OpenMemfd(path, mode == pkram::OpenFor::kReading ? O_RDONLY : O_RDWR);
+    };
+    Descriptor memfd = open();
+    if (memfd.get() < 0) {
+      // The kernel before may have left it, and another process may take it back just now.
+      const absl::Status retrieved = RetrieveRegion(path);
+      if (!retrieved.ok() && !absl::IsNotFound(retrieved)) return retrieved;
+      memfd = open();
+    }
     if (memfd.get() >= 0) return pkram::OpenFdBacking(memfd.get(), mode, path);
-    // The kernel before may have left it.
-    const absl::Status retrieved = RetrieveRegion(path);
-    if (retrieved.ok()) return OpenRegionBacking(path, mode);
-    if (!absl::IsNotFound(retrieved)) return retrieved;
-    // Or another process has taken it back by now.
-    if (!FindMemfd(path).empty()) return OpenRegionBacking(path, mode);
     return absl::NotFoundError(
         absl::StrCat(path, ": there is none: no process of this user holds one of that name"));
   }
@@ -260,7 +263,6 @@ absl::StatusOr<std::unique_ptr<pkram::Backing>> RegionFile::OpenAndLockMemfd(
     }
     NamePath(std::string(kDescriptors), **backing);
     is_memfd_ = true;
-    holders_ = HoldersOf(lock_);
     return backing;
   }
 }
@@ -457,15 +459,15 @@ absl::StatusOr<std::unique_ptr<Filesystem>> RegionFile::OpenFilesystem(const Mou
 }
 
 absl::Status RegionFile::Keep(For what) {
-  if (what == For::kMount) {
-    if (is_memfd_) {
-      for (const Descriptor& holder : HoldersOf(lock_)) EndHolder(holder);
+  if (is_memfd_) {
+    const std::vector<Descriptor> holders = HoldersOf(lock_);
+    if (what == For::kMount) {
+      for (const Descriptor& holder : holders) EndHolder(holder);
+    } else if (holders.empty()) {
+      if (absl::Status s = StartHolder(lock_); !s.ok()) return s;
     }
-  } else if (is_memfd_ && holders_.empty()) {
-    if (absl::Status s = StartHolder(lock_); !s.ok()) return s;
   }
   is_memfd_ = false;
-  holders_.clear();
   made_ = created_ = false;
   return absl::OkStatus();
 }

@@ -98,8 +98,7 @@ class RegionFile {
   bool lost_ = false;     // it held something, which is given up
   bool shows_image_ = false;
   int lock_ = -1;
-  bool is_memfd_ = false;                   // which Keep has not been called for
-  std::vector<pkram::Descriptor> holders_;  // of a memfd, as pidfds
+  bool is_memfd_ = false;  // which Keep has not been called for
   std::unique_ptr<pkram::Region> region_;
 };
 
