@@ -10,11 +10,12 @@
 #include <thread>
 
 #include "mount/library/pkramfs.h"
+#include "tests/fake_kernel.h"
 #include "tests/manifest.h"
 #include "tests/memfd_fixture.h"
 #include "tests/odd_tree.h"
 #include "tests/processes.h"
-#include "tests/service_manager_fixture.h"
+#include "tests/traced.h"
 
 #ifndef F_SEAL_EXEC
 #define F_SEAL_EXEC 0x20
@@ -24,32 +25,6 @@ namespace pkramfs {
 namespace {
 
 using testing::HasSubstr;
-
-// A kernel for the programs that a test starts.
-class FakeKernel {
- public:
-  explicit FakeKernel(const std::string& directory) : directory_(directory) {
-    for (const char* const name : {"", "/in", "/out"}) mkdir((directory_ + name).c_str(), 0700);
-    Spill(directory_ + "/device", "");
-    setenv("PKRAMFS_FAKE_LIVEUPDATE", directory_.c_str(), 1);
-    setenv("LD_PRELOAD", FAKE_LIVEUPDATE, 1);
-    // (Otherwise a sanitizer's library wants to be the first.)
-    setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
-  }
-  ~FakeKernel() {
-    for (const char* const name : {"PKRAMFS_FAKE_LIVEUPDATE", "LD_PRELOAD", "ASAN_OPTIONS"}) {
-      unsetenv(name);
-    }
-  }
-  void Fail(const std::string& call, int error) const {
-    Spill(directory_ + "/fail-" + call, std::to_string(error));
-  }
-  void Recover() const { Shell("rm -f " + directory_ + "/fail-*"); }
-  std::string file(const std::string& name) const { return directory_ + "/" + name; }
-
- private:
-  const std::string directory_;
-};
 
 class HandoverTest : public MemfdTest {
  protected:
@@ -419,26 +394,24 @@ TEST_F(HandoverTest, WhatCannotBeTakenBackIsSaid) {
   }
 }
 
-// Whoever asked for it may be killed: the holder goes on.
+// Whoever asked for it may be killed, at every step: the holder goes on.
 TEST_F(HandoverTest, AKillOfWhoTakesItBackLosesNothing) {
   Mount("size=64m");
   Spill(At("file"), "text");
-  for (int i = 0; i < 20; ++i) {
+  int steps = 0;
+  for (bool is_killed = true; is_killed; ++steps) {
     Unmount();
     Preserve();
     Kexec();
-    const pid_t pid = fork();
-    if (pid == 0) {
-      execl(PKRAMCTL_BINARY, "pkramctl", "info", region_.c_str(), nullptr);
-      _exit(127);
-    }
-    usleep(static_cast<useconds_t>(1000 * i));
-    kill(pid, SIGKILL);
-    waitpid(pid, nullptr, 0);
+    Traced asks(Pkramctl() + " info " + region_, dir_ + "/said");
+    for (int step = 0; step <= steps && is_killed; ++step) is_killed = asks.Next();
+    SCOPED_TRACE(asks.step());
+    is_killed ? asks.Kill() : static_cast<void>(asks.Finish());
     Mount("size=64m");
-    EXPECT_EQ(Slurp(At("file")), "text") << i;
+    EXPECT_EQ(Slurp(At("file")), "text");
     ExpectNoHolder();
   }
+  EXPECT_GT(steps, 10);
 }
 
 // Both processes of the mount die, which has ended the region's own holder.
@@ -482,161 +455,6 @@ TEST_F(HandoverTest, WhatWasTakenBackStays) {
   EXPECT_EQ(Holders(), 1u);
   Mount("size=64m");
   EXPECT_EQ(Slurp(At("file")), "text");
-}
-
-// systemd's part is the test's.
-class HandoverServiceTest : public ServiceManagerTest {
- protected:
-  void SetUp() override {
-    ServiceManagerTest::SetUp();
-    if (IsSkipped()) return;
-    file_ = region_;
-    region_ = "memfd:" + dir_.substr(5);
-    kernel_.emplace(dir_ + "/kernel");
-    // What ExecStopPost= asks.
-    ASSERT_EQ(mkdir((dir_ + "/bin").c_str(), 0755), 0);
-    Spill(dir_ + "/bin/systemctl", "#!/bin/sh\ncd " + dir_ +
-                                       "\necho \"$*\" >>asked\n"
-                                       "case \"$*\" in\n*Version*) cat version ;;\n"
-                                       "*Job*) cat job ;;\nesac\n");
-    Spill(dir_ + "/version", "262.1-1\n");
-    ASSERT_EQ(chmod((dir_ + "/bin/systemctl").c_str(), 0755), 0);
-    Spill(dir_ + "/job", "4711\n");
-  }
-  void TearDown() override {
-    kernel_.reset();
-    kept_.clear();
-    if (!dir_.empty() && !IsMounted(mount_)) {
-      EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
-      region_ = file_;
-    }
-    ServiceManagerTest::TearDown();
-  }
-  // The end of the unit, with its ExecStopPost=.
-  Ran StopService() {
-    EXPECT_EQ(umount2(mount_.c_str(), 0), 0);
-    EXPECT_EQ(Ended(), 0);
-    TakeAll(1);
-    std::optional<Ran> ran;
-    std::atomic<bool> is_done = false;
-    std::thread post([&] {
-      ran = Shell("export NOTIFY_SOCKET=" + Path() + " FDSTORE=8 PATH=" + dir_ +
-                  "/bin:$PATH; exec " + Pkramctl() + " preserve --if-kexec " + region_);
-      is_done = true;
-    });
-    while (!is_done) TakeAll();
-    post.join();
-    return *ran;
-  }
-  // The region's memory goes to the next kernel, and systemd gives the session back.
-  void Kexec() {
-    const std::string session = SessionOf(region_).value();
-    Spill(kernel_->file("in/" + session), Slurp(FindMemfd(region_)));
-    kept_.clear();
-    EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
-    kept_.insert_or_assign(
-        "pkramfs-session",
-        pkram::Descriptor(open(kernel_->file("in/" + session).c_str(), O_RDWR | O_CLOEXEC)));
-  }
-
-  std::string file_;
-  std::optional<FakeKernel> kernel_;
-};
-
-TEST_F(HandoverServiceTest, AServiceGoesOnAfterTheKexec) {
-  ASSERT_TRUE(Start());
-  for (int kexec = 0; kexec < 2; ++kexec) {
-    Spill(mount_ + "/file", "bytes " + std::to_string(kexec));
-    const Ran ran = StopService();
-    EXPECT_EQ(ran.status, 0) << ran.err;
-    EXPECT_TRUE(kept_.contains("pkramfs-session"));
-    EXPECT_TRUE(kept_.contains("pkramfs-region"));
-    Kexec();
-    ASSERT_TRUE(Start());
-    EXPECT_EQ(Slurp(mount_ + "/file"), "bytes " + std::to_string(kexec));
-    EXPECT_EQ(kept_.size(), 4u);
-    EXPECT_FALSE(kept_.contains("pkramfs-session"));
-  }
-  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-  EXPECT_EQ(Ended(), 0);
-  TakeAll();
-}
-
-// Whoever changes the unit's file does not lose what systemd has for it.
-TEST_F(HandoverServiceTest, AnotherRegionIsRefusedAsLongAsThereIsThisOne) {
-  ASSERT_TRUE(Start());
-  Spill(mount_ + "/file", "bytes");
-  EXPECT_EQ(StopService().status, 0);
-  Kexec();
-  const std::string region = region_;
-  for (const std::string& other : {region + "-other", file_}) {
-    region_ = other;
-    const timeval soon{1, 0}, limit{120, 0};
-    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
-    EXPECT_FALSE(Start());
-    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    EXPECT_NE(Ended(), 0);
-    EXPECT_TRUE(kept_.contains("pkramfs-session"));
-    unlink(file_.c_str());
-  }
-  region_ = region;
-  ASSERT_TRUE(Start());
-  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
-  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-  EXPECT_EQ(Ended(), 0);
-  TakeAll();
-}
-
-// systemd preserves what it keeps by itself, if nobody else has.
-TEST_F(HandoverServiceTest, AMemfdWithoutItsNameIsTakenForTheRegion) {
-  ASSERT_TRUE(Start());
-  Spill(mount_ + "/file", "bytes");
-  Spill(dir_ + "/job", "\n");
-  const Ran ran = StopService();
-  EXPECT_EQ(ran.status, 0) << ran.err;
-  EXPECT_FALSE(kept_.contains("pkramfs-session"));
-  const std::string bytes = Slurp(FindMemfd(region_));
-  kept_.clear();
-  EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
-  pkram::Descriptor memfd(memfd_create("", MFD_CLOEXEC));
-  ASSERT_EQ(write(memfd.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-  kept_.insert_or_assign("pkramfs-region", std::move(memfd));
-  ASSERT_TRUE(Start());
-  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
-  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-  EXPECT_EQ(Ended(), 0);
-  TakeAll();
-}
-
-TEST_F(HandoverServiceTest, AKexecThatWouldLoseTheFilesIsCalledOff) {
-  ASSERT_TRUE(Start());
-  Spill(mount_ + "/file", "bytes");
-  Spill(dir_ + "/version", "257.8-1~deb13u2\n");
-  Ran ran = StopService();
-  EXPECT_NE(ran.status, 0);
-  EXPECT_THAT(ran.err, HasSubstr("systemd 257 brings nothing over a kexec, 261 does"));
-  Spill(dir_ + "/version", "262.1-1\n");
-  ASSERT_TRUE(Start());
-  kernel_->Fail("preserve", ENOMEM);
-  ran = StopService();
-  EXPECT_NE(ran.status, 0);
-  EXPECT_THAT(ran.err, HasSubstr("Cannot allocate memory: the kexec is called off"));
-  EXPECT_THAT(Slurp(dir_ + "/asked"), HasSubstr("cancel\n--no-block isolate default.target\n"));
-  kernel_->Recover();
-  ASSERT_TRUE(Start());
-  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
-  // And if it was something else that called it off: the memory is the unit's again, and grows.
-  ran = StopService();
-  EXPECT_EQ(ran.status, 0) << ran.err;
-  EXPECT_TRUE(kept_.contains("pkramfs-session"));
-  ASSERT_TRUE(Start());
-  EXPECT_FALSE(kept_.contains("pkramfs-session"));
-  EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
-  Spill(mount_ + "/more", std::string(8 << 20, 'x'));
-  EXPECT_EQ(Slurp(mount_ + "/more").size(), size_t{8} << 20);
-  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-  EXPECT_EQ(Ended(), 0);
-  TakeAll();
 }
 
 }  // namespace

@@ -25,9 +25,6 @@ class ServiceManagerTest : public MountTest {
     address.sun_family = AF_UNIX;
     Path().copy(address.sun_path, sizeof(address.sun_path) - 1);
     ASSERT_EQ(bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    // Nobody's answer is waited for longer than a test may take.
-    const timeval limit{120, 0};
-    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   }
   void TearDown() override {
     kept_.clear();
@@ -57,12 +54,14 @@ class ServiceManagerTest : public MountTest {
       _exit(127);
     }
     handed.clear();
-    while (Take()) {
-      if (is_ready_) return !(is_ready_ = false);
-    }
-    return false;
+    EXPECT_TRUE(Eventually([this] {
+      const bool has_ended = HasEnded();
+      TakeAll();
+      return is_ready_ || has_ended;
+    }));
+    return std::exchange(is_ready_, false);
   }
-  // Receives the next message.  False when none comes.
+  // Receives the next message that has been sent.  False when there is none.
   bool Take() {
     char text[4096];
     iovec bytes{text, sizeof(text)};
@@ -72,7 +71,7 @@ class ServiceManagerTest : public MountTest {
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof(control);
-    const ssize_t size = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+    const ssize_t size = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (size < 0) return false;
     const std::string said(text, static_cast<size_t>(size));
     pkram::Descriptor fd(-1);
@@ -90,18 +89,25 @@ class ServiceManagerTest : public MountTest {
     // (With BARRIER=1 comes a descriptor whose end says that all is taken.)
     return true;
   }
-  // Receives what has been sent by now, and what comes within a second.
-  void TakeAll(size_t keeps = 0) {
-    const timeval soon{1, 0};
-    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
-    while (kept_.size() > keeps && Take()) continue;
-    const timeval limit{120, 0};
-    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+  // Receives what has been sent by now.
+  void TakeAll() {
+    while (Take()) continue;
+  }
+  bool HasEnded() const {
+    siginfo_t info{};
+    return waitid(P_PID, static_cast<id_t>(main_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+           info.si_pid != 0;
   }
   int Ended() {
     int status = 0;
     waitpid(main_, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  // Unmounts, and receives what the processes of the mount have sent until their end.
+  void Unmount() {
+    ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
+    EXPECT_EQ(Ended(), 0);
+    TakeAll();
   }
   void KillEverybody() {
     KillBoth(mount_);

@@ -24,8 +24,7 @@ TEST_F(ServiceManagerTest, AServiceGoesOnWhereBothDied) {
     EXPECT_EQ(kept_.size(), 4u) << "the connection, the region, the requests, the mount";
   }
   close(gone);
-  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-  EXPECT_EQ(Ended(), 0);
+  Unmount();
 }
 
 // A program that calls meanwhile waits for the next start.
@@ -46,8 +45,7 @@ TEST_F(ServiceManagerTest, WhatIsUnderWayIsDoneOnce) {
 TEST_F(ServiceManagerTest, WhatIsKeptOfAMountThatIsOverIsGivenBack) {
   ASSERT_TRUE(Start());
   Spill(mount_ + "/file", "bytes");
-  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-  EXPECT_EQ(Ended(), 0);
+  Unmount();
   ASSERT_TRUE(Start());
   EXPECT_EQ(Slurp(mount_ + "/file"), "bytes");
   EXPECT_FALSE(Statistics()["takeovers"].is_object());
@@ -65,9 +63,7 @@ TEST_F(ServiceManagerTest, AMemfdIsKeptWhileTheServiceIsStopped) {
   ASSERT_TRUE(Start());
   for (int stop = 0; stop < 3; ++stop) {
     Spill(mount_ + "/file", "bytes " + std::to_string(stop));
-    ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-    EXPECT_EQ(Ended(), 0);
-    TakeAll(1);
+    Unmount();
     ASSERT_EQ(kept_.size(), 1u);
     EXPECT_TRUE(kept_.contains("pkramfs-region"));
     ASSERT_TRUE(Start());
@@ -78,9 +74,7 @@ TEST_F(ServiceManagerTest, AMemfdIsKeptWhileTheServiceIsStopped) {
     ASSERT_TRUE(Start());
     EXPECT_EQ(Slurp(mount_ + "/file"), "bytes " + std::to_string(stop));
   }
-  ASSERT_EQ(umount2(mount_.c_str(), 0), 0);
-  EXPECT_EQ(Ended(), 0);
-  TakeAll();
+  Unmount();
   kept_.clear();
   EXPECT_TRUE(Eventually([this] { return FindMemfd(region_).empty(); }));
   region_ = file;
@@ -93,8 +87,6 @@ TEST_F(ServiceManagerTest, ARegionThatIsRefusedEndsTheService) {
   const int fd = open(region_.c_str(), O_WRONLY);
   ASSERT_EQ(pwrite(fd, "scribble", 8, 0), 8);
   close(fd);
-  const timeval soon{1, 0};
-  setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
   EXPECT_FALSE(Start());
   EXPECT_EQ(Ended(), 32);
   // The manager keeps neither the mount nor the region's lock.

@@ -6,6 +6,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <linux/ptrace.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -92,7 +93,7 @@ class Traced {
     if (waitpid(pid_, &status_, 0) != pid_) throw std::runtime_error("a child is lost");
     ended_ = WIFEXITED(status_) || WIFSIGNALED(status_);
   }
-  // Whether the call changes anything that others may see.
+  // Whether the call changes anything that others may see, or is about another process.
   bool IsStep() {
     ptrace_syscall_info info{};
     ptrace(PTRACE_GET_SYSCALL_INFO, pid_, sizeof(info), &info);
@@ -105,10 +106,11 @@ class Traced {
     if (info.op != PTRACE_SYSCALL_INFO_ENTRY) return false;
     const auto number = static_cast<long>(info.entry.nr);
     const uint64_t command = info.entry.args[1];
-    static const std::set<long> kOthers = {SYS_pwritev,   SYS_pwrite64, SYS_fallocate,
-                                           SYS_renameat2, SYS_unlinkat, SYS_fchmod,
-                                           SYS_fchown,    SYS_fsetxattr};
+    static const std::set<long> kOthers = {SYS_pwritev,   SYS_pwrite64,  SYS_fallocate,
+                                           SYS_renameat2, SYS_unlinkat,  SYS_fchmod,
+                                           SYS_fchown,    SYS_fsetxattr, SYS_wait4};
     in_step_ = number == SYS_ioctl   ? (command >> 8 & 0xff) == 'P'
+               : number == SYS_clone ? (info.entry.args[0] & CLONE_THREAD) == 0
                : number == SYS_fcntl ? command == F_OFD_SETLK
                                      : kOthers.contains(number);
     if (in_step_) {
